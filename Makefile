@@ -1,0 +1,64 @@
+# Everything below makes .venv first if it is not there or out of date (scripts/setup says what it needs).
+#   make setup PYTHON=python3.12     chooses the interpreter
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test quick check format proto proto-check breaking lock wheel-test clean
+.DEFAULT_GOAL := help
+
+export PYTHON
+bin := .venv/bin
+
+help:
+	@echo "make demo        the main job on real claims: 4 insurers, 1 supervisor, one outage, one forgery"
+	@echo "make test        all tests"
+	@echo "make quick       tests without daemons"
+	@echo "make check       lint, format, types, import rules, generated code"
+	@echo "make format      let ruff format and fix"
+	@echo "make proto       generate proto/lossbook/v1 from its .proto files"
+	@echo "make wheel-test  build the wheel and run the quick tests against it, outside the checkout"
+	@echo "make lock        resolve requirements*.lock anew (network)"
+	@echo "make clean       remove what was made, .venv too"
+
+setup:
+	@scripts/setup
+
+# The claims file is in the package chainladder; without its dependencies, which weigh 700 MB.
+demo: setup
+	@$(bin)/python -m pip --disable-pip-version-check --quiet --no-input install --no-deps --only-binary :all: \
+		--require-hashes -r requirements-demo.lock
+	@$(bin)/lossbook demo claims
+
+test: setup
+	$(bin)/python -m pytest tests
+
+quick: setup
+	$(bin)/python -m pytest tests -m "not process"
+
+check: setup
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/mypy
+	$(bin)/lint-imports
+	scripts/proto --check
+	$(bin)/buf lint
+
+format: setup
+	$(bin)/ruff check --fix .
+	$(bin)/ruff format .
+
+proto: setup
+	scripts/proto
+
+# Against another commit, for example: make breaking AGAINST=v0.1.0
+AGAINST ?= HEAD
+breaking: setup
+	git archive --format=tar $(AGAINST) proto buf.yaml | $(bin)/buf breaking --against '-#format=tar'
+
+lock:
+	scripts/lock
+
+wheel-test: setup
+	scripts/wheel_test
+
+clean:
+	rm -rf .venv dist build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

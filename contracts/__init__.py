@@ -1,0 +1,1 @@
+"""Insurance contracts: pure, deterministic operations on the state view."""

@@ -1,0 +1,1 @@
+"""Keys, signatures, hashes with domain tags, Merkle trees."""

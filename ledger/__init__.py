@@ -1,0 +1,1 @@
+"""Envelopes, batches, blocks, receipts, execution and state commitment; pure."""

@@ -1,0 +1,1 @@
+"""What an insurer's own system installs: wallet, envelopes, gateway, proofs."""

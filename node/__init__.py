@@ -1,0 +1,1 @@
+"""The validator daemon: loop, mailbox, dissemination, peers, gateway."""

@@ -1,0 +1,1 @@
+"""Generated wire and storage contract of lossbook."""

@@ -1,0 +1,1 @@
+"""The supervisor's read-only daemon: follow, verify, re-execute, report."""

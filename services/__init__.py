@@ -1,0 +1,1 @@
+"""gRPC servicers, TLS identity and stream flow control shared by the daemons."""

@@ -1,0 +1,1 @@
+"""LevelDB stores for blocks and state, and the vote log."""
