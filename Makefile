@@ -21,7 +21,7 @@ help:
 setup:
 	@scripts/setup
 
-# The claims file is in the package chainladder; without its dependencies, which weigh 700 MB.
+# The claims file is in the package chainladder; without its dependencies (pandas, scikit-learn and more).
 demo: setup
 	@$(bin)/python -m pip --disable-pip-version-check --quiet --no-input install --no-deps --only-binary :all: \
 		--require-hashes -r requirements-demo.lock

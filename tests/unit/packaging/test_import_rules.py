@@ -66,3 +66,10 @@ def test_pure_rooms_may_not_reach_the_outside(tmp_path: Path) -> None:
     status, reported = lint(tmp_path, {room: list(IMPURE) for room in pure})
     assert status == 1
     assert reported == {(room, name) for room in pure for name in IMPURE}
+
+
+def test_consensus_uses_the_standard_library_only(tmp_path: Path) -> None:
+    libraries = ["msgspec", "cryptography", "nacl", "google", "sortedcontainers"]
+    status, reported = lint(tmp_path, {"consensus": [*libraries, "dataclasses", "hashlib"]})
+    assert status == 1
+    assert reported == {("consensus", name) for name in libraries}
