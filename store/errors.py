@@ -1,0 +1,222 @@
+"""What can go wrong with a node's disk, each with a text that says what to do next.
+
+Two kinds, as everywhere: the errors below are expected, and an operator acts on them;
+``InvariantBroken`` means that this program contradicts itself, and stops the node.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+from pathlib import Path
+from typing import NoReturn
+
+RESYNC_HINT = "Run `lossbook node resync`: it sets the damaged log aside and votes again only where it is safe."
+
+
+class StoreError(Exception):
+    """Base of everything below."""
+
+
+class InvariantBroken(StoreError):
+    """A caller inside this program broke a rule that only a bug can break."""
+
+
+def invariant(condition: bool, message: str) -> None:
+    """Stop at the impossible; unlike ``assert`` it stays under ``-O``.
+
+    Raises:
+        InvariantBroken: ``condition`` is false.
+    """
+    if not condition:
+        raise InvariantBroken(message)
+
+
+class FailureKind(enum.Enum):
+    """Why the operating system refused."""
+
+    DISK_FULL = "disk full"
+    INPUT_OUTPUT = "input/output error"
+    POISONED = "an earlier write failed"
+    OTHER = "operating system error"
+
+    @classmethod
+    def from_errno(cls, number: int | None) -> FailureKind:
+        """Quota and file size limits count as a full disk: the cure is the same."""
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return cls.DISK_FULL
+        if number == errno.EIO:
+            return cls.INPUT_OUTPUT
+        return cls.OTHER
+
+
+class StoreFailed(StoreError):
+    """A write or sync failed. Nothing that waited for it may be sent; the store stays closed until it is reopened.
+
+    Attributes: kind; operation (``write``, ``sync``, ...); path; detail (the system's words).
+    """
+
+    def __init__(self, kind: FailureKind, operation: str, path: Path, detail: str = "") -> None:
+        self.kind = kind
+        self.operation = operation
+        self.path = path
+        self.detail = detail
+        advice = {
+            FailureKind.DISK_FULL: "Free space on this file system, then restart the node.",
+            FailureKind.INPUT_OUTPUT: "Check the disk (kernel log, SMART), then restart the node.",
+            FailureKind.POISONED: "Restart the node once the cause is removed.",
+            FailureKind.OTHER: "Check the file's owner and permissions, then restart the node.",
+        }[kind]
+        text = f": {detail}" if detail else ""
+        super().__init__(f"{path}: {operation} failed, {kind.value}{text}. The node stops voting. {advice}")
+
+    @classmethod
+    def from_os_error(cls, error: OSError, operation: str, path: Path) -> StoreFailed:
+        """Keep the system's words; the kind decides what the operator reads."""
+        return cls(FailureKind.from_errno(error.errno), operation, path, error.strerror or str(error))
+
+
+class VoteLogDamaged(StoreError):
+    """Votes that were synced cannot be read. This node must not vote: a forgotten vote may be cast twice.
+
+    Attributes: path; offset (byte in that file, or None); detail.
+    """
+
+    def __init__(self, path: Path, detail: str, offset: int | None = None) -> None:
+        self.path = path
+        self.offset = offset
+        self.detail = detail
+        where = f"{path} at byte {offset}" if offset is not None else str(path)
+        super().__init__(f"The vote log is damaged ({where}: {detail}). This node refuses to vote. {RESYNC_HINT}")
+
+
+class VoteLogMissing(StoreError):
+    """There is no vote log where one must be: it was deleted, or the directory is not a validator's.
+
+    Attribute: path.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"There is no vote log in {path}. This node refuses to vote. {RESYNC_HINT}")
+
+
+class WrongNetwork(StoreError):
+    """The directory belongs to another network (another genesis).
+
+    Attributes: path; expected, found (chain ids).
+    """
+
+    def __init__(self, path: Path, expected: bytes, found: bytes) -> None:
+        self.path = path
+        self.expected = expected
+        self.found = found
+        super().__init__(
+            f"{path} belongs to the network {found.hex()}, not to {expected.hex()}. "
+            "Use the home directory and the genesis.json of one and the same network."
+        )
+
+
+class WrongOwner(StoreError):
+    """The directory belongs to another organisation of the same network.
+
+    Attributes: path; expected, found (organisation ids).
+    """
+
+    def __init__(self, path: Path, expected: str, found: str) -> None:
+        self.path = path
+        self.expected = expected
+        self.found = found
+        super().__init__(f"{path} belongs to {found!r}, not to {expected!r}. Never vote from another's directory.")
+
+
+class WrongSchema(StoreError):
+    """Written by another version of lossbook in a layout this one does not read.
+
+    Attributes: path; expected, found (schema versions).
+    """
+
+    def __init__(self, path: Path, expected: int, found: int) -> None:
+        self.path = path
+        self.expected = expected
+        self.found = found
+        super().__init__(
+            f"{path} has schema version {found}; this program reads version {expected}. "
+            "Use the version of lossbook that wrote it, or one that can convert it."
+        )
+
+
+class CorruptStore(StoreError):
+    """A store's files fail their checks. What is lost can be fetched again from other nodes.
+
+    Attributes: path; detail.
+    """
+
+    def __init__(self, path: Path, detail: str) -> None:
+        self.path = path
+        self.detail = detail
+        super().__init__(
+            f"The store {path} is corrupt ({detail}). Run `lossbook doctor` to see how far the damage goes; "
+            "`lossbook node resync` fetches the data again from other nodes."
+        )
+
+
+class ContradictoryWrite(StoreError):
+    """A second, different value for something that is decided only once (a finalized height, an acked position).
+
+    Attributes: what; stored, offered (digests).
+    """
+
+    def __init__(self, what: str, stored: bytes, offered: bytes) -> None:
+        self.what = what
+        self.stored = stored
+        self.offered = offered
+        super().__init__(f"{what} is already {stored.hex()} and can never become {offered.hex()}. The node stops.")
+
+
+class HomeInUse(StoreError):
+    """Another process works in this home directory.
+
+    Attributes: path; pid (None if it is not known).
+    """
+
+    def __init__(self, path: Path, pid: int | None) -> None:
+        self.path = path
+        self.pid = pid
+        who = f"process {pid}" if pid is not None else "another process"
+        super().__init__(f"{path} is in use by {who}. Stop it first, or choose another home directory.")
+
+
+class HomeMissing(StoreError):
+    """The path holds no lossbook home of the kind asked for.
+
+    Attributes: path; detail.
+    """
+
+    def __init__(self, path: Path, detail: str) -> None:
+        self.path = path
+        self.detail = detail
+        super().__init__(
+            f"{path} is not a usable home directory: {detail}. "
+            "Make one with `lossbook node init` or `lossbook replica init`."
+        )
+
+
+class HomeExists(StoreError):
+    """A home would be made where something is already.
+
+    Attribute: path.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"{path} exists and is not empty; nothing was changed. Choose another directory.")
+
+
+def fail(error: OSError, operation: str, path: Path) -> NoReturn:
+    """Turn the system's error into ours.
+
+    Raises:
+        StoreFailed: always.
+    """
+    raise StoreFailed.from_os_error(error, operation, path) from error
