@@ -75,9 +75,7 @@ class _Undo:
 class StateLog:
     """Operations log with activity bits; leaves themselves are read back through the two functions given."""
 
-    def __init__(
-        self, read_leaf: Callable[[int], bytes], read_leaves: Callable[[int, int], Iterator[bytes]]
-    ) -> None:
+    def __init__(self, read_leaf: Callable[[int], bytes], read_leaves: Callable[[int, int], Iterator[bytes]]) -> None:
         self.index: dict[bytes, int] = {}  # key -> its active leaf
         self.count = 0
         self._read_leaf = read_leaf
@@ -311,9 +309,7 @@ def decode_stored(data: bytes, index: int) -> Leaf:
         raise CorruptStore(f"leaf {index}: {error.reason}") from error
 
 
-def _set(
-    nodes: list[bytes], level: int, at: int, digest: bytes, overwritten: dict[tuple[int, int], bytes]
-) -> None:
+def _set(nodes: list[bytes], level: int, at: int, digest: bytes, overwritten: dict[tuple[int, int], bytes]) -> None:
     if at < len(nodes):
         overwritten[level, at] = nodes[at]
         nodes[at] = digest
