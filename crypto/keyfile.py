@@ -236,16 +236,18 @@ def _read_private(path: Path) -> bytes:
         raise MissingKeyFile(path, "does not exist: name the right home, or make the key first") from None
     except OSError as error:
         raise KeyFileError(path, f"cannot be read: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
-            raise KeyFileError(path, "is no regular file")
+            raise KeyFileError(path, "is no regular file: name the right one")
         if mode & 0o077:
             raise ExposedKeyFile(
                 path,
                 f"is open to others (mode {mode & 0o777:o}): run `chmod 600` on it; renew the key if it was seen",
             )
-        raw = file.read(FILE_BYTES_MAX + 1)
+        raw = os.read(descriptor, FILE_BYTES_MAX + 1)
+    finally:
+        os.close(descriptor)
     if len(raw) > FILE_BYTES_MAX:
         raise DamagedKeyFile(path, "is too large to be a key file: name the right one")
     return raw
