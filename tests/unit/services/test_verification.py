@@ -1,0 +1,95 @@
+"""Signature checks spread over worker processes."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from crypto.keys import SigningKey
+from services.verification import POOL_MIN, Job, VerificationPool
+
+KEY = SigningKey.from_seed(bytes(32))
+
+
+def jobs(count: int, bad: frozenset[int] = frozenset(), size: int = 40) -> list[Job]:
+    made = []
+    for at in range(count):
+        message = at.to_bytes(4, "big") + bytes(size)
+        signature = KEY.sign(message)
+        made.append((KEY.public, message + (b"!" if at in bad else b""), signature))
+    return made
+
+
+def with_pool(workers: int, body: Callable[[VerificationPool], Awaitable[None]], died: list[int] | None = None) -> None:
+    async def main() -> None:
+        pool = VerificationPool(workers, (died if died is not None else []).append)
+        await pool.start()
+        try:
+            await body(pool)
+        finally:
+            await pool.stop()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("count", [0, 1, POOL_MIN - 1, POOL_MIN, 700])
+def test_every_answer_stands_at_its_question(workers: int, count: int) -> None:
+    bad = frozenset(at for at in (0, 5, 31, 300, 699) if at < count)
+
+    async def body(pool: VerificationPool) -> None:
+        assert await pool.check(jobs(count, bad)) == [at not in bad for at in range(count)]
+
+    with_pool(workers, body)
+
+
+def test_large_messages_are_spread_over_frames() -> None:
+    async def body(pool: VerificationPool) -> None:
+        assert await pool.check(jobs(POOL_MIN, frozenset({7}), size=1 << 18)) == [at != 7 for at in range(POOL_MIN)]
+
+    with_pool(2, body)
+
+
+def test_many_callers_at_once_get_their_own_answers() -> None:
+    async def body(pool: VerificationPool) -> None:
+        asked = [jobs(POOL_MIN + at, frozenset({at})) for at in range(8)]
+        answers = await asyncio.gather(*[pool.check(each) for each in asked])
+        for at, answer in enumerate(answers):
+            assert answer == [job != at for job in range(POOL_MIN + at)]
+
+    with_pool(2, body)
+
+
+def test_a_killed_worker_is_replaced_and_its_chunk_is_checked_all_the_same() -> None:
+    died: list[int] = []
+
+    async def body(pool: VerificationPool) -> None:
+        process = pool._workers[0]._process
+        assert process is not None
+        os.kill(process.pid, signal.SIGKILL)
+        await process.wait()
+        assert await pool.check(jobs(100, frozenset({99}))) == [at != 99 for at in range(100)]
+        assert await pool.check(jobs(100)) == [True] * 100
+
+    with_pool(1, body, died)
+    assert died == [-signal.SIGKILL]
+
+
+def test_a_cancelled_caller_does_not_leave_its_answer_to_the_next() -> None:
+    async def body(pool: VerificationPool) -> None:
+        task = asyncio.create_task(pool.check(jobs(2000)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await pool.check(jobs(50, frozenset({1}))) == [at != 1 for at in range(50)]
+
+    with_pool(1, body)
+
+
+def test_a_silly_number_of_workers_is_refused() -> None:
+    with pytest.raises(ValueError):
+        VerificationPool(1000)
