@@ -4,7 +4,7 @@
                     otherwise: spread over the workers in chunks of at most CHUNK_JOBS
 
 Never in threads: beside a busy main thread one gets a signature per 5 ms. A worker process is a plain child that
-reads frames from its standard input and exits when that ends, so that nothing outlives a daemon that was killed. A worker
+reads frames from its standard input and exits when that ends, so that nothing outlives a killed daemon. A worker
 that dies is replaced, and its chunk is checked here: a crash costs time, never an answer.
 
 Frame to a worker: length u32 big-endian, then a msgpack array of (public key, message, signature).
