@@ -1,0 +1,304 @@
+"""Cards: what each organisation hands over for the genesis, signed by itself.
+
+A card file is a JSON object:
+
+    {"card": "<JSON text of CardBody>", "signature": "<hex>", "possession": "<hex, validators only>"}
+
+The body stands in it as text, so that the bytes that were signed travel as they are (no canonical
+JSON, no re-encoding):
+
+    signature   Ed25519 by the card's ledger key over     TAG_CARD | 0x00 | UTF-8 of the text
+    possession  Ed25519 by the card's consensus key over  TAG_CARD | 0x01 | UTF-8 of the text
+
+The second proves that the organisation holds the consensus key it names: nobody can put another
+validator's key on its own card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from crypto.hashing import TAG_CARD
+from crypto.keys import SigningKey, verify
+from crypto.tls import TlsIdentityError, check_authority
+from ledger.organisations import KEYS_PER_ORGANISATION_MAX, ORGANISATION_ID, Kind, Role
+
+CARD_BYTES_MAX: Final = 1 << 16  #: some hundred keys; a genesis of 100 organisations stays below 10 MiB
+NAME_CHARACTERS_MAX: Final = 100
+ADDRESS_CHARACTERS_MAX: Final = 260  #: the longest DNS name and a port
+
+_SIGNATURE: Final = b"\x00"
+_POSSESSION: Final = b"\x01"
+
+
+class GenesisError(Exception):
+    """A card or a genesis file that cannot be used.
+
+    Attributes:
+        problem: what is wrong.
+        advice: what to do next.
+    """
+
+    def __init__(self, problem: str, advice: str) -> None:
+        super().__init__(f"{problem}. {advice}")
+        self.problem = problem
+        self.advice = advice
+
+
+class CardError(GenesisError):
+    """A card that cannot be used.
+
+    Attributes:
+        organisation: the id on the card, as far as it could be read.
+    """
+
+    def __init__(self, organisation: str, problem: str, advice: str) -> None:
+        super().__init__(f"card of {organisation or 'an unknown organisation'}: {problem}", advice)
+        self.organisation = organisation
+
+
+class BadCardSignature(CardError):
+    """The card was altered after it was signed, or was signed by another key."""
+
+
+class RoleKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of the organisation's signing keys, as its card states it."""
+
+    public: str
+    """Ed25519 public key, 64 hex digits."""
+    roles: tuple[str, ...]
+    """Slugs of ``Role``, at least one."""
+    label: str = ""
+    """For people: which desk or machine holds it. No personal data."""
+
+    def role_bits(self) -> int:
+        """Sum of the ``Role`` bits."""
+        return sum(role for role in Role if role.slug in self.roles)
+
+
+class CardBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an organisation states about itself."""
+
+    id: str
+    """Slug, ``ORGANISATION_ID``."""
+    kind: str
+    """Slug of ``Kind``."""
+    name: str
+    """Name of the company."""
+    ledger_key: str
+    """Ed25519 public key, 64 hex digits: own certificate authority, signs this card."""
+    ca_certificate: str
+    """PEM of the self-signed certificate of ``ledger_key``."""
+    consensus_key: str = ""
+    """Ed25519 public key, 64 hex digits; empty where the organisation runs no validator."""
+    peer_address: str = ""
+    """host:port at which other validators reach this one; empty where it runs none."""
+    public_address: str = ""
+    """host:port of its Gateway, Query and Blocks services; empty where it offers none."""
+    keys: tuple[RoleKey, ...] = ()
+    """Signing keys of the people and systems that submit for it."""
+
+
+class _CardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    card: str
+    signature: str
+    possession: str = ""
+
+
+class Card(msgspec.Struct, frozen=True):
+    """A card whose form and signatures were checked."""
+
+    body: CardBody
+    text: str
+    """The signed text, exactly."""
+    signature: bytes
+    """64 bytes by the ledger key."""
+    possession: bytes
+    """64 bytes by the consensus key; empty where there is none."""
+
+    @property
+    def id(self) -> str:
+        """Organisation id."""
+        return self.body.id
+
+    @property
+    def kind(self) -> Kind:
+        """What the organisation is."""
+        kind = Kind.from_slug(self.body.kind)
+        return kind if kind is not None else Kind(0)  # checked when the card was read
+
+    @property
+    def ledger_key(self) -> bytes:
+        """32 bytes."""
+        return bytes.fromhex(self.body.ledger_key)
+
+    @property
+    def consensus_key(self) -> bytes:
+        """32 bytes, or empty: no validator."""
+        return bytes.fromhex(self.body.consensus_key)
+
+    @property
+    def is_validator(self) -> bool:
+        """Whether the organisation votes."""
+        return bool(self.body.consensus_key)
+
+    def all_keys(self) -> Iterable[bytes]:
+        """Every public key on the card."""
+        yield self.ledger_key
+        if self.is_validator:
+            yield self.consensus_key
+        for key in self.body.keys:
+            yield bytes.fromhex(key.public)
+
+    def file(self) -> dict[str, str]:
+        """The object of the card file; ``encode_card`` makes the bytes."""
+        possession = {"possession": self.possession.hex()} if self.possession else {}
+        return {"card": self.text, "signature": self.signature.hex()} | possession
+
+
+def sign_card(body: CardBody, ledger_key: SigningKey, consensus_key: SigningKey | None = None) -> Card:
+    """Make the card of one's own organisation.
+
+    Raises:
+        CardError: the body breaks a rule, or a key is not the one the body names.
+    """
+    text = msgspec.json.encode(body).decode()
+    message = text.encode()
+    signature = ledger_key.sign(TAG_CARD + _SIGNATURE + message)
+    possession = consensus_key.sign(TAG_CARD + _POSSESSION + message) if consensus_key else b""
+    card = Card(body, text, signature, possession)
+    check_card(card)
+    return card
+
+
+def encode_card(card: Card) -> bytes:
+    """The card file, ending with a newline."""
+    return msgspec.json.format(msgspec.json.encode(card.file()), indent=2) + b"\n"
+
+
+def decode_card(raw: bytes) -> Card:
+    """Read a card file and check it.
+
+    Raises:
+        CardError: not a card, or it breaks a rule.
+        BadCardSignature: it was altered or signed by another key.
+    """
+    if len(raw) > 2 * CARD_BYTES_MAX:
+        raise CardError("", f"{len(raw)} bytes", f"A card has at most {2 * CARD_BYTES_MAX} bytes.")
+    try:
+        file = msgspec.json.decode(raw, type=_CardFile)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CardError("", f"not a card file ({error})", "Ask for the file `lossbook genesis card` wrote.") from error
+    return card_from_file(file.card, file.signature, file.possession)
+
+
+def card_from_file(text: str, signature: str, possession: str) -> Card:
+    """Read the parts of a card file and check them; errors as ``decode_card``."""
+    try:
+        body = msgspec.json.decode(text, type=CardBody)
+        card = Card(body, text, bytes.fromhex(signature), bytes.fromhex(possession))
+    except (msgspec.DecodeError, UnicodeError, ValueError) as error:
+        raise CardError("", f"does not parse ({error})", "Ask for the file `lossbook genesis card` wrote.") from error
+    check_card(card)
+    return card
+
+
+def check_card(card: Card) -> None:
+    """Check form, signatures and certificate.
+
+    Raises:
+        CardError: a rule is broken; the first one found is named.
+        BadCardSignature: see there.
+    """
+    _check_form(card)
+    message = card.text.encode()
+    if not verify(card.ledger_key, TAG_CARD + _SIGNATURE + message, card.signature):
+        raise BadCardSignature(
+            card.id,
+            "its signature is not by its ledger key",
+            "Ask the organisation for its card again over a trusted way and compare the key aloud.",
+        )
+    if card.is_validator != bool(card.possession):
+        raise CardError(card.id, "a consensus key and its proof go together", "Make it anew: `lossbook genesis card`.")
+    if card.is_validator and not verify(card.consensus_key, TAG_CARD + _POSSESSION + message, card.possession):
+        raise BadCardSignature(
+            card.id,
+            "it does not prove that the organisation holds the consensus key it names",
+            "Ask the organisation to make its card anew with its own consensus key.",
+        )
+    _check_authority(card)
+
+
+def _check_form(card: Card) -> None:
+    body = card.body
+    problem = ""
+    if len(card.text) > CARD_BYTES_MAX:
+        problem = f"more than {CARD_BYTES_MAX} characters"
+    elif not ORGANISATION_ID.fullmatch(body.id):
+        problem = f"id {body.id[:40]!r} is not 2 to 32 of a-z, 0-9 and -, beginning with a letter or digit"
+    elif Kind.from_slug(body.kind) is None:
+        problem = f"kind {body.kind[:40]!r} is not one of {', '.join(kind.slug for kind in Kind)}"
+    elif not (0 < len(body.name) <= NAME_CHARACTERS_MAX and body.name.isprintable()):
+        problem = f"name must be 1 to {NAME_CHARACTERS_MAX} printable characters"
+    elif not _is_key(body.ledger_key) or (body.consensus_key and not _is_key(body.consensus_key)):
+        problem = "a public key is not 64 hex digits in lower case"
+    elif body.consensus_key and not body.peer_address:
+        problem = "a validator needs a peer_address"
+    elif not _is_address(body.peer_address) or not _is_address(body.public_address):
+        problem = "an address is not host:port"
+    elif len(body.keys) > KEYS_PER_ORGANISATION_MAX:
+        problem = f"more than {KEYS_PER_ORGANISATION_MAX} signing keys"
+    else:
+        problem = next((found for key in body.keys if (found := _key_problem(key))), "")
+    keys = list(card.all_keys()) if not problem else []
+    if len(set(keys)) != len(keys):
+        problem = "one key stands on it twice"
+    if problem:
+        raise CardError(body.id, problem, "Correct it and sign it anew: `lossbook genesis card`.")
+
+
+def _key_problem(key: RoleKey) -> str:
+    if not _is_key(key.public):
+        return "a signing key is not 64 hex digits in lower case"
+    if not key.roles or len(set(key.roles)) != len(key.roles):
+        return f"key {key.public[:8]} needs one or more different roles"
+    unknown = next((role for role in key.roles if Role.from_slug(role) is None), None)
+    if unknown is not None:
+        return f"role {unknown[:40]!r} is not one of {', '.join(role.slug for role in Role)}"
+    if len(key.label) > NAME_CHARACTERS_MAX or not (key.label.isprintable() or not key.label):
+        return f"the label of key {key.public[:8]} is not up to {NAME_CHARACTERS_MAX} printable characters"
+    return ""
+
+
+def _is_key(text: str) -> bool:
+    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)
+
+
+def _is_address(text: str) -> bool:
+    if not text:
+        return True
+    host, _, port = text.rpartition(":")
+    return (
+        bool(host)
+        and text.isascii()
+        and text.isprintable()
+        and " " not in text
+        and len(text) <= ADDRESS_CHARACTERS_MAX
+        and port.isdigit()
+        and 0 < int(port) < 65_536
+    )
+
+
+def _check_authority(card: Card) -> None:
+    """The certificate must be the ledger key's own, so that the chain, not an outside authority, vouches for TLS."""
+    try:
+        check_authority(card.body.ca_certificate.encode(), card.ledger_key)
+    except TlsIdentityError as error:
+        raise CardError(
+            card.id,
+            f"its CA certificate is not of its ledger key ({error.reason})",
+            "Make the card anew: `lossbook genesis card` writes key and certificate together.",
+        ) from error

@@ -1,0 +1,265 @@
+"""The genesis: who takes part, by which rules, from when on; one JSON file that names the network.
+
+    {"format": "lossbook-genesis-1", "name": ..., "time_ms": ..., "parameters": {...},
+     "permissions": {"read": [ids], "subscribe": [ids]}, "cards": [card files, ascending by id]}
+
+chain_id = SHA-256(TAG_GENESIS | the exact bytes of the file). Everybody who is given the file checks
+every card in it and compares the chain id with the others, aloud; nobody has to trust who assembled it.
+
+The validator set of epoch 0 is the cards with a consensus key, ascending by id (as bytes); a
+validator's signer index is its place in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from consensus.types import Validator, ValidatorSet
+from crypto.hashing import TAG_GENESIS, TAG_VALSET, tagged
+from ledger.cards import Card, GenesisError, card_from_file
+from ledger.organisations import KEYS, ORGANISATIONS, KeyRecord, OrganisationRecord
+from ledger.parameters import PARAMETERS, ParameterError, Parameters, ParametersRecord
+from ledger.state import StateView
+
+FORMAT: Final = "lossbook-genesis-1"
+GENESIS_BYTES_MAX: Final = 32 << 20  #: ORGANISATIONS_MAX cards of ordinary size
+ORGANISATIONS_MAX: Final = 1024
+VALIDATORS_MAX: Final = 256  #: as ledger.wire allows in a certificate's bitmap
+NETWORK_NAME_CHARACTERS_MAX: Final = 64
+TIME_MS_MAX: Final = 253_402_300_799_999  #: end of the year 9999
+
+
+class DuplicateInGenesis(GenesisError):
+    """Two cards claim the same id or the same key.
+
+    Attributes:
+        organisations: ids of the cards concerned.
+    """
+
+    def __init__(self, what: str, organisations: Sequence[str]) -> None:
+        super().__init__(
+            f"{what} stands on the cards of {' and '.join(organisations)}",
+            "Each organisation makes its own keys and hands in one card; ask them for new cards.",
+        )
+        self.organisations = tuple(organisations)
+
+
+class WrongNetwork(GenesisError):
+    """A genesis, or data, of another network.
+
+    Attributes:
+        expected: chain id that was wanted.
+        found: chain id of the file.
+    """
+
+    def __init__(self, expected: bytes, found: bytes) -> None:
+        super().__init__(
+            f"this genesis file is of network {found.hex()[:16]}, expected was {expected.hex()[:16]}",
+            "Get the genesis file of your network and compare its chain id aloud: `lossbook genesis check`.",
+        )
+        self.expected = expected
+        self.found = found
+
+
+class Permissions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which organisations may see what, beside what every validator holds anyway."""
+
+    read: tuple[str, ...]
+    """Ids of those who may query records, receipts and blocks."""
+    subscribe: tuple[str, ...]
+    """Ids of those who may follow the blocks."""
+
+
+class _GenesisFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: str
+    name: str
+    time_ms: int
+    parameters: Parameters
+    permissions: Permissions
+    cards: tuple[dict[str, str], ...]
+
+
+class Genesis(msgspec.Struct, frozen=True):
+    """A genesis whose every card and rule was checked; make it with ``load_genesis``."""
+
+    chain_id: bytes
+    """32 bytes, SHA-256(TAG_GENESIS | raw)."""
+    raw: bytes
+    """The file, exactly."""
+    name: str
+    """What people call the network."""
+    time_ms: int
+    """Block time of height 0, milliseconds since 1970-01-01 UTC."""
+    parameters: Parameters
+    permissions: Permissions
+    organisations: tuple[Card, ...]
+    """All cards, ascending by id."""
+
+    @property
+    def validators(self) -> tuple[Card, ...]:
+        """Cards of the validators, in signer order."""
+        return tuple(card for card in self.organisations if card.is_validator)
+
+    def organisation(self, organisation: str) -> Card | None:
+        """The card of an id; None for a stranger."""
+        return next((card for card in self.organisations if card.id == organisation), None)
+
+    def may_read(self, organisation: str) -> bool:
+        """Whether its clients may query."""
+        return organisation in self.permissions.read
+
+    def may_subscribe(self, organisation: str) -> bool:
+        """Whether it may follow the blocks."""
+        return organisation in self.permissions.subscribe
+
+    def validator_set(self) -> ValidatorSet:
+        """The validators of epoch 0; the leaders' round robin starts where the chain id's first eight bytes say."""
+        members = tuple(Validator(card.id, card.consensus_key) for card in self.validators)
+        return ValidatorSet(
+            epoch=0, members=members, seed=int.from_bytes(self.chain_id[:8], "big"), hash=valset_hash(0, members)
+        )
+
+
+def valset_hash(epoch: int, members: Sequence[Validator]) -> bytes:
+    """What headers carry: SHA-256(TAG_VALSET | epoch u64 | n u32 | n x (id length u8 | id | consensus key)).
+
+    Integers big-endian, members in signer order.
+    """
+    parts = [epoch.to_bytes(8, "big"), len(members).to_bytes(4, "big")]
+    for member in members:
+        identifier = member.id.encode()
+        parts += [len(identifier).to_bytes(1, "big"), identifier, member.public_key]
+    return tagged(TAG_VALSET, *parts)
+
+
+def assemble(
+    cards: Iterable[Card],
+    *,
+    name: str,
+    time_ms: int,
+    parameters: Parameters | None = None,
+    permissions: Permissions | None = None,
+) -> bytes:
+    """The genesis file of these cards; the same bytes whoever assembles it, in whatever order the cards come.
+
+    Without ``permissions`` every organisation may read and subscribe.
+
+    Raises:
+        GenesisError: the file would not load; see ``load_genesis``.
+    """
+    ordered = sorted(cards, key=lambda card: card.id.encode())
+    everybody = tuple(card.id for card in ordered)
+    file = _GenesisFile(
+        FORMAT,
+        name,
+        time_ms,
+        parameters or Parameters(),
+        permissions or Permissions(everybody, everybody),
+        tuple(card.file() for card in ordered),
+    )
+    raw = msgspec.json.format(msgspec.json.encode(file, order="deterministic"), indent=2) + b"\n"
+    load_genesis(raw)
+    return raw
+
+
+def load_genesis(raw: bytes, expected_chain_id: bytes | None = None) -> Genesis:
+    """Read a genesis file and check all of it.
+
+    Raises:
+        WrongNetwork: its chain id is not the expected one.
+        BadCardSignature, CardError: a card in it is bad.
+        DuplicateInGenesis: an id or a key is used twice.
+        GenesisError: anything else; the text says what to do.
+    """
+    chain_id = tagged(TAG_GENESIS, raw)
+    if expected_chain_id is not None and chain_id != expected_chain_id:
+        raise WrongNetwork(expected_chain_id, chain_id)
+    file = _parse(raw)
+    _check_head(file)
+    cards = tuple(
+        card_from_file(card.get("card", ""), card.get("signature", ""), card.get("possession", ""))
+        for card in file.cards
+    )
+    _check_cards(cards)
+    _check_permissions(file.permissions, {card.id for card in cards})
+    return Genesis(chain_id, raw, file.name, file.time_ms, file.parameters, file.permissions, cards)
+
+
+def write_genesis_state(genesis: Genesis, view: StateView) -> None:
+    """Put the records of height 0: parameters, organisations, keys. The caller commits them as block 0."""
+    view.put(PARAMETERS, b"", ParametersRecord.from_parameters(genesis.parameters))
+    for card in genesis.organisations:
+        record = OrganisationRecord(
+            kind=int(card.kind),
+            name=card.body.name,
+            ledger_key=card.ledger_key,
+            consensus_key=card.consensus_key,
+            may_read=genesis.may_read(card.id),
+            may_subscribe=genesis.may_subscribe(card.id),
+        )
+        view.put(ORGANISATIONS, card.id.encode(), record)
+        for key in card.body.keys:
+            view.put(KEYS, bytes.fromhex(key.public), KeyRecord(card.id, key.role_bits()))
+
+
+def _parse(raw: bytes) -> _GenesisFile:
+    advice = "Get the file that `lossbook genesis assemble` wrote."
+    if len(raw) > GENESIS_BYTES_MAX:
+        raise GenesisError(f"the genesis file has {len(raw)} bytes, at most {GENESIS_BYTES_MAX} are read", advice)
+    try:
+        return msgspec.json.decode(raw, type=_GenesisFile)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise GenesisError(f"this is not a genesis file ({error})", advice) from error
+
+
+def _check_head(file: _GenesisFile) -> None:
+    if file.format != FORMAT:
+        raise GenesisError(
+            f"genesis format {file.format[:40]!r} is not {FORMAT}", "Use the version of lossbook that made it."
+        )
+    if not (0 < len(file.name) <= NETWORK_NAME_CHARACTERS_MAX and file.name.isprintable()):
+        raise GenesisError(
+            f"the network's name is not 1 to {NETWORK_NAME_CHARACTERS_MAX} printable characters", "Choose another."
+        )
+    if not 0 <= file.time_ms <= TIME_MS_MAX:
+        raise GenesisError(f"genesis time {file.time_ms} is outside the years 1970 to 9999", "Give milliseconds.")
+    try:
+        file.parameters.check()
+    except ParameterError as error:
+        raise GenesisError(str(error), "Correct the parameter and assemble again.") from error
+
+
+def _check_cards(cards: Sequence[Card]) -> None:
+    again = "Assemble it again: `lossbook genesis assemble`."
+    if len(cards) > ORGANISATIONS_MAX:
+        raise GenesisError(f"{len(cards)} organisations, at most {ORGANISATIONS_MAX} are possible", again)
+    seen: set[str] = set()
+    for card in cards:
+        if card.id in seen:
+            raise DuplicateInGenesis(f"id {card.id}", (card.body.name, card.body.name))
+        seen.add(card.id)
+    owners: dict[bytes, str] = {}
+    for card in cards:
+        for key in card.all_keys():
+            if key in owners:
+                raise DuplicateInGenesis(f"key {key.hex()[:16]}", (owners[key], card.id))
+            owners[key] = card.id
+    ids = [card.id.encode() for card in cards]
+    if ids != sorted(ids):
+        raise GenesisError("the cards are not in ascending order of their ids", again)
+    validators = sum(card.is_validator for card in cards)
+    if not 1 <= validators <= VALIDATORS_MAX:
+        raise GenesisError(f"{validators} validators; a network has 1 to {VALIDATORS_MAX}", again)
+
+
+def _check_permissions(permissions: Permissions, ids: set[str]) -> None:
+    for listed in (permissions.read, permissions.subscribe):
+        strangers = sorted(set(listed) - ids)
+        if strangers or len(set(listed)) != len(listed):
+            raise GenesisError(
+                f"the permissions name {strangers[0] if strangers else 'somebody twice'}",
+                "List each organisation that has a card at most once.",
+            )

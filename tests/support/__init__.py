@@ -1,0 +1,1 @@
+"""What several tests share: organisations, ledgers in memory, fakes."""
