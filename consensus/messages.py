@@ -1,0 +1,41 @@
+"""What validators say to each other, as values (``peer.proto``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from consensus.types import Certificate, Proposal, Vote
+
+NONCE_BYTES = 32
+START_ANSWER_VOTES_MAX = 256
+"""Votes in one answer: three kinds of the most recent views; older ones add nothing to the bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """Asks for the best certificates of a view, and for the Finalization of the floor (R11)."""
+
+    epoch: int
+    view: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartQuery:
+    """A node that starts asks what it may have signed before (consensus.md §5)."""
+
+    nonce: bytes
+    """Fresh random bytes of this start, ``NONCE_BYTES`` long: an answer to an earlier start says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartAnswer:
+    """Given at once by every node, also by one that waits for answers itself. Not a vote."""
+
+    nonce: bytes
+    highest_signed_view: int
+    """Highest view in which the answering node has signed anything."""
+    votes: tuple[Vote, ...]
+    """Votes of the asking node that the answering node holds, highest view first."""
+
+
+Message = Proposal | Vote | Certificate | Want | StartQuery | StartAnswer
