@@ -1,14 +1,13 @@
-"""Signature checks for a daemon: in worker processes where they are many, inline where they are few.
+"""Signature checks beside the event loop: in worker processes where there are many, inline where there are few.
 
-    check(jobs)     fewer than POOL_MIN: here, in slices, so that the loop never stands still for long
-                    otherwise: spread over the workers in chunks of at most CHUNK_JOBS
+A check takes 50-100 microseconds and the loop must not stand still for a batch of them. Threads are no way out:
+beside a busy main thread one gets a signature per 5 ms, the interpreter's switch interval. So:
 
-Never in threads: beside a busy main thread one gets a signature per 5 ms. A worker process is a plain child that
-reads frames from its standard input and exits when that ends, so that nothing outlives a killed daemon. A worker
-that dies is replaced, and its chunk is checked here: a crash costs time, never an answer.
+* below ``POOL_MIN``: here, in slices that give way to the loop;
+* else: in messages of at most ``JOBS_PER_MESSAGE`` to processes, which are started at the first need.
 
-Frame to a worker: length u32 big-endian, then a msgpack array of (public key, message, signature).
-Frame back: one byte a job, 1 for good.
+A worker is a plain child that reads from its standard input and ends when that does, so that nothing outlives a daemon
+that was killed. One that dies is started again and its work done again; work that killed two is done here.
 """
 
 from __future__ import annotations
@@ -16,32 +15,43 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 
 from crypto.keys import verify_many
+from ledger.wellformed import SignatureJob
+from services.logs import get_logger
 
 POOL_MIN: Final = 32
-"""Below this a call of a worker costs more than it saves (measured: 21-128 microseconds a call, 55-99 a check)."""
-
-CHUNK_JOBS: Final = 256
-"""About 20 ms of work: long enough to forget the call's cost, short enough to share among workers."""
-
-CHUNK_BYTES: Final = 1 << 20
-"""Messages of one frame; a single larger one (an envelope of 1 MiB) still goes alone."""
+"""A message to a worker costs 30-60 microseconds; from here on that is below two for each signature."""
 
 SLICE_JOBS: Final = 8
-"""Checked inline before other tasks of the loop get their turn: below a millisecond."""
+"""Signatures between two looks at the loop: below one millisecond."""
+
+JOBS_PER_MESSAGE: Final = 256
+"""15-25 ms of work: two workers share a full batch."""
+
+MESSAGE_BYTES: Final = 1 << 20
+"""Signed bytes of one message, so that a few large envelopes do not become one huge write; one alone may be larger."""
+
+MESSAGES_IN_FLIGHT: Final = 2
+"""Per worker: it goes on with the second while the first one's answer is on its way."""
+
+MESSAGES_WAITING_MAX: Final = 64
+"""Behind them callers wait: their own bounds then slow down who sends."""
+
+RESTART_S_MIN: Final = 0.1
+RESTART_S_MAX: Final = 5.0
+"""Back-off between starts of a worker that keeps dying."""
 
 WORKERS_MAX: Final = 16
 """More would wait for the loop that feeds them."""
 
-LENGTH_BYTES: Final = 4
-
-Job = tuple[bytes, bytes, bytes]
-"""(public key, message, signature), as ``crypto.keys.verify_many`` takes them."""
+_encode = msgspec.msgpack.Encoder().encode
+_log = get_logger("verification")
 
 
 def default_workers() -> int:
@@ -49,115 +59,160 @@ def default_workers() -> int:
     return max(1, min(WORKERS_MAX, (os.cpu_count() or 1) - 1))
 
 
-class VerificationPool:
-    """Worker processes that check signatures; ``start`` before use, ``stop`` at the end.
+class _Message:
+    __slots__ = ("answer", "deaths", "jobs")
+
+    def __init__(self, jobs: Sequence[SignatureJob]) -> None:
+        self.jobs = jobs
+        self.answer: asyncio.Future[Sequence[bool]] = asyncio.get_running_loop().create_future()
+        self.deaths = 0
+
+
+class Verifier:
+    """Checks signatures; see the module text.
 
     Args:
-        workers: number of processes; 0 checks everything inline.
-        on_worker_died: told of each worker that ended by itself, for the log.
+        workers: processes; 0: everything inline.
+        on_restart: told each time a worker died.
     """
 
-    def __init__(self, workers: int, on_worker_died: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(self, workers: int, on_restart: Callable[[], None] = lambda: None) -> None:
         if not 0 <= workers <= WORKERS_MAX:
             raise ValueError(f"{workers} verification workers; 0 to {WORKERS_MAX} are possible")
-        self._workers = [_Worker(on_worker_died) for _ in range(workers)]
+        self._count = workers
+        self._on_restart = on_restart
+        self._queue: asyncio.Queue[_Message] = asyncio.Queue(MESSAGES_WAITING_MAX)
+        self._returned: deque[_Message] = deque()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._processes: set[asyncio.subprocess.Process] = set()
 
-    async def start(self) -> None:
-        """Start the processes."""
-        for worker in self._workers:
-            await worker.start()
-
-    async def stop(self) -> None:
-        """End the processes; checks that are still asked for are done inline."""
-        workers, self._workers = self._workers, []
-        for worker in workers:
-            await worker.stop()
-
-    async def check(self, jobs: Sequence[Job]) -> list[bool]:
+    async def verify(self, jobs: Sequence[SignatureJob]) -> list[bool]:
         """Whether each signature is good, in order."""
-        if len(jobs) < POOL_MIN or not self._workers:
+        if len(jobs) < POOL_MIN or self._count == 0:
             return await _inline(jobs)
-        results = await asyncio.gather(*[self._least_busy().check(chunk) for chunk in self._chunks(jobs)])
-        return [good for result in results for good in result]
+        self._start()
+        messages = [_Message(part) for part in _parts(jobs)]
+        try:
+            for message in messages:
+                await self._queue.put(message)
+            return [good for message in messages for good in await message.answer]
+        except asyncio.CancelledError:
+            for message in messages:
+                message.answer.cancel()  # a worker skips it, or its answer is dropped
+            raise
 
-    def _least_busy(self) -> _Worker:
-        worker = min(self._workers, key=lambda w: w.waiting)
-        worker.waiting += 1
-        return worker
+    async def close(self) -> None:
+        """End the workers. Calls that still wait are cancelled."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        while not self._queue.empty():
+            self._queue.get_nowait().answer.cancel()
 
-    def _chunks(self, jobs: Sequence[Job]) -> list[Sequence[Job]]:
-        """Consecutive runs, bounded in number and bytes, small enough that every worker gets some."""
-        most = max(POOL_MIN // 2, min(CHUNK_JOBS, -(-len(jobs) // len(self._workers))))
-        chunks: list[Sequence[Job]] = []
-        start = size = 0
-        for at, job in enumerate(jobs):
-            if at > start and (at - start >= most or size + len(job[1]) > CHUNK_BYTES):
-                chunks.append(jobs[start:at])
-                start, size = at, 0
-            size += len(job[1])
-        chunks.append(jobs[start:])
-        return chunks
+    def _start(self) -> None:
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(self._run_worker()) for _ in range(self._count)]
 
+    async def _run_worker(self) -> None:
+        delay = RESTART_S_MIN
+        while True:
+            in_flight: deque[_Message] = deque()
+            try:
+                served = await self._run_process(in_flight)
+            except asyncio.CancelledError:
+                for message in in_flight:
+                    message.answer.cancel()
+                raise
+            if served:
+                delay = RESTART_S_MIN
+            self._on_restart()
+            _log.warning("verification worker died; starting another", in_flight=len(in_flight))
+            for message in in_flight:
+                await self._give_back(message)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, RESTART_S_MAX)
 
-class _Worker:
-    """One child process, asked one chunk at a time."""
+    async def _give_back(self, message: _Message) -> None:
+        message.deaths += 1
+        if message.deaths < 2:
+            self._returned.append(message)
+            return
+        results = await _inline(message.jobs)
+        if not message.answer.done():
+            message.answer.set_result(results)
 
-    def __init__(self, on_died: Callable[[int], None]) -> None:
-        self.waiting = 0
-        self._on_died = on_died
-        self._process: asyncio.subprocess.Process | None = None
-        self._turn = asyncio.Lock()
-
-    async def start(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(
+    async def _run_process(self, in_flight: deque[_Message]) -> int:
+        """Feed one process until it dies; the number of messages it answered."""
+        process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # no module of the current directory can stand in for ours
             "-m",
             "services.verification_worker",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
-
-    async def stop(self) -> None:
-        async with self._turn:
-            process, self._process = self._process, None
-            if process is None or process.stdin is None:
-                return
-            process.stdin.close()
-            await process.wait()
-
-    async def check(self, jobs: Sequence[Job]) -> Sequence[bool]:
+        self._processes.add(process)
+        served = 0
+        places = asyncio.Semaphore(MESSAGES_IN_FLIGHT)
+        feeder = asyncio.create_task(self._feed(process, in_flight, places))
         try:
-            async with self._turn:
-                answer = await self._ask(jobs)
-            return await _inline(jobs) if answer is None else [byte == 1 for byte in answer]
+            reader = process.stdout
+            while reader is not None:
+                head = await reader.readexactly(4)
+                answer = await reader.readexactly(int.from_bytes(head, "big"))
+                message = in_flight.popleft()
+                if not message.answer.done():
+                    message.answer.set_result([byte == 1 for byte in answer])
+                served += 1
+                places.release()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # it died; the caller starts another
         finally:
-            self.waiting -= 1
+            feeder.cancel()
+            await asyncio.gather(feeder, return_exceptions=True)
+            self._processes.discard(process)
+            if process.stdin is not None:
+                process.stdin.close()
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+        return served
 
-    async def _ask(self, jobs: Sequence[Job]) -> bytes | None:
-        """One byte a job; None where the worker could not answer."""
-        process = self._process
-        if process is None or process.stdin is None or process.stdout is None:
-            return None
-        frame = msgspec.msgpack.encode(jobs)
-        try:
-            process.stdin.write(len(frame).to_bytes(LENGTH_BYTES, "big") + frame)
-            await process.stdin.drain()
-            return await process.stdout.readexactly(len(jobs))
-        except (ConnectionError, asyncio.IncompleteReadError):
-            self._on_died(await process.wait())
-            await self.start()
-            return None
-        except asyncio.CancelledError:
-            # The answer is still on its way and would be taken for the next chunk's.
-            process.kill()
-            await self.start()
-            raise
+    async def _feed(
+        self, process: asyncio.subprocess.Process, in_flight: deque[_Message], places: asyncio.Semaphore
+    ) -> None:
+        writer = process.stdin
+        while writer is not None:
+            await places.acquire()
+            message = self._returned.popleft() if self._returned else await self._queue.get()
+            if message.answer.done():
+                places.release()
+                continue
+            in_flight.append(message)
+            raw = _encode(message.jobs)
+            writer.write(len(raw).to_bytes(4, "big") + raw)
+            try:
+                await writer.drain()
+            except ConnectionError:
+                return  # the reading side sees the end, too, and deals with it
 
 
-async def _inline(jobs: Sequence[Job]) -> list[bool]:
+def _parts(jobs: Sequence[SignatureJob]) -> Iterator[Sequence[SignatureJob]]:
+    """Consecutive runs, bounded in number and bytes."""
+    start = size = 0
+    for at, (_, message, _) in enumerate(jobs):
+        if at > start and (at - start >= JOBS_PER_MESSAGE or size + len(message) > MESSAGE_BYTES):
+            yield jobs[start:at]
+            start, size = at, 0
+        size += len(message)
+    yield jobs[start:]
+
+
+async def _inline(jobs: Sequence[SignatureJob]) -> list[bool]:
     results: list[bool] = []
-    for start in range(0, len(jobs), SLICE_JOBS):
-        if start:
+    for at in range(0, len(jobs), SLICE_JOBS):
+        results += verify_many(jobs[at : at + SLICE_JOBS])
+        if len(results) < len(jobs):
             await asyncio.sleep(0)
-        results.extend(verify_many(jobs[start : start + SLICE_JOBS]))
     return results
