@@ -1,7 +1,6 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from cryptography import x509
 
 from crypto import tls
 from crypto.keys import SigningKey
@@ -77,13 +76,11 @@ def test_invalid_role_and_organisation_are_not_issued() -> None:
             issue_leaf(ACME, org, "node", NOW, MONTH)
 
 
-def test_every_flipped_byte_of_a_leaf_is_refused_or_changes_nothing_signed() -> None:
+def test_a_leaf_changed_anywhere_is_refused() -> None:
     leaf, _ = issue_leaf(ACME, "acme", "node", NOW, MONTH)
-    der = x509.load_pem_x509_certificate(leaf).tbs_certificate_bytes
     lines = leaf.decode().splitlines()
     for number in range(1, len(lines) - 1):
         flipped = "A" if lines[number][20] != "A" else "B"
         bad = [*lines[:number], lines[number][:20] + flipped + lines[number][21:], *lines[number + 1 :]]
         with pytest.raises(TlsIdentityError):
             check_leaf("\n".join(bad).encode(), ACME.public)
-    assert der
