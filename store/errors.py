@@ -1,7 +1,6 @@
 """What can go wrong with a node's disk, each with a text that says what to do next.
 
-Two kinds, as everywhere: the errors below are expected, and an operator acts on them;
-``InvariantBroken`` means that this program contradicts itself, and stops the node.
+All are ``StoreError``; that one, ``CorruptStore`` and ``WrongSchema`` belong to the port, ``ledger.ports``.
 """
 
 from __future__ import annotations
@@ -11,25 +10,28 @@ import errno
 from pathlib import Path
 from typing import NoReturn
 
+from ledger.ports import CorruptStore, StoreError, StoreInUse, WrongSchema
+
+__all__ = [
+    "ContradictoryWrite",
+    "CorruptBlocks",
+    "CorruptStore",
+    "FailureKind",
+    "HomeExists",
+    "HomeInUse",
+    "HomeMissing",
+    "StoreError",
+    "StoreFailed",
+    "StoreInUse",
+    "VoteLogDamaged",
+    "VoteLogMissing",
+    "WrongNetwork",
+    "WrongOwner",
+    "WrongSchema",
+    "fail",
+]
+
 RESYNC_HINT = "Run `lossbook node resync`: it sets the damaged log aside and votes again only where it is safe."
-
-
-class StoreError(Exception):
-    """Base of everything below."""
-
-
-class InvariantBroken(StoreError):
-    """A caller inside this program broke a rule that only a bug can break."""
-
-
-def invariant(condition: bool, message: str) -> None:
-    """Stop at the impossible; unlike ``assert`` it stays under ``-O``.
-
-    Raises:
-        InvariantBroken: ``condition`` is false.
-    """
-    if not condition:
-        raise InvariantBroken(message)
 
 
 class FailureKind(enum.Enum):
@@ -130,35 +132,19 @@ class WrongOwner(StoreError):
         super().__init__(f"{path} belongs to {found!r}, not to {expected!r}. Never vote from another's directory.")
 
 
-class WrongSchema(StoreError):
-    """Written by another version of lossbook in a layout this one does not read.
+class CorruptBlocks(CorruptStore):
+    """The block store's files fail their checks. What is lost can be fetched again from other nodes.
 
-    Attributes: path; expected, found (schema versions).
+    Attributes: path; what.
     """
 
-    def __init__(self, path: Path, expected: int, found: int) -> None:
-        self.path = path
-        self.expected = expected
-        self.found = found
-        super().__init__(
-            f"{path} has schema version {found}; this program reads version {expected}. "
-            "Use the version of lossbook that wrote it, or one that can convert it."
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(what, str(path))
+        text = (
+            f"The block store {path} is corrupt ({what}). Run `lossbook doctor` to see how far the damage goes; "
+            "`lossbook node resync` fetches the blocks again from other nodes."
         )
-
-
-class CorruptStore(StoreError):
-    """A store's files fail their checks. What is lost can be fetched again from other nodes.
-
-    Attributes: path; detail.
-    """
-
-    def __init__(self, path: Path, detail: str) -> None:
-        self.path = path
-        self.detail = detail
-        super().__init__(
-            f"The store {path} is corrupt ({detail}). Run `lossbook doctor` to see how far the damage goes; "
-            "`lossbook node resync` fetches the data again from other nodes."
-        )
+        self.args = (text,)
 
 
 class ContradictoryWrite(StoreError):
@@ -174,17 +160,17 @@ class ContradictoryWrite(StoreError):
         super().__init__(f"{what} is already {stored.hex()} and can never become {offered.hex()}. The node stops.")
 
 
-class HomeInUse(StoreError):
+class HomeInUse(StoreInUse):
     """Another process works in this home directory.
 
     Attributes: path; pid (None if it is not known).
     """
 
     def __init__(self, path: Path, pid: int | None) -> None:
-        self.path = path
+        super().__init__(str(path))
         self.pid = pid
         who = f"process {pid}" if pid is not None else "another process"
-        super().__init__(f"{path} is in use by {who}. Stop it first, or choose another home directory.")
+        self.args = (f"{path} is in use by {who}. Stop it first, or choose another home directory.",)
 
 
 class HomeMissing(StoreError):

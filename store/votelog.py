@@ -27,7 +27,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from store.errors import FailureKind, StoreFailed, VoteLogDamaged, fail, invariant
+from ledger.invariant import invariant
+from store.errors import FailureKind, StoreFailed, VoteLogDamaged, fail
 from store.files import Files, OsFiles
 from store.votelog_format import (
     BODY_BYTES_MAX,

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from store.errors import VoteLogDamaged, VoteLogMissing, WrongNetwork, WrongOwner, WrongSchema, invariant
+from ledger.invariant import invariant
+from store.errors import VoteLogDamaged, VoteLogMissing, WrongNetwork, WrongOwner, WrongSchema
 from store.files import Files, OpenFile
 from store.votelog_format import (
     BODY_BYTES_MAX,
@@ -125,7 +126,7 @@ def _check_header(path: Path, data: bytes, number: int, chain_id: bytes, owner: 
         header = SegmentHeader.decode(data)
     except FormatError as error:
         if error.schema is not None:
-            raise WrongSchema(path, SCHEMA, error.schema) from error
+            raise WrongSchema(str(path), str(error.schema), SCHEMA) from error
         raise VoteLogDamaged(path, error.detail, 0) from error
     if header.chain_id != chain_id:
         raise WrongNetwork(path, chain_id, header.chain_id)

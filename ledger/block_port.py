@@ -1,0 +1,110 @@
+"""What the ledger asks of the disk: blocks and what they are made of.
+
+Digests are 32 bytes and name what is stored; values are opaque bytes, exactly as they were hashed or signed. Writes of
+one turn of the loop are collected in a list and committed at once, with one sync.
+
+Left out: lookup of envelopes (a batch is the unit that travels) and of headers by anything but digest and height.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+
+class BatchWrite(msgspec.Struct, frozen=True, gc=False):
+    """A batch came in (own or another origin's); a second write of one digest changes nothing."""
+
+    digest: bytes
+    raw: bytes  #: serialized Batch message, at most BATCH_BYTES_MAX and its header
+
+
+class ProposalWrite(msgspec.Struct, frozen=True, gc=False):
+    """A proposal (header, justification, payload, leader's vote) under its header's digest."""
+
+    digest: bytes
+    raw: bytes  #: serialized Proposal message
+
+
+class FinalizedWrite(msgspec.Struct, frozen=True, gc=False):
+    """The block of a height is final, for ever. A second write may add the certificate, nothing else."""
+
+    height: int
+    digest: bytes  #: of the header
+    certificate: bytes  #: its own Finalization, serialized; empty where only a descendant has one
+
+
+class PositionWrite(msgspec.Struct, frozen=True, gc=False):
+    """This node acknowledges this digest, and never another, at this position of an origin's chain."""
+
+    origin: str
+    incarnation: int
+    sequence: int
+    digest: bytes
+
+
+class BatchDrop(msgspec.Struct, frozen=True, gc=False):
+    """A batch that can never be listed any more is forgotten; its positions stay."""
+
+    digest: bytes
+
+
+BlockWrite = BatchWrite | ProposalWrite | FinalizedWrite | PositionWrite | BatchDrop
+
+
+class Position(NamedTuple):
+    """Where an origin's batch stands, and which one was acknowledged there."""
+
+    incarnation: int
+    sequence: int
+    digest: bytes
+
+
+class BlockStore(Protocol):
+    """Blocks on disk. Reads raise CorruptStore where bytes fail their checks; nothing is silently absent."""
+
+    def batch(self, digest: bytes) -> bytes | None:
+        """Serialized batch; None if it was never stored, or dropped."""
+
+    def has_batch(self, digest: bytes) -> bool:
+        """Whether ``batch`` would answer, without reading it."""
+
+    def proposal(self, digest: bytes) -> bytes | None:
+        """Serialized proposal of a header's digest."""
+
+    def has_proposal(self, digest: bytes) -> bool:
+        """Whether ``proposal`` would answer, without reading it."""
+
+    def finalized_height(self) -> int | None:
+        """Highest height stored as final; None in a new store."""
+
+    def digest_at(self, height: int) -> bytes | None:
+        """Digest of the final block of a height."""
+
+    def finalization(self, height: int) -> bytes | None:
+        """The Finalization of the very block of this height, where one is held."""
+
+    def finalized(self, first: int, last: int) -> Iterator[tuple[int, bytes]]:
+        """(height, digest) of the stored heights first <= height <= last, ascending."""
+
+    def acknowledged(self, origin: str, incarnation: int, sequence: int) -> bytes | None:
+        """Digest this node acknowledged at a position."""
+
+    def last_acknowledged(self, origin: str) -> Position | None:
+        """The highest position of an origin that this node acknowledged."""
+
+    def acknowledged_from(self, origin: str, incarnation: int, sequence: int) -> Iterator[Position]:
+        """Acknowledged positions of one incarnation from ``sequence`` on, ascending."""
+
+    def commit(self, writes: Sequence[BlockWrite], *, sync: bool = True) -> None:
+        """Make all writes appear at once; with ``sync``, on disk before returning.
+
+        Raises:
+            StoreError: nothing may be sent that waited for them; the store takes no further writes.
+            ContradictoryWrite: a second digest for a height or a position (a StoreError, too); nothing was written.
+        """
+
+    def close(self) -> None:
+        """Release the directory."""

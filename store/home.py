@@ -1,0 +1,287 @@
+"""The home directory of a node or a replica: its layout, its lock, and the stores in it.
+
+::
+
+    SCHEMA           JSON: schema version, kind, chain id, organisation; written last, so that it marks a whole home
+    LOCK             locked while a process works here; holds its process id
+    lossbook.toml    settings
+    genesis.json     the network, exactly the bytes whose digest is the chain id
+    keys/ tls/       encrypted private keys; short-lived certificates
+    blocks/ state/ sealed/ index/   LevelDB stores
+    votes/           vote log (nodes only)
+    RESTORED         marker: this home may have forgotten votes (``store.backup``)
+
+Everything is readable by the owner only.
+"""
+
+from __future__ import annotations
+
+import enum
+import fcntl
+import json
+import os
+import shutil
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ledger.invariant import invariant
+from store.blocks import LevelBlockStore
+from store.errors import HomeExists, HomeInUse, HomeMissing, WrongNetwork, WrongSchema, fail
+from store.files import DIRECTORY_MODE, FILE_MODE, OsFiles
+from store.state import LevelStateStore
+from store.votelog import VoteLog
+
+SCHEMA = 1
+SCHEMA_NAME = "SCHEMA"
+LOCK_NAME = "LOCK"
+_DIRECTORIES = ("keys", "tls", "blocks", "state", "sealed", "index")
+
+
+class HomeKind(enum.Enum):
+    """Whose home it is; a replica's can never vote."""
+
+    NODE = "node"
+    REPLICA = "replica"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A home directory that exists, with the facts its SCHEMA file states."""
+
+    path: Path
+    kind: HomeKind
+    chain_id: bytes  #: genesis digest, 32 bytes
+    organisation: str
+
+    @property
+    def config(self) -> Path:
+        """``lossbook.toml``."""
+        return self.path / "lossbook.toml"
+
+    @property
+    def genesis(self) -> Path:
+        """``genesis.json``."""
+        return self.path / "genesis.json"
+
+    @property
+    def keys(self) -> Path:
+        """Directory of the private keys."""
+        return self.path / "keys"
+
+    @property
+    def tls(self) -> Path:
+        """Directory of the TLS leaf and its key."""
+        return self.path / "tls"
+
+    @property
+    def blocks(self) -> Path:
+        """Block store."""
+        return self.path / "blocks"
+
+    @property
+    def state(self) -> Path:
+        """State store."""
+        return self.path / "state"
+
+    @property
+    def sealed(self) -> Path:
+        """Store of sealed attachments."""
+        return self.path / "sealed"
+
+    @property
+    def index(self) -> Path:
+        """Derived query indexes."""
+        return self.path / "index"
+
+    @property
+    def votes(self) -> Path:
+        """Vote log."""
+        return self.path / "votes"
+
+    def check_network(self, chain_id: bytes) -> None:
+        """Compare with the digest of the genesis at hand.
+
+        Raises:
+            WrongNetwork: it is another network's.
+        """
+        if chain_id != self.chain_id:
+            raise WrongNetwork(self.path, chain_id, self.chain_id)
+
+    def lock(self) -> HomeLock:
+        """Claim the home for this process.
+
+        Raises:
+            HomeInUse: another process, or another part of this one, has it.
+        """
+        return HomeLock(self.path)
+
+
+def create_home(path: Path, kind: HomeKind, genesis: bytes, chain_id: bytes, organisation: str) -> Home:
+    """Make a home, complete or not at all.
+
+    Args:
+        path: must not exist, or be an empty directory.
+        kind: a node gets an empty vote log.
+        genesis: the exact bytes of the genesis file.
+        chain_id: their digest, which the caller has checked.
+        organisation: whose home it is.
+
+    Raises:
+        HomeExists: there is something at ``path``.
+        StoreFailed: the file system refused; nothing is left at ``path``.
+    """
+    invariant(len(chain_id) == 32, "a chain id is 32 bytes")
+    home = Home(path, kind, chain_id, organisation)
+    under_way = path.with_name(f".{path.name}.new-{os.getpid()}")
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise HomeExists(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        under_way.mkdir(mode=DIRECTORY_MODE)
+        for name in _DIRECTORIES:
+            (under_way / name).mkdir(mode=DIRECTORY_MODE)
+        if kind is HomeKind.NODE:
+            VoteLog.create(under_way / "votes", chain_id, organisation).close()
+        write_durably(under_way / "genesis.json", genesis)
+        facts = {"schema": SCHEMA, "kind": kind.value, "chain_id": chain_id.hex(), "organisation": organisation}
+        write_durably(under_way / SCHEMA_NAME, json.dumps(facts, indent=2).encode() + b"\n")
+        under_way.rename(path)
+        OsFiles().sync_directory(path.parent)
+    except OSError as error:
+        fail(error, "create", path)
+    finally:
+        shutil.rmtree(under_way, ignore_errors=True)
+    return home
+
+
+def open_home(path: Path, kind: HomeKind) -> Home:
+    """Read what a home says of itself; nothing is locked or opened yet.
+
+    Raises:
+        HomeMissing: there is none, or one of the other kind.
+        WrongSchema: another version's.
+        StoreFailed: it cannot be read.
+    """
+    try:
+        raw = (path / SCHEMA_NAME).read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise HomeMissing(path, f"it has no file {SCHEMA_NAME}") from error
+    except OSError as error:
+        fail(error, "open", path)
+    try:
+        facts = json.loads(raw)
+        if facts["schema"] != SCHEMA:
+            raise WrongSchema(str(path), str(facts["schema"]), SCHEMA)
+        home = Home(path, HomeKind(facts["kind"]), bytes.fromhex(facts["chain_id"]), str(facts["organisation"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise HomeMissing(path, f"its file {SCHEMA_NAME} is damaged") from error
+    if home.kind is not kind:
+        raise HomeMissing(path, f"it is a {home.kind.value}'s, not a {kind.value}'s")
+    return home
+
+
+class HomeLock:
+    """Exclusive use of a home by this process, until ``release`` or the process ends, however it ends.
+
+    POSIX record locks: unlike ``flock`` they are not inherited, so verification workers that outlive a killed daemon do
+    not keep its home locked. They do not exclude the same process, hence the set of paths.
+    """
+
+    _held: set[Path] = set()
+
+    def __init__(self, path: Path) -> None:
+        """Claim; HomeInUse if somebody has it, StoreFailed if the lock file cannot be made."""
+        self._path = path.resolve()
+        if self._path in self._held:
+            raise HomeInUse(path, os.getpid())
+        try:
+            self._descriptor = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        except OSError as error:
+            fail(error, "lock", path)
+        try:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            pid = os.read(self._descriptor, 20)
+            os.close(self._descriptor)
+            raise HomeInUse(path, int(pid) if pid.isdigit() else None) from error
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, b"%d" % os.getpid(), 0)
+        self._held.add(self._path)
+
+    def release(self) -> None:
+        """Give the home back; twice is harmless."""
+        if self._path in self._held:
+            self._held.remove(self._path)
+            os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+@dataclass(slots=True)
+class OpenStores:
+    """Everything a daemon keeps on disk, open and locked; ``close`` when done."""
+
+    home: Home
+    blocks: LevelBlockStore
+    state: LevelStateStore
+    votes: VoteLog | None  #: None in a replica, and in a node that only observes
+    _closing: ExitStack
+
+    def close(self) -> None:
+        """Close in reverse order and release the home; twice is harmless.
+
+        Raises:
+            StoreFailed: the last sync of the vote log failed; the others are closed all the same.
+        """
+        self._closing.close()
+
+
+def open_all(home: Home, *, vote: bool = True) -> OpenStores:
+    """Lock the home and open its stores; on an error nothing stays open.
+
+    Args:
+        home: of ``open_home``.
+        vote: open the vote log. A node whose log is damaged may start with False and observe.
+
+    Raises:
+        HomeInUse: another process works here.
+        VoteLogDamaged, VoteLogMissing: this node must not vote.
+        CorruptStore, WrongSchema, WrongNetwork, StoreFailed: see ``store.errors``.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(home.lock())
+        blocks = LevelBlockStore(home.blocks, home.chain_id)
+        stack.callback(blocks.close)
+        state = LevelStateStore(home.state)
+        stack.callback(state.close)
+        votes = None
+        if vote and home.kind is HomeKind.NODE:
+            votes = VoteLog.open(home.votes, home.chain_id, home.organisation)
+            stack.callback(votes.close)
+        closing = stack.pop_all()
+    return OpenStores(home, blocks, state, votes, closing)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replace a small file: the old or the new contents survive a crash, never a part.
+
+    Raises:
+        OSError: as the file system.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    OsFiles().sync_directory(path.parent)

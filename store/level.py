@@ -1,0 +1,94 @@
+"""plyvel with this project's settings and errors: checksums on, no compression, no second try after a failed write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import plyvel
+
+from store.errors import CorruptBlocks, FailureKind, StoreError, StoreFailed, StoreInUse
+
+P = ParamSpec("P")
+T = TypeVar("T")
+BLOOM_BITS = 10  #: one miss in a hundred reads the disk
+
+
+class Level:
+    """One LevelDB directory; keys and values are bytes."""
+
+    def __init__(self, path: Path, write_buffer_bytes: int, cache_bytes: int) -> None:
+        """Open or create.
+
+        Raises:
+            StoreInUse, CorruptBlocks, StoreFailed.
+        """
+        self.path = path
+        self._poisoned = False
+        self._db = self._guarded(
+            plyvel.DB,
+            str(path),
+            create_if_missing=True,
+            paranoid_checks=True,
+            compression=None,
+            write_buffer_size=write_buffer_bytes,
+            max_file_size=write_buffer_bytes,
+            lru_cache_size=cache_bytes,
+            bloom_filter_bits=BLOOM_BITS,
+        )
+
+    def get(self, key: bytes, *, cache: bool = True) -> bytes | None:
+        """The value, its checksum verified."""
+        value: bytes | None = self._guarded(self._db.get, key, verify_checksums=True, fill_cache=cache)
+        return value
+
+    def rows(self, start: bytes, stop: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """Rows start <= key < stop; large scans do not wash out the cache."""
+        with self._db.iterator(
+            start=start, stop=stop, reverse=reverse, verify_checksums=True, fill_cache=False
+        ) as iterator:
+            while (row := self._guarded(next, iterator, None)) is not None:
+                yield row
+
+    def write(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes] = (), *, sync: bool) -> None:
+        """All rows at once. After a failure nothing more is written: LevelDB's log may end in half a record."""
+        self.require_writable()
+        batch = self._db.write_batch(sync=sync)
+        for key, value in puts:
+            batch.put(key, value)
+        for key in deletes:
+            batch.delete(key)
+        try:
+            self._guarded(batch.write)
+        except StoreError:
+            self._poisoned = True
+            raise
+
+    def require_writable(self) -> None:
+        """Raise StoreFailed if an earlier write failed."""
+        if self._poisoned:
+            raise StoreFailed(FailureKind.POISONED, "write", self.path)
+
+    def close(self) -> None:
+        """Release the directory."""
+        self._db.close()
+
+    def _guarded(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return call(*args, **kwargs)
+        except plyvel.Error as error:
+            raise _translated(self.path, error) from error
+
+
+def _translated(path: Path, error: Exception) -> StoreError:
+    text = str(error)
+    if isinstance(error, plyvel.CorruptionError) or "Corruption" in text:
+        return CorruptBlocks(path, text)
+    if "lock" in text:
+        return StoreInUse(str(path))
+    if "No space left" in text or "too large" in text:
+        return StoreFailed(FailureKind.DISK_FULL, "write", path, text)
+    if "Input/output error" in text:
+        return StoreFailed(FailureKind.INPUT_OUTPUT, "write", path, text)
+    return StoreFailed(FailureKind.OTHER, "access", path, text)

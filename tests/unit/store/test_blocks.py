@@ -1,0 +1,368 @@
+"""Block stores, on disk and in memory, keep one set of promises; the one on disk also finds damage."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from ledger.block_port import (
+    BatchDrop,
+    BatchWrite,
+    BlockStore,
+    FinalizedWrite,
+    Position,
+    PositionWrite,
+    ProposalWrite,
+)
+from ledger.invariant import InvariantViolated
+from store.blocks import LevelBlockStore, drop_index
+from store.errors import (
+    ContradictoryWrite,
+    CorruptStore,
+    FailureKind,
+    StoreFailed,
+    StoreInUse,
+    WrongNetwork,
+    WrongSchema,
+)
+from store.level import Level
+from store.memory_blocks import MemoryBlockStore
+
+CHAIN = bytes(range(32))
+
+
+def d(name: object) -> bytes:
+    return sha256(str(name).encode()).digest()
+
+
+@pytest.fixture(params=["disk", "memory"])
+def blocks(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BlockStore]:
+    store: BlockStore = LevelBlockStore(tmp_path, CHAIN) if request.param == "disk" else MemoryBlockStore()
+    yield store
+    store.close()
+
+
+# -- the promises ----------------------------------------------------------------------------
+
+
+def test_a_new_store_is_empty(blocks: BlockStore) -> None:
+    assert blocks.batch(d(1)) is None
+    assert not blocks.has_batch(d(1))
+    assert blocks.proposal(d(1)) is None
+    assert not blocks.has_proposal(d(1))
+    assert blocks.finalized_height() is None
+    assert blocks.digest_at(0) is None
+    assert blocks.finalization(0) is None
+    assert list(blocks.finalized(0, 100)) == []
+    assert blocks.acknowledged("alpha", 1, 1) is None
+    assert blocks.last_acknowledged("alpha") is None
+    assert list(blocks.acknowledged_from("alpha", 0, 0)) == []
+
+
+def test_batches_and_proposals_are_found_by_digest_and_never_mixed_up(blocks: BlockStore) -> None:
+    blocks.commit([BatchWrite(d(1), b"batch"), ProposalWrite(d(2), b"proposal"), BatchWrite(d(3), b"")])
+    assert blocks.batch(d(1)) == b"batch"
+    assert blocks.proposal(d(2)) == b"proposal"
+    assert blocks.batch(d(3)) == b""
+    assert blocks.has_batch(d(1))
+    assert blocks.has_proposal(d(2))
+    assert blocks.batch(d(2)) is None
+    assert blocks.proposal(d(1)) is None
+
+
+def test_a_batch_of_two_mebibytes_comes_back_whole(blocks: BlockStore) -> None:
+    raw = Random(7).randbytes(2 << 20)
+    blocks.commit([BatchWrite(d("large"), raw)])
+    assert blocks.batch(d("large")) == raw
+
+
+def test_the_first_write_of_a_digest_stays(blocks: BlockStore) -> None:
+    blocks.commit([BatchWrite(d(1), b"first"), BatchWrite(d(1), b"second")])
+    blocks.commit([BatchWrite(d(1), b"third")])
+    assert blocks.batch(d(1)) == b"first"
+
+
+def test_heights_come_in_order_with_the_certificates_that_are_held(blocks: BlockStore) -> None:
+    blocks.commit([FinalizedWrite(height, d(height), b"") for height in range(300)])
+    blocks.commit([FinalizedWrite(300, d(300), b"certificate")])
+    assert blocks.finalized_height() == 300
+    assert blocks.digest_at(17) == d(17)
+    assert blocks.digest_at(301) is None
+    assert blocks.finalization(17) is None
+    assert blocks.finalization(300) == b"certificate"
+    assert list(blocks.finalized(254, 257)) == [(height, d(height)) for height in (254, 255, 256, 257)]
+    assert [height for height, _ in blocks.finalized(299, 1000)] == [299, 300]
+
+
+def test_a_certificate_may_come_later_and_stays(blocks: BlockStore) -> None:
+    blocks.commit([FinalizedWrite(5, d(5), b"")])
+    blocks.commit([FinalizedWrite(5, d(5), b"certificate")])
+    blocks.commit([FinalizedWrite(5, d(5), b"")])
+    blocks.commit([FinalizedWrite(5, d(5), b"another")])
+    assert blocks.finalization(5) == b"certificate"
+
+
+def test_a_backfilled_lower_height_does_not_lower_the_highest(blocks: BlockStore) -> None:
+    blocks.commit([FinalizedWrite(9, d(9), b"c")])
+    blocks.commit([FinalizedWrite(3, d(3), b"")])
+    assert blocks.finalized_height() == 9
+
+
+def test_a_second_digest_for_a_height_or_position_is_refused_and_nothing_of_that_turn_is_written(
+    blocks: BlockStore,
+) -> None:
+    blocks.commit([FinalizedWrite(1, d(1), b""), PositionWrite("alpha", 1, 1, d(1))])
+    for contradiction in (FinalizedWrite(1, d(2), b"c"), PositionWrite("alpha", 1, 1, d(2))):
+        with pytest.raises(ContradictoryWrite) as refused:
+            blocks.commit([BatchWrite(d(7), b"x"), contradiction])
+        assert (refused.value.stored, refused.value.offered) == (d(1), d(2))
+        assert not blocks.has_batch(d(7))
+    with pytest.raises(ContradictoryWrite):
+        blocks.commit([FinalizedWrite(2, d(2), b""), FinalizedWrite(2, d(3), b"")])
+    assert blocks.digest_at(2) is None
+    blocks.commit([BatchWrite(d(8), b"going on")])
+    assert blocks.has_batch(d(8))
+
+
+def test_positions_are_kept_per_origin_and_incarnation(blocks: BlockStore) -> None:
+    positions = [(1, 1), (1, 2), (1, 300), (2, 1), (256, 1)]
+    writes = [PositionWrite("alpha", *position, d(position)) for position in positions]
+    writes.append(PositionWrite("alpha-2", 999, 1, d("other")))
+    blocks.commit(writes[::-1])
+    assert blocks.acknowledged("alpha", 1, 300) == d((1, 300))
+    assert blocks.acknowledged("alpha", 1, 3) is None
+    assert blocks.last_acknowledged("alpha") == Position(256, 1, d((256, 1)))
+    assert blocks.last_acknowledged("alph") is None
+    assert list(blocks.acknowledged_from("alpha", 1, 2)) == [Position(1, s, d((1, s))) for s in (2, 300)]
+
+
+def test_a_dropped_batch_is_gone_and_may_come_again(blocks: BlockStore) -> None:
+    blocks.commit([BatchWrite(d(1), b"one"), BatchWrite(d(2), b"two"), PositionWrite("alpha", 1, 1, d(1))])
+    blocks.commit([BatchDrop(d(1)), BatchDrop(d("never there"))])
+    assert blocks.batch(d(1)) is None
+    assert blocks.batch(d(2)) == b"two"
+    assert blocks.acknowledged("alpha", 1, 1) == d(1)
+    blocks.commit([BatchWrite(d(1), b"one")])
+    assert blocks.batch(d(1)) == b"one"
+    blocks.commit([BatchWrite(d(3), b"three"), BatchDrop(d(3))])
+    assert not blocks.has_batch(d(3))
+
+
+def test_a_digest_of_another_length_is_a_defect(blocks: BlockStore) -> None:
+    with pytest.raises(InvariantViolated, match="32 bytes"):
+        blocks.commit([BatchWrite(b"short", b"x")])
+
+
+# -- on disk ---------------------------------------------------------------------------------
+
+
+def filled(path: Path) -> LevelBlockStore:
+    store = LevelBlockStore(path, CHAIN)
+    for number in range(50):
+        batch, final = BatchWrite(d(number), b"%d" % number * 500), FinalizedWrite(number, d(number), b"c%d" % number)
+        store.commit([batch, PositionWrite("alpha", 1, number, d(number)), final])
+    store.commit([BatchDrop(d(10)), ProposalWrite(d("p"), b"proposal")])
+    return store
+
+
+def check_filled(store: LevelBlockStore) -> None:
+    for number in range(50):
+        assert store.batch(d(number)) == (None if number == 10 else b"%d" % number * 500)
+        assert store.finalization(number) == b"c%d" % number
+    assert store.finalized_height() == 49
+    assert store.last_acknowledged("alpha") == Position(1, 49, d(49))
+    assert store.proposal(d("p")) == b"proposal"
+
+
+def test_everything_is_there_again_after_reopening(tmp_path: Path) -> None:
+    filled(tmp_path).close()
+    store = LevelBlockStore(tmp_path, CHAIN)
+    check_filled(store)
+    store.commit([BatchWrite(d("new"), b"new")])
+    check_filled(store)
+    store.close()
+
+
+def test_a_lost_stale_or_damaged_index_is_made_again_from_the_journal(tmp_path: Path) -> None:
+    store = LevelBlockStore(tmp_path, CHAIN)
+    store.commit([BatchWrite(d("early"), b"early")])
+    store.close()
+    shutil.copytree(tmp_path / "index", tmp_path / "stale")
+    filled(tmp_path).close()
+    shutil.rmtree(tmp_path / "index")
+    (tmp_path / "stale").rename(tmp_path / "index")
+    store = LevelBlockStore(tmp_path, CHAIN)
+    check_filled(store)
+    store.close()
+    drop_index(tmp_path)
+    drop_index(tmp_path)
+    store = LevelBlockStore(tmp_path, CHAIN)
+    check_filled(store)
+    store.close()
+    for manifest in (tmp_path / "index").glob("MANIFEST-*"):
+        manifest.write_bytes(bytes(100))
+    store = LevelBlockStore(tmp_path, CHAIN)
+    check_filled(store)
+    store.close()
+
+
+def test_an_index_that_knows_more_than_the_journal_is_made_again(tmp_path: Path) -> None:
+    """An unsynced turn that a power cut took from the journal, but not from the index."""
+    filled(tmp_path).close()
+    shutil.copytree(tmp_path / "journal", tmp_path / "older")
+    store = LevelBlockStore(tmp_path, CHAIN)
+    store.commit([BatchWrite(d("lost"), b"lost")], sync=False)
+    store.close()
+    shutil.rmtree(tmp_path / "journal")
+    (tmp_path / "older").rename(tmp_path / "journal")
+    store = LevelBlockStore(tmp_path, CHAIN)
+    assert not store.has_batch(d("lost"))
+    check_filled(store)
+    store.close()
+
+
+def test_a_flipped_bit_of_the_journal_is_found(tmp_path: Path) -> None:
+    """LevelDB alone, opened with its defaults, drops the record and everything beside it in silence."""
+    filled(tmp_path / "good").close()
+    found = 0
+    for place in range(1, 10):
+        damaged = tmp_path / f"damaged-{place}"
+        shutil.copytree(tmp_path / "good", damaged)
+        log = max((damaged / "journal").glob("*.l*"), key=lambda path: path.stat().st_size)
+        data = bytearray(log.read_bytes())
+        data[len(data) * place // 10] ^= 4
+        log.write_bytes(data)
+        with pytest.raises(CorruptStore, match="lossbook doctor"):
+            check_filled(LevelBlockStore(damaged, CHAIN))
+        found += 1
+    assert found == 9
+
+
+def test_another_network_another_schema_and_a_second_opener_are_refused(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    with pytest.raises(StoreInUse, match="in use"):
+        LevelBlockStore(tmp_path, CHAIN)
+    store.close()
+    with pytest.raises(WrongNetwork) as wrong:
+        LevelBlockStore(tmp_path, bytes(32))
+    assert wrong.value.found == CHAIN
+    journal = Level(tmp_path / "journal", 1 << 20, 1 << 20)
+    journal.write([(b"mschema", b"9")], sync=True)
+    journal.close()
+    with pytest.raises(WrongSchema, match="9"):
+        LevelBlockStore(tmp_path, CHAIN)
+
+
+def test_a_foreign_leveldb_is_not_taken_over(tmp_path: Path) -> None:
+    tmp_path.joinpath("journal").mkdir()
+    foreign = Level(tmp_path / "journal", 1 << 20, 1 << 20)
+    foreign.write([(b"x", b"y")], sync=True)
+    foreign.close()
+    with pytest.raises(WrongSchema, match="none"):
+        LevelBlockStore(tmp_path, CHAIN)
+
+
+def child(script: str, path: Path) -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    command = [sys.executable, "-c", script, str(path)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def test_a_full_disk_is_reported_once_and_nothing_is_written_after(tmp_path: Path) -> None:
+    """A file size limit stands in for the full disk."""
+    script = """
+import resource, signal, sys
+from pathlib import Path
+from hashlib import sha256
+from ledger.block_port import BatchWrite
+from store.blocks import LevelBlockStore
+from store.errors import StoreFailed
+store = LevelBlockStore(Path(sys.argv[1]), bytes(32))
+store.commit([BatchWrite(b"a" * 32, b"safe")])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+for digest in (b"b", b"c"):
+    try:
+        store.commit([BatchWrite(digest * 32, bytes(200_000 if digest == b"b" else 1))])
+    except StoreFailed as failed:
+        print(failed.kind.name, store.has_batch(digest * 32), store.batch(b"a" * 32))
+"""
+    with child(script, tmp_path) as process:
+        out, err = process.communicate(timeout=60)
+    assert out.splitlines() == ["DISK_FULL False b'safe'", "POISONED False b'safe'"], err
+    store = LevelBlockStore(tmp_path, bytes(32))
+    assert store.batch(b"a" * 32) == b"safe"
+    store.close()
+
+
+def test_everything_committed_is_there_after_kill_9(tmp_path: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+from hashlib import sha256
+from ledger.block_port import BatchWrite, FinalizedWrite
+from store.blocks import LevelBlockStore
+store = LevelBlockStore(Path(sys.argv[1]), bytes(32))
+number = 0
+while True:
+    digest = sha256(b"%d" % number).digest()
+    store.commit([BatchWrite(digest, b"%d" % number * 9000), FinalizedWrite(number, digest, b"")])
+    sys.stdout.write("%d\\n" % number)
+    sys.stdout.flush()
+    number += 1
+"""
+    for rounds in (0, 70):
+        path = tmp_path / f"blocks-{rounds}"
+        with child(script, path) as process:
+            assert process.stdout is not None
+            acknowledged = -1
+            while acknowledged < rounds:
+                acknowledged = int(process.stdout.readline())
+            process.send_signal(signal.SIGKILL)
+            rest = process.stdout.read().split("\n")[:-1]
+        acknowledged = int(rest[-1]) if rest else acknowledged
+        store = LevelBlockStore(path, bytes(32))
+        height = store.finalized_height()
+        assert height is not None
+        assert acknowledged <= height <= acknowledged + 1
+        for number in range(height + 1):
+            assert store.batch(d(number)) == b"%d" % number * 9000
+        store.close()
+
+
+# -- in memory -------------------------------------------------------------------------------
+
+
+def test_a_crash_takes_unsynced_turns_from_the_end_only() -> None:
+    kept = set()
+    for seed in range(40):
+        store = MemoryBlockStore()
+        store.commit([BatchWrite(d("synced"), b"1")])
+        for number in range(3):
+            store.commit([BatchWrite(d(number), b"2")], sync=False)
+        store.crash(Random(seed))
+        there = [store.has_batch(d(number)) for number in range(3)]
+        assert store.has_batch(d("synced"))
+        assert there == sorted(there, reverse=True)
+        kept.add(sum(there))
+    assert kept == {0, 1, 2, 3}
+
+
+def test_a_planted_fault_stays_until_the_crash() -> None:
+    store = MemoryBlockStore()
+    store.fail_next_commit(StoreFailed(FailureKind.DISK_FULL, "write", Path("blocks")))
+    for _ in range(2):
+        with pytest.raises(StoreFailed):
+            store.commit([BatchWrite(d(1), b"x")])
+    store.crash(Random(0))
+    store.commit([BatchWrite(d(1), b"x")])
+    assert store.has_batch(d(1))

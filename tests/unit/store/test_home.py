@@ -1,0 +1,249 @@
+"""A home directory is made whole, used by one process, and never mistaken for another."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ledger.block_port import BatchWrite
+from store.backup import (
+    MARKER_NAME,
+    backup,
+    clear_backup_marker,
+    has_backup_marker,
+    set_aside,
+    write_backup_marker,
+)
+from store.errors import (
+    CorruptStore,
+    HomeExists,
+    HomeInUse,
+    HomeMissing,
+    StoreFailed,
+    VoteLogDamaged,
+    VoteLogMissing,
+    WrongNetwork,
+    WrongSchema,
+)
+from store.home import Home, HomeKind, create_home, open_all, open_home
+from store.votelog import VoteLog
+
+CHAIN = bytes(range(32))
+
+
+def node(path: Path) -> Home:
+    return create_home(path, HomeKind.NODE, b'{"genesis": true}', CHAIN, "alpha")
+
+
+def test_a_new_home_says_whose_it_is_and_opens(tmp_path: Path) -> None:
+    made = node(tmp_path / "deep" / "home")
+    home = open_home(made.path, HomeKind.NODE)
+    assert home == made
+    assert (home.kind, home.chain_id, home.organisation) == (HomeKind.NODE, CHAIN, "alpha")
+    assert home.genesis.read_bytes() == b'{"genesis": true}'
+    assert {path.name for path in home.path.parent.iterdir()} == {"home"}, "nothing temporary is left"
+    stores = open_all(home)
+    assert stores.votes is not None
+    stores.votes.append([b"vote"])
+    stores.blocks.commit([BatchWrite(CHAIN, b"batch")])
+    stores.close()
+    stores.close()
+    stores = open_all(home)
+    assert stores.votes is not None
+    assert stores.votes.records() == [b"vote"]
+    assert stores.blocks.batch(CHAIN) == b"batch"
+    stores.close()
+
+
+def test_only_the_owner_can_read_a_home(tmp_path: Path) -> None:
+    home = node(tmp_path / "home")
+    for path in [home.path, *home.path.rglob("*")]:
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_replica_has_no_votes(tmp_path: Path) -> None:
+    home = create_home(tmp_path / "replica", HomeKind.REPLICA, b"{}", CHAIN, "supervisor")
+    assert not home.votes.exists()
+    stores = open_all(home)
+    assert stores.votes is None
+    stores.close()
+    with pytest.raises(HomeMissing, match="replica's, not a node's"):
+        open_home(home.path, HomeKind.NODE)
+
+
+def test_a_home_is_not_made_over_anything(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    node(tmp_path / "empty")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("keep me")
+    (tmp_path / "file").write_text("keep me")
+    for name in ("full", "file", "empty"):
+        with pytest.raises(HomeExists, match="nothing was changed"):
+            node(tmp_path / name)
+    assert (tmp_path / "full" / "letter.txt").read_text() == "keep me"
+
+
+def test_a_home_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreFailed):
+        node(tmp_path / "file" / "home")
+
+
+def test_what_is_no_home_is_named(tmp_path: Path) -> None:
+    with pytest.raises(HomeMissing, match="lossbook node init"):
+        open_home(tmp_path / "nowhere", HomeKind.NODE)
+    home = node(tmp_path / "home")
+    schema = home.path / "SCHEMA"
+    facts = json.loads(schema.read_bytes())
+    for broken in (b"", b"[]", b'{"schema": 1}', schema.read_bytes().replace(b'"node"', b'"nude"')):
+        schema.write_bytes(broken)
+        with pytest.raises(HomeMissing, match="damaged"):
+            open_home(home.path, HomeKind.NODE)
+    schema.write_text(json.dumps(facts | {"schema": 7}))
+    with pytest.raises(WrongSchema, match="7"):
+        open_home(home.path, HomeKind.NODE)
+
+
+def test_a_home_of_another_network_is_refused(tmp_path: Path) -> None:
+    home = node(tmp_path / "home")
+    home.check_network(CHAIN)
+    with pytest.raises(WrongNetwork):
+        home.check_network(bytes(32))
+
+
+def test_two_users_in_one_process_are_refused(tmp_path: Path) -> None:
+    home = node(tmp_path / "home")
+    with home.lock(), pytest.raises(HomeInUse, match=str(os.getpid())):
+        open_all(home)
+    open_all(home).close()
+
+
+def test_a_second_process_learns_the_pid_of_the_first_and_a_kill_frees_the_home(tmp_path: Path) -> None:
+    home = node(tmp_path / "home")
+    script = """
+import sys
+from pathlib import Path
+from store.home import HomeKind, open_all, open_home
+stores = open_all(open_home(Path(sys.argv[1]), HomeKind.NODE))
+stores.votes.append([b"vote"]); stores.votes.sync()
+print("open", flush=True)
+sys.stdin.read()
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    command = [sys.executable, "-c", script, str(home.path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n"
+        with pytest.raises(HomeInUse) as refused:
+            open_all(home)
+        assert refused.value.pid == process.pid
+        with pytest.raises(HomeInUse):
+            backup(home, tmp_path / "backup")
+        process.send_signal(signal.SIGKILL)
+    stores = open_all(home)
+    assert stores.votes is not None
+    assert stores.votes.records() == [b"vote"]
+    stores.close()
+
+
+def test_a_failed_opening_leaves_nothing_open(tmp_path: Path) -> None:
+    home = node(tmp_path / "home")
+    (home.votes / "HEAD").write_bytes(bytes(1024))
+    for _ in range(2):
+        with pytest.raises(VoteLogDamaged):
+            open_all(home)
+    observing = open_all(home, vote=False)
+    assert observing.votes is None
+    observing.close()
+    open_all(home, vote=False).close()
+    (home.blocks / "journal" / "CURRENT").write_bytes(b"nonsense\n")
+    for _ in range(2):
+        with pytest.raises((CorruptStore, StoreFailed)):
+            open_all(home)
+
+
+# -- backup, marker, resync ----------------------------------------------------------------
+
+
+def vote(home: Home, record: bytes) -> None:
+    log = VoteLog.open(home.votes, CHAIN, "alpha")
+    log.append([record])
+    log.close()
+
+
+def test_a_backup_opens_with_everything_but_keys_and_has_the_marker(tmp_path: Path) -> None:
+    home = node(tmp_path / "home")
+    (home.keys / "consensus.key").write_bytes(b"secret")
+    vote(home, b"vote")
+    backup(home, tmp_path / "backup")
+    assert not has_backup_marker(home.path)
+    copy = open_home(tmp_path / "backup", HomeKind.NODE)
+    assert has_backup_marker(copy.path)
+    assert not copy.keys.exists()
+    assert not copy.tls.exists()
+    stores = open_all(copy)
+    assert stores.votes is not None
+    assert stores.votes.records() == [b"vote"]
+    stores.close()
+    with pytest.raises(HomeExists):
+        backup(home, tmp_path / "backup")
+    assert {path.name for path in tmp_path.iterdir()} == {"home", "backup"}
+
+
+def test_the_marker_is_written_and_cleared(tmp_path: Path) -> None:
+    home = node(tmp_path / "home")
+    assert not has_backup_marker(home.path)
+    write_backup_marker(home.path, "restored by hand")
+    write_backup_marker(home.path, "twice")
+    assert has_backup_marker(home.path)
+    clear_backup_marker(home.path)
+    clear_backup_marker(home.path)
+    assert not has_backup_marker(home.path)
+
+
+def test_setting_a_damaged_log_aside_keeps_it_and_leaves_the_marker(tmp_path: Path) -> None:
+    home = node(tmp_path / "home")
+    for round_ in (1, 2):
+        vote(home, b"a vote that will be damaged")
+        log = home.votes / "00000001.log"
+        data = bytearray(log.read_bytes())
+        data[-40] ^= 1
+        log.write_bytes(data)
+        with pytest.raises(VoteLogDamaged):
+            open_all(home)
+        kept = set_aside(home, "flipped bit")
+        assert kept == home.path / f"votes.damaged-{round_}"
+        assert (kept / "00000001.log").read_bytes() == data
+        assert (kept / "REASON").read_text() == "flipped bit\n"
+        assert has_backup_marker(home.path)
+        stores = open_all(home)
+        assert stores.votes is not None
+        assert stores.votes.records() == []
+        stores.close()
+        clear_backup_marker(home.path)
+
+
+def test_setting_aside_that_was_interrupted_is_finished_by_doing_it_again(tmp_path: Path) -> None:
+    home = node(tmp_path / "home")
+    home.votes.rename(home.path / "votes.damaged-1")
+    write_backup_marker(home.path, "interrupted")
+    with pytest.raises(VoteLogMissing):
+        open_all(home)
+    assert set_aside(home, "again") is None
+    open_all(home).close()
+    assert (home.path / MARKER_NAME).exists()
+
+
+def test_a_replica_has_nothing_to_set_aside(tmp_path: Path) -> None:
+    home = create_home(tmp_path / "replica", HomeKind.REPLICA, b"{}", CHAIN, "supervisor")
+    with pytest.raises(HomeMissing, match="never votes"):
+        set_aside(home, "mistake")
+    assert not has_backup_marker(home.path)
