@@ -8,15 +8,16 @@ Big-endian numbers keep rows of one kind in order, so that almost all writes app
 "executed". No compression: records are short, and random where they are long. Checksums are verified on every read.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, ParamSpec, TypeVar
+from typing import Final
 
 import msgspec
-import plyvel
 
 from ledger.invariant import invariant
-from ledger.ports import BlockWrites, CorruptStore, HeightRecord, StoreError, StoreInUse, WrongSchema
+from ledger.ports import BlockWrites, CorruptStore, HeightRecord, StoreError, WrongSchema
+from store.errors import CorruptBlocks
+from store.level import Level
 
 SCHEMA: Final = 1
 """Raised whenever a row's meaning changes."""
@@ -33,17 +34,17 @@ _EXECUTED_KEY: Final = b"Mexecuted"
 _encode_record = msgspec.msgpack.Encoder().encode
 _decode_record = msgspec.msgpack.Decoder(HeightRecord).decode
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 
 class LevelStateStore:
     """StateStore in one LevelDB directory. Not for use by two processes at once, and not thread-safe."""
 
     def __init__(self, path: Path | str) -> None:
-        """Open or create; StoreInUse, WrongSchema, CorruptStore, or StoreError where the disk refuses."""
+        """Open or create; StoreInUse, WrongSchema, CorruptStore, or StoreFailed where the disk refuses."""
         self._path = str(path)
-        self._db = self._guard(_open, self._path)
+        try:
+            self._db = Level(Path(path), WRITE_BUFFER_BYTES, BLOCK_CACHE_BYTES)
+        except CorruptBlocks as error:
+            raise self._corrupt(error) from error
         self._executed: int | None = None
         try:
             self._check_schema()
@@ -97,22 +98,18 @@ class LevelStateStore:
         return self._rows(b"G", 0, None)
 
     def commit(self, writes: BlockWrites, *, sync: bool = False) -> None:
-        """See StateStore. StoreError if the disk is full or refuses; then nothing of the block was written."""
+        """See StateStore. StoreFailed if the disk is full or refuses: nothing of the block was written, nor is
+        anything later until the store is reopened.
+        """
         height = writes.record.height
         invariant(height == (-1 if self._executed is None else self._executed) + 1, "blocks are stored in order")
-        batch = self._db.write_batch(transaction=True, sync=sync)
-        put = batch.put
-        for index, leaf in enumerate(writes.leaves, writes.first_leaf):
-            put(b"L" + index.to_bytes(8, "big"), leaf)
-        for position, receipt in enumerate(writes.receipts, writes.first_receipt):
-            put(b"R" + position.to_bytes(8, "big"), receipt)
-        for twig, root in writes.twigs:
-            put(_key(b"T", twig), root)
-        for group, root in writes.receipt_groups:
-            put(_key(b"G", group), root)
-        put(_key(b"H", height), _encode_record(writes.record))
-        put(_EXECUTED_KEY, height.to_bytes(8, "big"))
-        self._guard(batch.write)
+        rows = [(b"L" + at.to_bytes(8, "big"), leaf) for at, leaf in enumerate(writes.leaves, writes.first_leaf)]
+        rows += [(_key(b"R", at), receipt) for at, receipt in enumerate(writes.receipts, writes.first_receipt)]
+        rows += [(_key(b"T", twig), root) for twig, root in writes.twigs]
+        rows += [(_key(b"G", group), root) for group, root in writes.receipt_groups]
+        rows.append((_key(b"H", height), _encode_record(writes.record)))
+        rows.append((_EXECUTED_KEY, height.to_bytes(8, "big")))
+        self._db.write(rows, sync=sync)
         self._executed = height
 
     def close(self) -> None:
@@ -124,16 +121,17 @@ class LevelStateStore:
     def _check_schema(self) -> None:
         found = self._get(_SCHEMA_KEY)
         if found is None:
-            with self._db.iterator(include_value=False) as keys:
-                if next(keys, None) is not None:
-                    raise WrongSchema(self._path, "none", SCHEMA)
-            self._guard(self._db.put, _SCHEMA_KEY, str(SCHEMA).encode(), sync=True)
+            if next(self._db.rows(b"", b"\xff"), None) is not None:
+                raise WrongSchema(self._path, "none", SCHEMA)
+            self._db.write([(_SCHEMA_KEY, str(SCHEMA).encode())], sync=True)
         elif found != str(SCHEMA).encode():
             raise WrongSchema(self._path, found.decode(errors="replace"), SCHEMA)
 
     def _get(self, key: bytes) -> bytes | None:
-        found: bytes | None = self._guard(self._db.get, key, verify_checksums=True)
-        return found
+        try:
+            return self._db.get(key)
+        except CorruptBlocks as error:
+            raise self._corrupt(error) from error
 
     def _row(self, kind: bytes, number: int) -> bytes:
         row = self._get(_key(kind, number)) if number >= 0 else None
@@ -146,44 +144,18 @@ class LevelStateStore:
         last = _key(kind, stop) if stop is not None else bytes((kind[0] + 1,))
         number = start
         try:
-            with self._db.iterator(start=_key(kind, start), stop=last, verify_checksums=True) as rows:
-                for key, row in rows:
-                    if key != kind + number.to_bytes(8, "big"):
-                        break
-                    yield row
-                    number += 1
-                else:
-                    if stop is None:
-                        return
-        except plyvel.Error as error:
-            raise self._translated(error) from error
-        if number != stop:
+            for key, row in self._db.rows(_key(kind, start), last):
+                if key != kind + number.to_bytes(8, "big"):
+                    raise CorruptStore(f"row {kind.decode()} {number} is missing", self._path)
+                yield row
+                number += 1
+        except CorruptBlocks as error:
+            raise self._corrupt(error) from error
+        if stop is not None and number < stop:
             raise CorruptStore(f"row {kind.decode()} {number} is missing", self._path)
 
-    def _guard(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return call(*args, **kwargs)
-        except plyvel.Error as error:
-            raise self._translated(error) from error
-
-    def _translated(self, error: Exception) -> StoreError:
-        text = str(error)
-        if isinstance(error, plyvel.CorruptionError) or "Corruption" in text:
-            return CorruptStore(text, self._path)
-        if "lock" in text:
-            return StoreInUse(self._path)
-        return StoreError(f"{self._path}: {text}. Check the disk's space, permissions and health, then start again")
-
-
-def _open(path: str) -> plyvel.DB:
-    return plyvel.DB(
-        path,
-        create_if_missing=True,
-        paranoid_checks=True,
-        compression=None,
-        write_buffer_size=WRITE_BUFFER_BYTES,
-        lru_cache_size=BLOCK_CACHE_BYTES,
-    )
+    def _corrupt(self, error: CorruptBlocks) -> CorruptStore:
+        return CorruptStore(error.what, self._path)
 
 
 def _key(kind: bytes, number: int) -> bytes:
