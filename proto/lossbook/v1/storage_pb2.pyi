@@ -26,7 +26,6 @@ class VoteLogRecord(_message.Message):
     BUILT_FIELD_NUMBER: _builtins.int
     CERTIFIED_FIELD_NUMBER: _builtins.int
     MUTED_UNTIL_VIEW_FIELD_NUMBER: _builtins.int
-    FLOOR_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
     ACKED_FIELD_NUMBER: _builtins.int
     muted_until_view: _builtins.int
@@ -50,10 +49,6 @@ class VoteLogRecord(_message.Message):
         """Outcome of certification."""
 
     @_builtins.property
-    def floor(self) -> Global___Floor:
-        """Highest finalized block."""
-
-    @_builtins.property
     def acked(self) -> Global___AckedHead:
         """Highest acknowledged position of an origin."""
 
@@ -65,15 +60,14 @@ class VoteLogRecord(_message.Message):
         built: Global___Built | None = ...,
         certified: Global___Certified | None = ...,
         muted_until_view: _builtins.int = ...,
-        floor: Global___Floor | None = ...,
         incarnation: _builtins.int = ...,
         acked: Global___AckedHead | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "built", b"built", "certificate", b"certificate", "certified", b"certified", "floor", b"floor", "incarnation", b"incarnation", "kind", b"kind", "muted_until_view", b"muted_until_view", "vote", b"vote"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "built", b"built", "certificate", b"certificate", "certified", b"certified", "incarnation", b"incarnation", "kind", b"kind", "muted_until_view", b"muted_until_view", "vote", b"vote"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "built", b"built", "certificate", b"certificate", "certified", b"certified", "floor", b"floor", "incarnation", b"incarnation", "kind", b"kind", "muted_until_view", b"muted_until_view", "vote", b"vote"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "built", b"built", "certificate", b"certificate", "certified", b"certified", "incarnation", b"incarnation", "kind", b"kind", "muted_until_view", b"muted_until_view", "vote", b"vote"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["vote", "certificate", "built", "certified", "muted_until_view", "floor", "incarnation", "acked"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["vote", "certificate", "built", "certified", "muted_until_view", "incarnation", "acked"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -125,31 +119,6 @@ class Certified(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Certified: _TypeAlias = Certified  # noqa: Y015
-
-@_typing.final
-class Floor(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    VIEW_FIELD_NUMBER: _builtins.int
-    HEIGHT_FIELD_NUMBER: _builtins.int
-    DIGEST_FIELD_NUMBER: _builtins.int
-    view: _builtins.int
-    height: _builtins.int
-    digest: _builtins.bytes
-    def __init__(
-        self,
-        *,
-        view: _builtins.int = ...,
-        height: _builtins.int = ...,
-        digest: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "height", b"height", "view", b"view"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Floor: _TypeAlias = Floor  # noqa: Y015
 
 @_typing.final
 class AckedHead(_message.Message):

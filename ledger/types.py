@@ -1,0 +1,111 @@
+"""What the ledger handles, as values: envelopes, batches, payloads, receipts, blocks.
+
+Every value that is hashed or signed keeps the exact bytes it came from in ``raw`` (and its digest),
+so that passing it on, storing it or proving it never encodes it again. ``ledger.wire`` is the only
+maker of these from bytes.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from consensus.types import Certificate, Header, Justification
+from ledger.operations import Operation
+
+ENVELOPE_BYTES_MAX = 1 << 20  #: one gRPC message stays below 4 MiB with room for three of them
+OPERATIONS_MAX = 1000  #: an envelope executes within one slice of the loop
+SIGNERS_MAX = 16  #: verification work of one envelope is bounded
+BATCH_BYTES_MAX = 2 << 20  #: at least one whole envelope always fits
+BATCH_ENVELOPES_MAX = 4096  #: envelopes of a batch; bounds the work of one check
+PAYLOAD_BATCHES_MAX = 256  #: batches a block may list
+
+
+class Envelope(msgspec.Struct, frozen=True, gc=False):
+    """A signed transaction that decoded; its signatures may not have been checked yet."""
+
+    raw: bytes  #: serialized Envelope message, signatures included (the Merkle leaf of a batch)
+    id: bytes  #: SHA-256(TAG_ENVELOPE_ID | body)
+    body: bytes  #: exact signed bytes
+    signatures: tuple[bytes, ...]
+    chain_id: bytes
+    organisation: str
+    signer_keys: tuple[bytes, ...]
+    not_after_ms: int
+    atomic: bool
+    operations: tuple[Operation, ...]
+
+
+class BatchHeader(msgspec.Struct, frozen=True, gc=False):
+    """One link of an origin's chain of batches; fields as in ``block.proto``."""
+
+    chain_id: bytes
+    epoch: int
+    origin: str
+    incarnation: int
+    sequence: int
+    previous: bytes
+    count: int
+    envelope_bytes: int
+    attachment_root: bytes
+    envelope_root: bytes
+    digest: bytes  #: SHA-256(TAG_BATCH | raw)
+    raw: bytes
+
+    @property
+    def position(self) -> tuple[str, int, int]:
+        """(origin, incarnation, sequence): a validator acknowledges one digest for each."""
+        return (self.origin, self.incarnation, self.sequence)
+
+
+class Batch(msgspec.Struct, frozen=True, gc=False):
+    """A batch whose envelopes are still bytes: storing and forwarding it costs no decoding."""
+
+    header: BatchHeader
+    signature: bytes
+    envelopes: tuple[bytes, ...]
+    raw: bytes
+
+
+class Ack(msgspec.Struct, frozen=True, gc=False):
+    """An acknowledgement: the acker holds this batch and all before it in its incarnation, synced and checked."""
+
+    kind: int
+    epoch: int
+    acker: int
+    origin: str
+    incarnation: int
+    sequence: int
+    digest: bytes
+    signature: bytes
+
+
+class Payload(msgspec.Struct, frozen=True, gc=False):
+    """Ordered digests of the batches a block lists."""
+
+    batch_digests: tuple[bytes, ...]
+    root: bytes  #: RFC 6962 root over the digests
+    raw: bytes
+
+
+class Receipt(msgspec.Struct, frozen=True, gc=False):
+    """What became of one listed envelope; fields as in ``receipt.proto``."""
+
+    envelope_id: bytes
+    height: int
+    index: int
+    position: int
+    block_time_ms: int
+    code: int
+    operation_codes: tuple[int, ...]
+    original_position_plus_1: int
+    raw: bytes
+
+
+class Block(msgspec.Struct, frozen=True, gc=False):
+    """A header with everything it commits to, and its Finalization where one is held."""
+
+    header: Header
+    justification: Justification
+    payload: Payload
+    batches: tuple[Batch, ...]
+    finalization: Certificate | None = None

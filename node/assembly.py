@@ -1,0 +1,199 @@
+"""Making a ``Validator`` from what is on disk: genesis, state, blocks, vote log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from consensus.config import Config
+from consensus.core import Core
+from consensus.events import Now
+from consensus.records import Record
+from consensus.types import Header, Proposal
+from ledger import wire
+from ledger.block_port import BlockStore
+from ledger.contract import Contracts
+from ledger.genesis import Genesis, write_genesis_state
+from ledger.genesis_header import genesis_header
+from ledger.ports import CorruptStore, HeightRecord, StateStore
+from ledger.state import State
+from node.application import Application
+from node.batches import Head
+from node.catchup import Catchup
+from node.dissemination import Dissemination, Signer
+from node.executor import BlockExecutor
+from node.validator import Validator
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Local settings of consensus; every node may have its own."""
+
+    delay_ms: int = 500
+    """D, the assumed bound on message delay, processing included."""
+    retry_ms: int = 1_000
+    """How often what was not answered is sent again."""
+    skip_ms: int = 6_000
+    """A leader silent for this much busy time is not waited for."""
+    timeout_ms_max: int = 20_000
+    """Cap of the back-off of view time-outs."""
+    clock_delta_ms: int = 2_000
+    """By how much honest clocks may differ."""
+    heartbeat_ms: int = 10_000
+    """H: a block at least this often, so that supervisors see life."""
+
+
+class StoredHeaders:
+    """Blocks on disk as the core asks for them."""
+
+    def __init__(self, blocks: BlockStore, genesis: Header) -> None:
+        self._blocks = blocks
+        self._genesis = genesis
+
+    def header(self, digest: bytes) -> Header | None:
+        """Header of a stored block, or of the genesis."""
+        if digest == self._genesis.digest:
+            return self._genesis
+        proposal = self.proposal(digest)
+        return proposal.header if proposal is not None else None
+
+    def proposal(self, digest: bytes) -> Proposal | None:
+        """A stored block as it was proposed."""
+        raw = self._blocks.proposal(digest)
+        return wire.decode_stored_proposal(raw) if raw is not None else None
+
+
+def commit_genesis(genesis: Genesis, state: State, store: StateStore) -> None:
+    """Write height 0 into an empty store; a store that has it already is left alone."""
+    if state.head is None:
+        write_genesis_state(genesis, state)
+        store.commit(state.commit(0, genesis.time_ms, ()), sync=True)
+
+
+def header_of_genesis(genesis: Genesis, record: HeightRecord) -> Header:
+    """The genesis block, from the roots of the state built from the genesis file (``record`` of height 0)."""
+    return genesis_header(
+        time_ms=genesis.time_ms,
+        state_root=record.state_root,
+        receipts_root=record.receipts_root,
+        valset_hash=genesis.validator_set().hash,
+        scheme=genesis.parameters.state_scheme,
+    )
+
+
+def assemble(
+    *,
+    genesis: Genesis,
+    own: str | None,
+    signer: Signer,
+    state: State,
+    state_store: StateStore,
+    blocks: BlockStore,
+    contracts: Contracts,
+    log_records: Iterable[bytes],
+    settings: Settings,
+    origin_nonce: bytes,
+    now: Now,
+) -> Validator:
+    """A validator (``own`` is its organisation id) or an observer (None), as its stores left it.
+
+    The state must hold the genesis (``commit_genesis``); ``Validator.start`` comes next.
+
+    Raises:
+        CorruptStore: state and blocks do not belong together.
+    """
+    validators = genesis.validator_set()
+    index = next((i for i, member in enumerate(validators.members) if member.id == own), None)
+    first = state.height_record(0)
+    if first is None:
+        raise CorruptStore("state", "the record of height 0 is missing")
+    start = header_of_genesis(genesis, first)
+    headers = StoredHeaders(blocks, start)
+    core_records, acked, incarnation = _sort_records(log_records)
+    executor = BlockExecutor(state, state_store, contracts)
+    heads = executor.heads()
+    batches = Dissemination(
+        chain_id=genesis.chain_id,
+        validators=validators,
+        own=index,
+        signer=signer,
+        stored=blocks,
+        heads=heads,
+        acked=acked,
+        incarnation=incarnation,
+        nonce=origin_nonce,
+        delay_ms=settings.delay_ms,
+    )
+    application = Application(
+        chain_id=genesis.chain_id,
+        validators=validators,
+        parameters=genesis.parameters,
+        heartbeat_ms=settings.heartbeat_ms,
+        root=_executed_header(state, headers, start),
+        heads=heads,
+        executor=executor,
+        dissemination=batches,
+        stored=blocks,
+    )
+    application.resume(_final_not_executed(state, blocks, headers))
+    core = Core.restore(
+        Config(
+            chain_id=genesis.chain_id,
+            delay_ms=settings.delay_ms,
+            retry_ms=settings.retry_ms,
+            skip_ms=settings.skip_ms,
+            timeout_ms_max=settings.timeout_ms_max,
+            clock_delta_ms=settings.clock_delta_ms,
+        ),
+        validators,
+        index,
+        start,
+        core_records,
+        headers,
+        signer,
+        now,
+    )
+    return Validator(
+        validators=validators,
+        core=core,
+        application=application,
+        dissemination=batches,
+        catchup=Catchup(validators, index, settings.delay_ms),
+        certificate_holds=core.certificate_holds,
+        justification_holds=core.justification_holds,
+    )
+
+
+def _sort_records(raws: Iterable[bytes]) -> tuple[list[Record], dict[str, Head], int]:
+    core: list[Record] = []
+    acked: dict[str, Head] = {}
+    incarnation = 0
+    for raw in raws:
+        match wire.decode_record(raw):
+            case wire.AckedRecord() as record:
+                acked[record.origin] = Head(record.incarnation, record.sequence, record.digest)
+            case wire.IncarnationRecord() as record:
+                incarnation = max(incarnation, record.incarnation)
+            case record:
+                core.append(record)
+    return core, acked, incarnation
+
+
+def _executed_header(state: State, headers: StoredHeaders, start: Header) -> Header:
+    head = state.head
+    if head is None or head.height == 0:
+        return start
+    header = headers.header(head.block_digest)
+    if header is None or header.height != head.height:
+        raise CorruptStore("blocks", f"the executed block {head.height} is not among the stored blocks")
+    return header
+
+
+def _final_not_executed(state: State, blocks: BlockStore, headers: StoredHeaders) -> list[Proposal]:
+    found: list[Proposal] = []
+    for height, digest in blocks.finalized(state.height + 1, blocks.finalized_height() or 0):
+        proposal = headers.proposal(digest)
+        if proposal is None:
+            raise CorruptStore("blocks", f"the final block {height} is not stored")
+        found.append(proposal)
+    return found

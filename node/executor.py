@@ -1,0 +1,68 @@
+"""Execution as the application drives it: one finalized block at a time, committed atomically."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from consensus.types import Header
+from ledger.contract import Contracts
+from ledger.execution import HEADS, ExecutableBlock, Execution, ListedBatch
+from ledger.ports import HeightRecord, StateStore
+from ledger.state import State
+from node.batches import Head
+from node.turn import ExecutedNotice
+
+
+class BlockExecutor:
+    """``ledger.execution`` over a state and its store.
+
+    Args:
+        state: opened on ``store``, at genesis or later.
+        store: where each block's rows go, in one atomic write.
+        contracts: handlers of the operations.
+    """
+
+    def __init__(self, state: State, store: StateStore, contracts: Contracts) -> None:
+        self._state = state
+        self._store = store
+        self._execution = Execution(state, contracts)
+        self._operations = 0
+
+    @property
+    def height(self) -> int:
+        """Last executed height."""
+        return self._state.height
+
+    def roots(self, height: int) -> HeightRecord | None:
+        """Roots after an executed height; None above it or where pruned."""
+        return self._state.height_record(height) if height <= self._state.height else None
+
+    def heads(self) -> dict[str, Head]:
+        """Last listed batch of every origin, in executed state."""
+        return {
+            key.decode(): Head(record.incarnation, record.sequence, record.digest)
+            for key, record in self._state.iterate(HEADS)
+        }
+
+    def begin(self, header: Header, batches: Sequence[ListedBatch]) -> bool:
+        """Start a block; False where it has nothing to execute and may be finished at once."""
+        self._execution.begin(ExecutableBlock(header.height, header.timestamp_ms, header.digest, batches))
+        self._operations = sum(len(envelope.operations) for batch in batches for envelope in batch.envelopes)
+        return bool(batches)
+
+    def advance(self) -> bool:
+        """Execute one envelope; whether more are waiting."""
+        return self._execution.advance()
+
+    def finish(self) -> tuple[ExecutedNotice, bool]:
+        """Commit the block. Second: did it change the state?"""
+        result = self._execution.finish()
+        self._store.commit(result.writes)
+        notice = ExecutedNotice(
+            height=result.height,
+            block_time_ms=result.writes.record.timestamp_ms,
+            receipts=result.receipts,
+            operations=self._operations,
+            state_root=result.state_root,
+        )
+        return notice, bool(result.writes.leaves)

@@ -1,0 +1,226 @@
+"""What goes into a validator and what comes out: the seam between decision and driver.
+
+``node.validator.Validator`` is pure: it takes the inputs below, one at a time, and collects its
+effects in a ``Turn``. The driver (``node.loop``, or the simulator) collects inputs for one turn,
+hands them over, and then carries the ``Turn`` out **in this order**:
+
+1. ``turn.block_writes`` are committed to the block store and synced (if any is marked so);
+2. ``turn.vote_records`` are appended to the vote log and synced;
+3. only then ``turn.sends`` and ``turn.notices`` leave;
+4. ``turn.checks`` go to the verification workers, ``turn.fetches`` to the fetcher; their results
+   come back as ``BatchChecked``, ``BatchesFetched``, ``BlocksFetched``, ``ProposalsFetched`` or
+   ``FetchFailed``.
+
+If step 1 or 2 fails, nothing of step 3 may leave: the driver stops voting (``StoreFailed``).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+
+import msgspec
+
+from consensus.messages import StartAnswer, StartQuery, Want
+from consensus.types import Certificate, Proposal, Vote
+from ledger.block_port import BlockWrite
+from ledger.types import Ack, Batch, Block, Envelope, Receipt
+
+# -- what peers say to each other (proto/lossbook/v1/peer.proto as values) -------------------
+
+
+class OriginQuery(msgspec.Struct, frozen=True, gc=False):
+    """A starting origin asks for the highest incarnation seen of it."""
+
+    nonce: bytes
+
+
+class OriginAnswer(msgspec.Struct, frozen=True, gc=False):
+    """The highest incarnation seen of the asking origin, bound to its nonce."""
+
+    nonce: bytes
+    incarnation: int
+
+
+PeerMessage = Proposal | Vote | Certificate | Want | StartQuery | StartAnswer | Batch | Ack | OriginQuery | OriginAnswer
+
+
+# -- inputs ------------------------------------------------------------------------------------
+
+
+class PeerMessages(msgspec.Struct, frozen=True, gc=False):
+    """Decoded messages of one authenticated peer, in the order they were sent."""
+
+    sender: int
+    messages: Sequence[PeerMessage]
+
+
+class PeerConnected(msgspec.Struct, frozen=True, gc=False):
+    """The stream to this peer is up (again): what it may have missed is resent."""
+
+    peer: int
+
+
+class PeerLost(msgspec.Struct, frozen=True, gc=False):
+    """The stream to this peer is down."""
+
+    peer: int
+
+
+class Submitted(msgspec.Struct, frozen=True, gc=False):
+    """Envelopes that passed admission here: well-formed, signatures checked."""
+
+    envelopes: Sequence[Envelope]
+
+
+class BatchChecked(msgspec.Struct, frozen=True, gc=False):
+    """Verification of a batch ended; ``envelopes`` are its decoded envelopes where ``ok``."""
+
+    digest: bytes
+    ok: bool
+    envelopes: tuple[Envelope, ...]
+
+
+class BatchesFetched(msgspec.Struct, frozen=True, gc=False):
+    """A peer answered ``FetchBatches``."""
+
+    sender: int
+    batches: Sequence[Batch]
+
+
+class ProposalsFetched(msgspec.Struct, frozen=True, gc=False):
+    """A peer answered ``FetchProposals``."""
+
+    sender: int
+    proposals: Sequence[Proposal]
+
+
+class BlocksFetched(msgspec.Struct, frozen=True, gc=False):
+    """Consecutive finalized blocks of a lagging node's request; verified here, not by the driver."""
+
+    sender: int
+    blocks: Sequence[Block]
+
+
+class FetchFailed(msgspec.Struct, frozen=True, gc=False):
+    """The peer did not answer, or not with what was asked."""
+
+    fetch: Fetch
+    sender: int
+
+
+class Tick(msgspec.Struct, frozen=True, gc=False):
+    """Time has passed; the deadline was reached or a slice of execution may run."""
+
+
+Input = (
+    PeerMessages
+    | PeerConnected
+    | PeerLost
+    | Submitted
+    | BatchChecked
+    | BatchesFetched
+    | ProposalsFetched
+    | BlocksFetched
+    | FetchFailed
+    | Tick
+)
+
+
+# -- effects -----------------------------------------------------------------------------------
+
+
+class FetchBatches(msgspec.Struct, frozen=True, gc=False):
+    """Batches that a block lists or that somebody acknowledged."""
+
+    sources: tuple[int, ...]
+    digests: tuple[bytes, ...]
+
+
+class FetchProposals(msgspec.Struct, frozen=True, gc=False):
+    """Unfinalized blocks (without batches) that a certificate or a child names."""
+
+    sources: tuple[int, ...]
+    digests: tuple[bytes, ...]
+
+
+class FetchBlocks(msgspec.Struct, frozen=True, gc=False):
+    """Finalized blocks, with batches, from a height on."""
+
+    sources: tuple[int, ...]
+    from_height: int
+
+
+Fetch = FetchBatches | FetchProposals | FetchBlocks
+
+
+class Stage(enum.IntEnum):
+    """How far an envelope has come; numbers as in ``gateway.proto``."""
+
+    PENDING = 1
+    ACCEPTED = 2
+    FINAL = 3
+    PROVEN = 4
+    EXPIRED = 5
+    REJECTED = 6
+
+
+class AcceptedNotice(msgspec.Struct, frozen=True, gc=False):
+    """A quorum holds the batch of these envelopes (own batches only)."""
+
+    batch_digest: bytes
+    envelope_ids: tuple[bytes, ...]
+
+
+class ExecutedNotice(msgspec.Struct, frozen=True, gc=False):
+    """A block was executed and its state committed."""
+
+    height: int
+    block_time_ms: int
+    receipts: Sequence[Receipt]
+    operations: int
+    state_root: bytes
+
+
+class CertifiedRootNotice(msgspec.Struct, frozen=True, gc=False):
+    """A finalized header commits to the state after ``state_height``: receipts up to it are PROVEN."""
+
+    state_height: int
+    header_height: int
+
+
+class FinalizedNotice(msgspec.Struct, frozen=True, gc=False):
+    """Blocks up to ``height`` are final (they may not be executed yet)."""
+
+    height: int
+
+
+class AlarmNotice(msgspec.Struct, frozen=True, gc=False):
+    """Something an operator must see: divergence, evidence, muted, damaged."""
+
+    kind: str
+    text: str
+
+
+Notice = AcceptedNotice | ExecutedNotice | CertifiedRootNotice | FinalizedNotice | AlarmNotice
+
+
+class Penalty(msgspec.Struct, frozen=True, gc=False):
+    """A peer sent what an honest node cannot send."""
+
+    peer: int
+    reason: str
+
+
+class Turn(msgspec.Struct):
+    """Effects collected since the last turn; carried out in the order of the module text."""
+
+    block_writes: list[BlockWrite] = []
+    sync_blocks: bool = False
+    vote_records: list[bytes] = []
+    sends: list[tuple[int | None, PeerMessage]] = []  #: None: to every other validator
+    notices: list[Notice] = []
+    checks: list[Batch] = []
+    fetches: list[Fetch] = []
+    penalties: list[Penalty] = []
+    remove_backup_marker: bool = False  #: the bound it asks for is among ``vote_records``; after their sync

@@ -1,0 +1,337 @@
+"""One validator, pure: consensus, dissemination and application joined.
+
+    peers' messages --> consensus core --effects--> application (build, judge, finalize, execute)
+                    --> dissemination <--heads that execution moved--    |
+    submissions     --> dissemination --batches that became listable-->  |
+                                      v
+                       Turn (node.turn: what is stored, synced, sent, in this order)
+
+``handle`` takes one input; ``take_turn`` settles what follows from all inputs since the last turn and
+hands out the effects. Nothing here reads a clock, a socket or a file (but through the store ports);
+the daemon and the simulator drive the same object.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from consensus import effects as out
+from consensus import events as into
+from consensus.core import Core
+from consensus.events import Now
+from consensus.messages import StartAnswer, StartQuery, Want
+from consensus.types import Certificate, Header, Justification, Proposal, ValidatorSet, Vote, VoteKind
+from ledger import wire
+from ledger.types import Ack, Batch, Block
+from node.application import Application, BuildRequest
+from node.catchup import BadBlocks, Catchup, check_chain
+from node.dissemination import Dissemination
+from node.turn import (
+    AlarmNotice,
+    BatchChecked,
+    BatchesFetched,
+    BlocksFetched,
+    FetchFailed,
+    FetchProposals,
+    Input,
+    OriginAnswer,
+    OriginQuery,
+    PeerConnected,
+    PeerLost,
+    PeerMessage,
+    PeerMessages,
+    Penalty,
+    ProposalsFetched,
+    Submitted,
+    Tick,
+    Turn,
+)
+
+SETTLE_ROUNDS_MAX = 64  #: a turn that is not settled after this many rounds goes on in the next one
+UNSIGNED = bytes(64)  #: in place of a leader's vote that backfill does not know; nobody relies on it
+
+
+class Validator:
+    """See the module text; ``node.assembly`` makes one.
+
+    Args:
+        validators: set of the epoch.
+        core, application, dissemination: the three that are joined.
+        catchup: backfill of finalized blocks.
+        certificate_holds, justification_holds: checks of what peers serve in backfill.
+    """
+
+    def __init__(
+        self,
+        *,
+        validators: ValidatorSet,
+        core: Core,
+        application: Application,
+        dissemination: Dissemination,
+        catchup: Catchup,
+        certificate_holds: Callable[[Certificate], bool],
+        justification_holds: Callable[[Header, Justification], bool],
+    ) -> None:
+        self._validators = validators
+        self._core = core
+        self._application = application
+        self._batches = dissemination
+        self._catchup = catchup
+        self._certificate_holds = certificate_holds
+        self._justification_holds = justification_holds
+        self._turn = Turn()
+        self._events: deque[into.Event] = deque()
+        self._work: bool | None = None
+        self._now = Now(0, 0)
+
+    # -- inputs ------------------------------------------------------------------------------
+
+    def start(self, now: Now, nonce: bytes, *, restored_from_backup: bool = False) -> None:
+        """First of all: the driver is ready to carry out effects."""
+        self._now = now
+        self._step(into.Started(nonce, restored_from_backup))
+
+    def handle(self, item: Input, now: Now) -> None:
+        """Take one input; its effects are in the next ``take_turn``."""
+        self._now = now
+        match item:
+            case PeerMessages():
+                for message in item.messages:
+                    self._on_message(message, item.sender)
+            case BatchChecked():
+                self._batches.on_checked(item.digest, item.ok, item.envelopes, now, self._turn)
+            case Submitted():
+                self._batches.submit(item.envelopes)
+            case PeerConnected():
+                self._step(into.PeerConnected(item.peer))
+                self._batches.on_connected(item.peer, self._turn)
+            case BatchesFetched():
+                for batch in item.batches:
+                    self._batches.on_batch(batch, item.sender, now, self._turn)
+            case ProposalsFetched():
+                for proposal in item.proposals:
+                    self._step(into.BlockFetched(item.sender, proposal))
+            case BlocksFetched():
+                self._on_blocks(item)
+            case Tick():
+                self._step(into.Tick())
+            case FetchFailed() | PeerLost():
+                pass  # every fetch is repeated by its own deadline, every message by PeerConnected
+
+    def _on_message(self, message: PeerMessage, sender: int) -> None:
+        match message:
+            case Vote():
+                self._step(into.VoteReceived(sender, message))
+            case Ack():
+                self._batches.on_ack(message, sender, self._now, self._turn)
+            case Batch():
+                self._batches.on_batch(message, sender, self._now, self._turn)
+            case Certificate():
+                self._step(into.CertificateReceived(sender, message))
+            case Proposal():
+                self._step(into.ProposalReceived(sender, message))
+            case Want():
+                self._step(into.WantReceived(sender, message))
+            case StartQuery():
+                self._step(into.StartQueryReceived(sender, message))
+            case StartAnswer():
+                self._step(into.StartAnswerReceived(sender, message))
+            case OriginQuery():
+                self._batches.on_origin_query(message, sender, self._turn)
+            case OriginAnswer():
+                self._batches.on_origin_answer(message, sender)
+
+    def _on_blocks(self, item: BlocksFetched) -> None:
+        """Backfill: believe the answer as a whole, or nothing of it."""
+        self._catchup.answered()
+        final = self._application.final.header
+        blocks = [block for block in item.blocks if block.header.height > final.height]
+        if not blocks:
+            return
+        try:
+            chain, certificate = check_chain(
+                blocks, final, self._validators, self._certificate_holds, self._justification_holds
+            )
+        except BadBlocks as problem:
+            self._turn.penalties.append(Penalty(item.sender, f"served blocks that do not hold: {problem}"))
+            return
+        for block in chain:
+            self._application.add(self._as_proposal(block), asked=False)
+            for batch in block.batches:
+                self._batches.want(batch.header.digest, (item.sender,), self._now)
+                self._batches.on_batch(batch, item.sender, self._now, self._turn)
+        self._step(into.CertificateReceived(item.sender, certificate))
+        self._application.on_finalized(certificate)
+
+    def _as_proposal(self, block: Block) -> Proposal:
+        header = block.header
+        vote = Vote(
+            VoteKind.NOTARIZE,
+            header.epoch,
+            header.view,
+            header.parent_view,
+            header.digest,
+            self._validators.leader(header.view),
+            UNSIGNED,
+        )
+        return Proposal(header, block.justification, block.payload.raw, vote)
+
+    # -- consensus ---------------------------------------------------------------------------
+
+    def _step(self, event: into.Event) -> None:
+        """Give the core an event, and whatever its effects make the application answer."""
+        self._events.append(event)
+        while self._events:
+            event = self._events.popleft()
+            if self._application.diverged and not _answers_peers(event):
+                continue
+            for effect in self._core.step(event, self._now):
+                self._carry_out(effect)
+
+    def _carry_out(self, effect: out.Effect) -> None:
+        turn = self._turn
+        match effect:
+            case out.Persist(record):
+                turn.vote_records.append(wire.encode_record(record))
+            case out.Broadcast(message):
+                if isinstance(message, Proposal):
+                    self._store_own(message)
+                turn.sends.append((None, message))
+            case out.Send(to, message):
+                turn.sends.append((to, message))
+            case out.ViewEntered(view, _):
+                self._application.forget_request(view)
+            case out.Build(view, parent, certificate, nullifications, at_once):
+                self._application.request_block(
+                    BuildRequest(view, parent, certificate, nullifications, self._now.monotonic_ms, at_once)
+                )
+            case out.Verify(proposal):
+                self._application.add(proposal, asked=True)
+            case out.FetchBlock(digest, _, sources):
+                turn.fetches.append(FetchProposals(sources, (digest,)))
+            case out.Finalized(certificate, _, _):
+                self._application.on_finalized(certificate)
+            case out.Penalise(sender, reason):
+                turn.penalties.append(Penalty(sender, reason))
+            case out.Alarm(kind, text):
+                turn.notices.append(AlarmNotice(kind, text))
+            case out.Report(evidence):
+                turn.notices.append(AlarmNotice("evidence", str(evidence)))
+            case out.RemoveBackupMarker():
+                turn.remove_backup_marker = True
+
+    def _store_own(self, proposal: Proposal) -> None:
+        """The own block, with the vote just signed: stored before it leaves."""
+        self._application.add(proposal, asked=False)
+        node = self._application.tree.get(proposal.header.digest)
+        if node is not None:
+            self._application.write(node, self._turn)
+
+    # -- turns -------------------------------------------------------------------------------
+
+    def take_turn(self) -> Turn:
+        """Settle what follows from the inputs since the last turn; the effects, to be carried out in order.
+
+        Calling it says that the turn before was carried out, down to its syncs.
+        """
+        self._application.turn_stored()
+        for _ in range(SETTLE_ROUNDS_MAX):
+            if not self._settle():
+                break
+        self._batches.flush(self._now, self._turn)
+        turn, self._turn = self._turn, Turn()
+        return turn
+
+    def _settle(self) -> bool:
+        """One round; False when nothing followed."""
+        application, now = self._application, self._now
+        before = application.final.header
+        if application.settle_finality(now, self._turn):
+            self._catchup.complete()
+        else:
+            self._catchup.need(application.final.header.height + 1, now, self._turn)
+        moved = application.final.header is not before
+        if moved:
+            self._step(into.HeadersStored(application.final.header.digest))
+        judged = application.judge(now, self._turn)
+        for judgement in judged:
+            verdict = into.Verdict.VALID if judgement.valid else into.Verdict.INVALID
+            self._step(into.Verified(judgement.digest, verdict))
+        built = application.try_build(now)
+        if built is not None:
+            self._step(into.Built(built.view, built.header, built.justification, built.payload.raw))
+        work = application.work_pending(self._core.certified, now)
+        if work != self._work:
+            self._work = work
+            self._step(into.Work(work))
+        return moved or bool(judged) or built is not None
+
+    @property
+    def deadline_ms(self) -> int | None:
+        """Monotonic time at which a ``Tick`` is due."""
+        times = (
+            self._core.deadline_ms,
+            self._application.deadline_ms(self._core.certified, self._now),
+            self._batches.deadline_ms(),
+            self._catchup.deadline_ms(),
+        )
+        return min((time for time in times if time is not None), default=None)
+
+    def execute_slice(self, now: Now) -> bool:
+        """Execute one envelope of a finalized block; True while more is waiting."""
+        self._now = now
+        return self._application.execute_slice(now, self._turn)
+
+    # -- what others may ask -----------------------------------------------------------------
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Own envelopes not executed yet; admission refuses beyond its limit."""
+        return self._batches.backlog_bytes
+
+    @property
+    def finalized_height(self) -> int:
+        """Highest block that is final and in hand."""
+        return self._application.final.header.height
+
+    @property
+    def executed_height(self) -> int:
+        """Last executed height."""
+        return self._application.executed_height
+
+    @property
+    def caught_up(self) -> bool:
+        """Is everything known to be final executed, and may this origin make batches?"""
+        return not self._application.behind and self._batches.opened
+
+    def live_records(self) -> list[bytes]:
+        """What a rewritten vote log has to hold."""
+        records = [wire.encode_record(record) for record in self._core.live_records()]
+        return records + self._batches.live_records()
+
+    def status(self) -> dict[str, object]:
+        """Where it stands and what it waits for, for ``node status``."""
+        core = self._core.status()
+        members = self._validators.members
+        return {
+            "view": core.view,
+            "leader": members[core.leader].id,
+            "signing": core.signing,
+            "muted_until_view": core.muted_until_view,
+            "idle": core.idle,
+            "silent": [members[i].id for i in core.silent],
+            "missing": list(core.missing),
+            "finalized_height": self.finalized_height,
+            "executed_height": self.executed_height,
+            "catching_up": self._application.behind,
+            "backlog_bytes": self.backlog_bytes,
+            "origin_open": self._batches.opened,
+            "diverged": self._application.diverged,
+            "evidence": core.evidence_count,
+        }
+
+
+def _answers_peers(event: into.Event) -> bool:
+    """A node that has diverged still answers what others ask after a start."""
+    return isinstance(event, into.StartQueryReceived | into.WantReceived)
