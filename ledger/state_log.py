@@ -67,7 +67,7 @@ class _Undo:
     def __init__(self, height: int, count: int) -> None:
         self.height = height
         self.count = count  # leaves before the block
-        self.nodes: dict[tuple[int, int], bytes] = {}
+        self.nodes: dict[int, bytes] = {}  # by _place
         self.bits: dict[int, bytes] = {}
         self.deleted: dict[bytes, tuple[int, int]] = {}  # key -> (the leaf that held it, its DELETE leaf)
 
@@ -177,13 +177,16 @@ class StateLog:
         leaves_in_twig = min(TWIG_LEAVES, count - (twig << TWIG_BITS))
 
         def node(level: int, at: int) -> bytes:
-            place = (level, at)
+            place = _place(level, at)
             return next((undo.nodes[place] for undo in later if place in undo.nodes), self._tree[level][at])
 
+        leaf, tree = self._read_leaf(index), self._twig_tree(twig)
+        if leaf_hash(leaf) != tree.node(0, index % TWIG_LEAVES):
+            raise CorruptStore(f"leaf {index} is not what was hashed")
         return LeafProof(
             index=index,
-            leaf=self._read_leaf(index),
-            path=self._twig_tree(twig).proof(index % TWIG_LEAVES, leaves_in_twig),
+            leaf=leaf,
+            path=tree.proof(index % TWIG_LEAVES, leaves_in_twig),
             bits=next((undo.bits[twig] for undo in later if twig in undo.bits), bytes(self._bits_of(twig))),
             twig_path=merkle.path_from_nodes(twig, twigs_of(count), node),
         )
@@ -262,7 +265,7 @@ class StateLog:
                 self._open = Mmr()
         return filled
 
-    def _hash_twigs(self, twigs: Sequence[int], overwritten: dict[tuple[int, int], bytes]) -> None:
+    def _hash_twigs(self, twigs: Sequence[int], overwritten: dict[int, bytes]) -> None:
         """Bring the hashes of these twigs (ascending) up to date, and the nodes above them."""
         level0 = self._tree[0]
         for twig in twigs:
@@ -301,6 +304,11 @@ class StateLog:
         return kept
 
 
+def _place(level: int, at: int) -> int:
+    """A tree node as one number: dictionaries of numbers and bytes cost the garbage collector nothing."""
+    return level << 48 | at
+
+
 def decode_stored(data: bytes, index: int) -> Leaf:
     """The leaf as it was stored; CorruptStore if these bytes are none."""
     try:
@@ -309,9 +317,9 @@ def decode_stored(data: bytes, index: int) -> Leaf:
         raise CorruptStore(f"leaf {index}: {error.reason}") from error
 
 
-def _set(nodes: list[bytes], level: int, at: int, digest: bytes, overwritten: dict[tuple[int, int], bytes]) -> None:
+def _set(nodes: list[bytes], level: int, at: int, digest: bytes, overwritten: dict[int, bytes]) -> None:
     if at < len(nodes):
-        overwritten[level, at] = nodes[at]
+        overwritten[_place(level, at)] = nodes[at]
         nodes[at] = digest
     else:
         nodes.append(digest)
