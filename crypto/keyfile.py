@@ -53,7 +53,7 @@ class KdfCost(msgspec.Struct, frozen=True):
     operations: int = 3
     """Passes over the memory."""
     memory_bytes: int = 64 << 20
-    """RFC 9106's second recommendation, for machines short of memory: about 0.2 s here."""
+    """RFC 9106's second recommendation, for machines short of memory: about 0.1 s."""
 
 
 class KeyFileError(Exception):

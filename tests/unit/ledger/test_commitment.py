@@ -17,6 +17,7 @@ from ledger.commitment import (
     state_root,
     verify,
 )
+from ledger.ports import CorruptStore
 from ledger.state_log import RECENT_HEIGHTS, ProofUnavailable, StateLog
 
 Writes = list[tuple[bytes, bytes | None]]
@@ -101,6 +102,17 @@ def test_a_key_put_again_after_removal_starts_anew(log: Log) -> None:
     log.block((b"p0002", b"new life"))
     assert decode_leaf(log.leaves[-1]).previous == 0
     assert verify(log.prove(b"p0002"), log.roots[-1]).written_at == 4
+
+
+def test_a_leaf_that_changed_on_disk_is_noticed_before_it_is_proved(log: Log) -> None:
+    in_filled_twig, in_open_twig = log.log.index[b"p0000"], log.log.index[b"zzzz"]
+    for index, key in ((in_filled_twig, b"p0000"), (in_open_twig, b"zzzz")):
+        log.leaves[index] = log.leaves[index][:-1] + b"!"
+        with pytest.raises(CorruptStore, match=f"leaf {index} "):
+            log.prove(key)
+    log.log._twig_trees.clear()
+    with pytest.raises(CorruptStore, match="twig 0 "):
+        log.prove(b"p0004")
 
 
 def test_an_empty_block_changes_no_root(log: Log) -> None:
