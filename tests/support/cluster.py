@@ -194,7 +194,7 @@ class Cluster:
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._order = count()
         self.cut: set[tuple[int, int]] = set()  #: (from, to) pairs whose messages are lost
-        self.delay = lambda: self.random.randint(1, 20)
+        self.delay_ms_max = 20
         self.nodes: list[Node] = []
         for index, insurer in enumerate(INSURERS):
             assert insurer.consensus_key is not None
@@ -204,6 +204,10 @@ class Cluster:
     def now(self) -> Now:
         """Both clocks, in step."""
         return Now(self.time_ms, self.genesis.time_ms + self.time_ms)
+
+    def delay(self) -> int:
+        """How long one message takes, in one direction."""
+        return self.random.randint(1, self.delay_ms_max)
 
     def start(self) -> None:
         """All nodes."""
@@ -223,7 +227,6 @@ class Cluster:
         for target in range(len(self.nodes)) if to is None else (to,):
             if target != sender and (sender, target) not in self.cut:
                 node = self.nodes[target]
-                starts = node.starts
                 self.after(self.delay(), partial(node.receive, PeerMessages(sender, (message,)), node.starts))
 
     def fetch(self, node: Node, fetch: Fetch) -> None:
