@@ -141,15 +141,19 @@ class Ledger:
         )
         return decode_envelope(encode_envelope(body, [key.sign(TAG_ENVELOPE_SIGNATURE + body) for key in signers]))
 
-    def block(self, *batches: Sequence[Envelope], after_ms: int = 1000) -> BlockResult:
-        """Execute one block that lists these batches, made by the insurers in turn."""
+    def executable(self, *batches: Sequence[Envelope], after_ms: int = 1000) -> ExecutableBlock:
+        """The next block, listing these batches, made by the insurers in turn."""
         self.time_ms += after_ms
         height = self.state.height + 1
         listed = [
             ListedBatch(self._header(INSURERS[at % 4].id, height, at, envelopes), envelopes)
             for at, envelopes in enumerate(batches)
         ]
-        result = self.execution.run(ExecutableBlock(height, self.time_ms, bytes(32), listed))
+        return ExecutableBlock(height, self.time_ms, bytes(32), listed)
+
+    def block(self, *batches: Sequence[Envelope], after_ms: int = 1000) -> BlockResult:
+        """Execute the next block and store it."""
+        result = self.execution.run(self.executable(*batches, after_ms=after_ms))
         self.store.commit(result.writes)
         return result
 
