@@ -133,7 +133,7 @@ class WrongOwner(StoreError):
 
 
 class CorruptBlocks(CorruptStore):
-    """The block store's files fail their checks. What is lost can be fetched again from other nodes.
+    """A LevelDB's files fail their checks. What is lost can be made again from other nodes' blocks.
 
     Attributes: path; what.
     """
@@ -141,8 +141,8 @@ class CorruptBlocks(CorruptStore):
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(what, str(path))
         text = (
-            f"The block store {path} is corrupt ({what}). Run `lossbook doctor` to see how far the damage goes; "
-            "`lossbook node resync` fetches the blocks again from other nodes."
+            f"The store {path} is corrupt ({what}). Run `lossbook doctor` to see how far the damage goes; "
+            "`lossbook node resync` makes it again from other nodes' blocks."
         )
         self.args = (text,)
 

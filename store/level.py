@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -51,14 +51,15 @@ class Level:
             while (row := self._guarded(next, iterator, None)) is not None:
                 yield row
 
-    def write(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes] = (), *, sync: bool) -> None:
-        """All rows at once. After a failure nothing more is written: LevelDB's log may end in half a record."""
+    def write(self, rows: Mapping[bytes, bytes | None], *, sync: bool) -> None:
+        """All rows at once; None deletes. After a failure nothing more is written: the log may end in half a record."""
         self.require_writable()
         batch = self._db.write_batch(sync=sync)
-        for key, value in puts:
-            batch.put(key, value)
-        for key in deletes:
-            batch.delete(key)
+        for key, value in rows.items():
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
         try:
             self._guarded(batch.write)
         except StoreError:

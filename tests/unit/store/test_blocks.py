@@ -24,7 +24,7 @@ from ledger.block_port import (
     ProposalWrite,
 )
 from ledger.invariant import InvariantViolated
-from store.blocks import LevelBlockStore, drop_index
+from store.blocks import LevelBlockStore
 from store.errors import (
     ContradictoryWrite,
     CorruptStore,
@@ -192,52 +192,43 @@ def test_everything_is_there_again_after_reopening(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_lost_stale_or_damaged_index_is_made_again_from_the_journal(tmp_path: Path) -> None:
-    store = LevelBlockStore(tmp_path, CHAIN)
-    store.commit([BatchWrite(d("early"), b"early")])
-    store.close()
-    shutil.copytree(tmp_path / "index", tmp_path / "stale")
+def test_a_row_that_lies_under_anothers_number_is_found(tmp_path: Path) -> None:
     filled(tmp_path).close()
-    shutil.rmtree(tmp_path / "index")
-    (tmp_path / "stale").rename(tmp_path / "index")
+    level = Level(tmp_path, 1 << 20, 1 << 20)
+    arrival = level.get(b"b" + d(1))
+    assert arrival is not None
+    level.write({b"b" + d(2): arrival, b"b" + d(3): bytes(7) + b"\xff"}, sync=True)
+    level.close()
     store = LevelBlockStore(tmp_path, CHAIN)
-    check_filled(store)
-    store.close()
-    drop_index(tmp_path)
-    drop_index(tmp_path)
-    store = LevelBlockStore(tmp_path, CHAIN)
-    check_filled(store)
-    store.close()
-    for manifest in (tmp_path / "index").glob("MANIFEST-*"):
-        manifest.write_bytes(bytes(100))
-    store = LevelBlockStore(tmp_path, CHAIN)
-    check_filled(store)
+    for number in (2, 3):
+        with pytest.raises(CorruptStore, match="another one"):
+            store.batch(d(number))
+    assert store.batch(d(1)) is not None
     store.close()
 
 
-def test_an_index_that_knows_more_than_the_journal_is_made_again(tmp_path: Path) -> None:
-    """An unsynced turn that a power cut took from the journal, but not from the index."""
+def test_numbers_are_not_given_twice_to_what_is_there(tmp_path: Path) -> None:
     filled(tmp_path).close()
-    shutil.copytree(tmp_path / "journal", tmp_path / "older")
+    for name in ("one", "two", "three"):
+        store = LevelBlockStore(tmp_path, CHAIN)
+        store.commit([BatchWrite(d(name), name.encode())])
+        if name == "two":
+            store.commit([BatchDrop(d(name))])
+        check_filled(store)
+        store.close()
     store = LevelBlockStore(tmp_path, CHAIN)
-    store.commit([BatchWrite(d("lost"), b"lost")], sync=False)
-    store.close()
-    shutil.rmtree(tmp_path / "journal")
-    (tmp_path / "older").rename(tmp_path / "journal")
-    store = LevelBlockStore(tmp_path, CHAIN)
-    assert not store.has_batch(d("lost"))
-    check_filled(store)
+    assert [store.batch(d(name)) for name in ("one", "two", "three")] == [b"one", None, b"three"]
     store.close()
 
 
-def test_a_flipped_bit_of_the_journal_is_found(tmp_path: Path) -> None:
+def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
     """LevelDB alone, opened with its defaults, drops the record and everything beside it in silence."""
     filled(tmp_path / "good").close()
     found = 0
     for place in range(1, 10):
         damaged = tmp_path / f"damaged-{place}"
         shutil.copytree(tmp_path / "good", damaged)
-        log = max((damaged / "journal").glob("*.l*"), key=lambda path: path.stat().st_size)
+        log = max(damaged.glob("*.l*"), key=lambda path: path.stat().st_size)
         data = bytearray(log.read_bytes())
         data[len(data) * place // 10] ^= 4
         log.write_bytes(data)
@@ -255,17 +246,16 @@ def test_another_network_another_schema_and_a_second_opener_are_refused(tmp_path
     with pytest.raises(WrongNetwork) as wrong:
         LevelBlockStore(tmp_path, bytes(32))
     assert wrong.value.found == CHAIN
-    journal = Level(tmp_path / "journal", 1 << 20, 1 << 20)
-    journal.write([(b"mschema", b"9")], sync=True)
-    journal.close()
+    level = Level(tmp_path, 1 << 20, 1 << 20)
+    level.write({b"mschema": b"9"}, sync=True)
+    level.close()
     with pytest.raises(WrongSchema, match="9"):
         LevelBlockStore(tmp_path, CHAIN)
 
 
 def test_a_foreign_leveldb_is_not_taken_over(tmp_path: Path) -> None:
-    tmp_path.joinpath("journal").mkdir()
-    foreign = Level(tmp_path / "journal", 1 << 20, 1 << 20)
-    foreign.write([(b"x", b"y")], sync=True)
+    foreign = Level(tmp_path, 1 << 20, 1 << 20)
+    foreign.write({b"x": b"y"}, sync=True)
     foreign.close()
     with pytest.raises(WrongSchema, match="none"):
         LevelBlockStore(tmp_path, CHAIN)

@@ -164,7 +164,7 @@ def test_a_failed_opening_leaves_nothing_open(tmp_path: Path) -> None:
     assert observing.votes is None
     observing.close()
     open_all(home, vote=False).close()
-    (home.blocks / "journal" / "CURRENT").write_bytes(b"nonsense\n")
+    (home.blocks / "CURRENT").write_bytes(b"nonsense\n")
     for _ in range(2):
         with pytest.raises((CorruptStore, StoreFailed)):
             open_all(home)
