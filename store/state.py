@@ -103,12 +103,14 @@ class LevelStateStore:
         """
         height = writes.record.height
         invariant(height == (-1 if self._executed is None else self._executed) + 1, "blocks are stored in order")
-        rows = [(b"L" + at.to_bytes(8, "big"), leaf) for at, leaf in enumerate(writes.leaves, writes.first_leaf)]
-        rows += [(_key(b"R", at), receipt) for at, receipt in enumerate(writes.receipts, writes.first_receipt)]
-        rows += [(_key(b"T", twig), root) for twig, root in writes.twigs]
-        rows += [(_key(b"G", group), root) for group, root in writes.receipt_groups]
-        rows.append((_key(b"H", height), _encode_record(writes.record)))
-        rows.append((_EXECUTED_KEY, height.to_bytes(8, "big")))
+        rows: dict[bytes, bytes | None] = {
+            b"L" + at.to_bytes(8, "big"): leaf for at, leaf in enumerate(writes.leaves, writes.first_leaf)
+        }
+        rows.update((_key(b"R", at), receipt) for at, receipt in enumerate(writes.receipts, writes.first_receipt))
+        rows.update((_key(b"T", twig), root) for twig, root in writes.twigs)
+        rows.update((_key(b"G", group), root) for group, root in writes.receipt_groups)
+        rows[_key(b"H", height)] = _encode_record(writes.record)
+        rows[_EXECUTED_KEY] = height.to_bytes(8, "big")
         self._db.write(rows, sync=sync)
         self._executed = height
 
@@ -123,7 +125,7 @@ class LevelStateStore:
         if found is None:
             if next(self._db.rows(b"", b"\xff"), None) is not None:
                 raise WrongSchema(self._path, "none", SCHEMA)
-            self._db.write([(_SCHEMA_KEY, str(SCHEMA).encode())], sync=True)
+            self._db.write({_SCHEMA_KEY: str(SCHEMA).encode()}, sync=True)
         elif found != str(SCHEMA).encode():
             raise WrongSchema(self._path, found.decode(errors="replace"), SCHEMA)
 
