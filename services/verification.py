@@ -68,25 +68,25 @@ class _Message:
         self.deaths = 0
 
 
-class Verifier:
+class VerificationPool:
     """Checks signatures; see the module text.
 
     Args:
         workers: processes; 0: everything inline.
-        on_restart: told each time a worker died.
+        on_worker_died: told the exit status of each worker that ended by itself.
     """
 
-    def __init__(self, workers: int, on_restart: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, workers: int, on_worker_died: Callable[[int], None] = lambda _: None) -> None:
         if not 0 <= workers <= WORKERS_MAX:
             raise ValueError(f"{workers} verification workers; 0 to {WORKERS_MAX} are possible")
         self._count = workers
-        self._on_restart = on_restart
+        self._on_worker_died = on_worker_died
         self._queue: asyncio.Queue[_Message] = asyncio.Queue(MESSAGES_WAITING_MAX)
         self._returned: deque[_Message] = deque()
         self._tasks: list[asyncio.Task[None]] = []
         self._processes: set[asyncio.subprocess.Process] = set()
 
-    async def verify(self, jobs: Sequence[SignatureJob]) -> list[bool]:
+    async def check(self, jobs: Sequence[SignatureJob]) -> list[bool]:
         """Whether each signature is good, in order."""
         if len(jobs) < POOL_MIN or self._count == 0:
             return await _inline(jobs)
@@ -101,7 +101,11 @@ class Verifier:
                 message.answer.cancel()  # a worker skips it, or its answer is dropped
             raise
 
-    async def close(self) -> None:
+    async def start(self) -> None:
+        """Start the processes now, rather than at the first need."""
+        self._start()
+
+    async def stop(self) -> None:
         """End the workers. Calls that still wait are cancelled."""
         for task in self._tasks:
             task.cancel()
@@ -126,7 +130,6 @@ class Verifier:
                 raise
             if served:
                 delay = RESTART_S_MIN
-            self._on_restart()
             _log.warning("verification worker died; starting another", in_flight=len(in_flight))
             for message in in_flight:
                 await self._give_back(message)
@@ -176,7 +179,8 @@ class Verifier:
                 process.stdin.close()
             if process.returncode is None:
                 process.kill()
-            await process.wait()
+            status = await process.wait()
+        self._on_worker_died(status)
         return served
 
     async def _feed(

@@ -9,7 +9,7 @@ import pytest
 
 from crypto.keys import SigningKey
 from ledger.wellformed import SignatureJob
-from services.verification import POOL_MIN, Verifier
+from services.verification import POOL_MIN, VerificationPool
 
 KEY = SigningKey.from_seed(bytes(32))
 
@@ -23,15 +23,15 @@ def jobs(count: int, bad: frozenset[int] = frozenset(), size: int = 40) -> list[
     return made
 
 
-def with_verifier(
-    workers: int, body: Callable[[Verifier], Awaitable[None]], on_restart: Callable[[], None] = lambda: None
+def with_pool(
+    workers: int, body: Callable[[VerificationPool], Awaitable[None]], on_died: Callable[[int], None] = lambda _: None
 ) -> None:
     async def main() -> None:
-        verifier = Verifier(workers, on_restart)
+        pool = VerificationPool(workers, on_died)
         try:
-            await body(verifier)
+            await body(pool)
         finally:
-            await verifier.close()
+            await pool.stop()
 
     asyncio.run(main())
 
@@ -41,59 +41,57 @@ def with_verifier(
 def test_every_answer_stands_at_its_question(workers: int, count: int) -> None:
     bad = frozenset(at for at in (0, 5, 31, 300, 699) if at < count)
 
-    async def body(verifier: Verifier) -> None:
-        assert await verifier.verify(jobs(count, bad)) == [at not in bad for at in range(count)]
+    async def body(pool: VerificationPool) -> None:
+        assert await pool.check(jobs(count, bad)) == [at not in bad for at in range(count)]
 
-    with_verifier(workers, body)
+    with_pool(workers, body)
 
 
 def test_large_messages_are_spread_over_frames() -> None:
-    async def body(verifier: Verifier) -> None:
-        assert await verifier.verify(jobs(POOL_MIN, frozenset({7}), size=1 << 18)) == [
-            at != 7 for at in range(POOL_MIN)
-        ]
+    async def body(pool: VerificationPool) -> None:
+        assert await pool.check(jobs(POOL_MIN, frozenset({7}), size=1 << 18)) == [at != 7 for at in range(POOL_MIN)]
 
-    with_verifier(2, body)
+    with_pool(2, body)
 
 
 def test_many_callers_at_once_get_their_own_answers() -> None:
-    async def body(verifier: Verifier) -> None:
+    async def body(pool: VerificationPool) -> None:
         asked = [jobs(POOL_MIN + at, frozenset({at})) for at in range(8)]
-        answers = await asyncio.gather(*[verifier.verify(each) for each in asked])
+        answers = await asyncio.gather(*[pool.check(each) for each in asked])
         for at, answer in enumerate(answers):
             assert answer == [job != at for job in range(POOL_MIN + at)]
 
-    with_verifier(2, body)
+    with_pool(2, body)
 
 
 def test_a_killed_worker_is_replaced_and_its_work_is_done_all_the_same() -> None:
-    restarts = []
+    died: list[int] = []
 
-    async def body(verifier: Verifier) -> None:
-        assert await verifier.verify(jobs(100)) == [True] * 100
-        (process,) = verifier._processes
-        asked = asyncio.create_task(verifier.verify(jobs(2000, frozenset({99}))))
+    async def body(pool: VerificationPool) -> None:
+        assert await pool.check(jobs(100)) == [True] * 100
+        (process,) = pool._processes
+        asked = asyncio.create_task(pool.check(jobs(2000, frozenset({99}))))
         os.kill(process.pid, signal.SIGKILL)
         assert await asked == [at != 99 for at in range(2000)]
-        assert process not in verifier._processes
+        assert process not in pool._processes
 
-    with_verifier(1, body, lambda: restarts.append(1))
-    assert restarts == [1]
+    with_pool(1, body, died.append)
+    assert died == [-signal.SIGKILL]
 
 
 def test_a_cancelled_caller_does_not_leave_its_answer_to_the_next() -> None:
-    async def body(verifier: Verifier) -> None:
-        task = asyncio.create_task(verifier.verify(jobs(2000)))
+    async def body(pool: VerificationPool) -> None:
+        task = asyncio.create_task(pool.check(jobs(2000)))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await verifier.verify(jobs(50, frozenset({1}))) == [at != 1 for at in range(50)]
+        assert await pool.check(jobs(50, frozenset({1}))) == [at != 1 for at in range(50)]
 
-    with_verifier(1, body)
+    with_pool(1, body)
 
 
 def test_a_silly_number_of_workers_is_refused() -> None:
     with pytest.raises(ValueError):
-        Verifier(1000)
+        VerificationPool(1000)

@@ -1,0 +1,89 @@
+"""What can be wrong with a feed, and what can be wrong here.
+
+A ``FeedError`` is the serving node's fault: it names the height, the organisation that served it and what was wrong,
+and costs that source its place (``replica.sources``). Everything else is this replica's or its operator's matter and
+is never blamed on a source.
+"""
+
+from __future__ import annotations
+
+
+class FeedError(Exception):
+    """What a source served cannot come from an honest node.
+
+    Attributes:
+        height: where the fault shows.
+        source: organisation whose node served it.
+        reason: what is wrong, one clause.
+    """
+
+    kind = "bad feed"
+
+    def __init__(self, height: int, source: str, reason: str) -> None:
+        super().__init__(f"{self.kind} at height {height}, served by {source}: {reason}")
+        self.height = height
+        self.source = source
+        self.reason = reason
+
+    def diagnostics(self) -> str:
+        """What happened, what is unchanged, what to do."""
+        return (
+            f"{self}. Nothing of it was stored. The replica follows its next source; it does not ask {self.source} "
+            "again before its back-off ends. Tell that organisation: its node lies or is damaged"
+        )
+
+
+class ForgedBlock(FeedError):
+    """Header, payload, batch or envelope contradicts what the chain commits to."""
+
+    kind = "forged block"
+
+
+class ForgedCertificate(FeedError):
+    """A certificate is not a quorum of distinct, valid signatures for what it claims, or one is missing."""
+
+    kind = "forged certificate"
+
+
+class Gap(FeedError):
+    """The height is not the one that follows, or the block does not build on the one before."""
+
+    kind = "gap"
+
+
+class TruncatedStream(FeedError):
+    """The stream ended, or went on too long without a certificate: what was served cannot be shown to be final."""
+
+    kind = "truncated stream"
+
+
+class RootMismatch(Exception):
+    """A quorum certified a root that this replica's own execution contradicts: the divergence alarm.
+
+    No source's fault: the block is final. Either this replica is broken or more than a third of the validators are.
+    """
+
+    def __init__(self, height: int, state_height: int, what: str, certified: bytes, own: bytes) -> None:
+        super().__init__(
+            f"DIVERGENCE: block {height} certifies {what} {certified.hex()} after height {state_height}, "
+            f"own execution gives {own.hex()}. Nothing after it was executed. Keep this home as evidence, compare "
+            "roots with the other members (`lossbook replica status --json`), and rebuild with `lossbook replica "
+            "resync` only if they agree with each other"
+        )
+        self.height = height
+        self.state_height = state_height
+        self.what = what
+        self.certified = certified
+        self.own = own
+
+
+class NoSource(Exception):
+    """Every configured source is distrusted or unreachable."""
+
+
+class ReplicaConfigError(Exception):
+    """The configuration cannot be used; the text says which setting and what is expected."""
+
+
+class ReplicaStateError(Exception):
+    """The replica's own stores contradict each other; the text says how to recover."""

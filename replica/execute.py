@@ -1,0 +1,174 @@
+"""Own execution: every operation again, and the roots compared, block by block.
+
+    begin         the roots its header certifies must be those this replica computed after ``state_height``; then the
+                  block goes to ``ledger.execution``
+    advance       one envelope; the caller may serve readers in between
+    finish        totals; then, in this order, the block, the index and (last, atomically) the state are written
+
+A crash between any two writes leaves the executed height where it was, and the block is fetched and executed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from consensus.types import Header
+from ledger.block_port import BlockStore
+from ledger.contract import Contracts
+from ledger.execution import HEADS, ExecutableBlock, Execution, ListedBatch
+from ledger.genesis import Genesis, write_genesis_state
+from ledger.genesis_header import genesis_header
+from ledger.ports import HeightRecord, StateStore
+from ledger.state import State
+from ledger.types import Envelope
+from replica.errors import ReplicaStateError, RootMismatch
+from replica.index import Index
+from replica.projection import Projection, Report
+from replica.verify import Head, StartPoint, VerifiedBlock
+from services.stored_chain import StoredChain, block_writes
+
+
+class ReplicaExecutor:
+    """The replica's state and its three stores, moved on one finalized block at a time.
+
+    Args:
+        genesis: of the network; its state is built where the store is new.
+        blocks: blocks that were verified and executed.
+        store: rows of the state.
+        index: totals and positions of receipts.
+        contracts: handlers of the operations.
+
+    Raises:
+        CorruptStore: a store cannot be read.
+        ReplicaStateError: stores contradict each other, or the state is another network's.
+    """
+
+    def __init__(
+        self, genesis: Genesis, *, blocks: BlockStore, store: StateStore, index: Index, contracts: Contracts
+    ) -> None:
+        self._genesis = genesis
+        self._blocks = blocks
+        self._store = store
+        self._index = index
+        self.state = State.open(store)
+        if self.state.head is None:
+            write_genesis_state(genesis, self.state)
+            store.commit(self.state.commit(0, genesis.time_ms, []), sync=True)
+        self._execution = Execution(self.state, contracts, want_outcomes=True)
+        self.chain = StoredChain(blocks, lambda: self.height)
+        self._projection = Projection(index.rewind(self.height, self._record(self.height).timestamp_ms))
+        self._block: VerifiedBlock | None = None
+        self._tip = self._stored_tip()
+
+    @property
+    def height(self) -> int:
+        """Last executed height."""
+        return self.state.height
+
+    @property
+    def tip(self) -> Header:
+        """Header of the last executed block."""
+        return self._tip
+
+    @property
+    def report(self) -> Report:
+        """Totals after the last executed block."""
+        return self._projection.report
+
+    def start_point(self) -> StartPoint:
+        """Where verification goes on."""
+        heads = {
+            key.decode(): Head(record.incarnation, record.sequence, record.digest)
+            for key, record in self.state.iterate(HEADS)
+        }
+        return StartPoint(self._tip, heads)
+
+    def roots(self, height: int) -> HeightRecord | None:
+        """Roots after an executed height; None above it."""
+        return self.state.height_record(height) if height <= self.height else None
+
+    # ------------------------------------------------------------ one block
+
+    def begin(self, block: VerifiedBlock) -> None:
+        """Start on the next block.
+
+        Raises:
+            RootMismatch: it certifies roots that own execution contradicts; nothing was changed.
+        """
+        self._check_roots(block.header)
+        self._execution.begin(
+            ExecutableBlock(block.header.height, block.header.timestamp_ms, block.header.digest, _listed(block))
+        )
+        self._block = block
+
+    def advance(self) -> bool:
+        """Execute one envelope, if one is left; whether more are waiting."""
+        return self._execution.advance()
+
+    def finish(self) -> Report:
+        """Write the block, the index and the state; returns the new totals.
+
+        Raises:
+            StoreError: a write failed; the replica must be restarted.
+        """
+        block = self._block
+        if block is None:
+            raise ReplicaStateError("a block was finished before it was begun")
+        result = self._execution.finish()
+        report = self._projection.apply(result.height, block.header.timestamp_ms, result.outcomes, block.signatures)
+        self._blocks.commit(block_writes(block.block), sync=True)
+        self._index.write(report, result.outcomes)
+        self._store.commit(result.writes, sync=True)
+        self._tip = block.header
+        self._block = None
+        self.chain.grown.beat()
+        return report
+
+    def _check_roots(self, header: Header) -> None:
+        own = self._record(header.state_height)
+        for what, certified, found in (
+            ("state root", header.state_root, own.state_root),
+            ("receipts root", header.receipts_root, own.receipts_root),
+        ):
+            if certified != found:
+                raise RootMismatch(header.height, header.state_height, what, certified, found)
+
+    # ------------------------------------------------------------ start
+
+    def _record(self, height: int) -> HeightRecord:
+        record = self.state.height_record(height)
+        if record is None:
+            raise ReplicaStateError(
+                f"the state has no roots for the executed height {height}. Run `lossbook replica resync`"
+            )
+        return record
+
+    def _stored_tip(self) -> Header:
+        if self.height == 0:
+            return self._genesis_header()
+        header = self.chain.header(self.height)
+        if header is None or header.digest != self._record(self.height).block_digest:
+            raise ReplicaStateError(
+                f"the block store does not hold the block of the executed height {self.height}. Run `lossbook replica "
+                "resync` to follow again from the genesis"
+            )
+        return header
+
+    def _genesis_header(self) -> Header:
+        genesis, record = self._genesis, self._record(0)
+        return genesis_header(
+            time_ms=genesis.time_ms,
+            state_root=record.state_root,
+            receipts_root=record.receipts_root,
+            valset_hash=genesis.validator_set().hash,
+            scheme=genesis.parameters.state_scheme,
+        )
+
+
+def _listed(block: VerifiedBlock) -> Sequence[ListedBatch]:
+    listed: list[ListedBatch] = []
+    rest: Sequence[Envelope] = block.envelopes
+    for batch in block.block.batches:
+        listed.append(ListedBatch(batch.header, rest[: batch.header.count]))
+        rest = rest[batch.header.count :]
+    return listed

@@ -1,0 +1,372 @@
+"""Following the chain without trusting who serves it.
+
+Pure: blocks in, finalized and fully checked blocks out. For each block, in height order:
+
+    examine   everything that hashing and comparing can decide:
+              1  header: version, chain, epoch, height + 1, parent digest and view, time, validator set, state height
+              2  justification: the preimage the header commits to; the parent's certificate (absent only where the
+                 parent is the genesis); one nullification for every skipped view, in order
+              3  payload: the preimage the header commits to; exactly the listed batches, in the listed order
+              4  each batch: chain, epoch, origin, its place right after the origin's last listed batch, envelope root
+              5  each envelope: well-formed, one signature for each key
+              6  Finalization, where one is served
+              and collects every signature that has to be checked
+    (caller)  checks the signatures, in worker processes where they are many
+    accept    refuses the block for the first bad signature; else keeps it, and hands out what is now final: a
+              Finalization of this block, or one that serves as its parent's certificate, finalizes all below
+
+A block without a Finalization of its own waits here until a descendant brings one (consensus.md §10). Nothing in the
+waiting room is ever stored; ``forget_unfinal`` empties it when the source changes.
+
+Sources of the rules: consensus.md §1, §7, §10; ledger.md, "Batch, block, proofs".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple, NoReturn
+
+import msgspec
+
+from consensus.justification import HeaderRules
+from consensus.types import Certificate, Header, ValidatorSet, VoteKind
+from consensus.votes import VoteChecker
+from crypto.hashing import TAG_BATCH_SIGNATURE
+from crypto.merkle import root as merkle_root
+from ledger.codes import Code
+from ledger.invariant import InvariantViolated, invariant
+from ledger.types import Batch, Block, Envelope
+from ledger.wellformed import read_envelope, signature_jobs
+from replica.errors import FeedError, ForgedBlock, ForgedCertificate, Gap, TruncatedStream
+
+PROTOCOL_VERSION: Final = 1
+PENDING_BLOCKS_MAX: Final = 256  #: honest nodes finalize within K blocks while batches are listed; K is 20 by default
+PENDING_BYTES_MAX: Final = 128 << 20  #: K blocks of default size, and what a machine of 2 GiB can spare
+
+
+class Head(msgspec.Struct, frozen=True, gc=False):
+    """The last listed batch of an origin."""
+
+    incarnation: int
+    sequence: int
+    digest: bytes
+
+
+NO_HEAD: Final = Head(0, 0, bytes(32))
+
+
+class StartPoint(msgspec.Struct, frozen=True):
+    """The finalized block to go on from: the genesis, or the last one executed before a restart."""
+
+    header: Header
+    heads: Mapping[str, Head]
+    """Last listed batch of every origin, after this block."""
+
+
+class Check(NamedTuple):
+    """One signature to check, and what is wrong if it is bad."""
+
+    public: bytes
+    message: bytes
+    signature: bytes
+    error: type[FeedError]
+    what: str
+
+
+class VerifiedBlock(msgspec.Struct, frozen=True):
+    """A finalized block of which everything but its execution was checked."""
+
+    block: Block
+    envelopes: tuple[Envelope, ...]
+    """All envelopes in the order of listing."""
+    heads: Mapping[str, Head]
+    """Last listed batch of every origin, after this block."""
+    signatures: int
+    """Signatures that were checked for it: certificates, batches, envelopes."""
+    source: str
+    """Organisation whose node served it."""
+
+    @property
+    def header(self) -> Header:
+        """Header of the block."""
+        return self.block.header
+
+
+class Examined(msgspec.Struct, frozen=True):
+    """A block on its way through ``examine``, the signature checks and ``accept``."""
+
+    verified: VerifiedBlock
+    checks: tuple[Check, ...]
+    size_bytes: int
+
+
+class ChainVerifier:
+    """The chain from a start point on, as far as it was checked.
+
+    Args:
+        chain_id: genesis digest; the one thing that is trusted.
+        validators: set of the epoch.
+        k_max: blocks that lie further than this above their state height list no batch.
+        state_scheme: of the network.
+        genesis: header of height 0.
+        start: where to go on.
+    """
+
+    def __init__(
+        self,
+        *,
+        chain_id: bytes,
+        validators: ValidatorSet,
+        k_max: int,
+        state_scheme: int,
+        genesis: Header,
+        start: StartPoint,
+    ) -> None:
+        self._chain_id = chain_id
+        self._validators = validators
+        self._k_max = k_max
+        self._state_scheme = state_scheme
+        self._rules = HeaderRules(PROTOCOL_VERSION, chain_id, validators, genesis)
+        self._keys = {member.id: member.public_key for member in validators.members}
+        self._final = start
+        self._pending: list[Examined] = []
+        self._pending_bytes = 0
+
+    # ------------------------------------------------------------ where it stands
+
+    @property
+    def final_height(self) -> int:
+        """Height of the last block handed out."""
+        return self._final.header.height
+
+    @property
+    def next_height(self) -> int:
+        """Height of the block that is expected."""
+        return self._tip.height + 1
+
+    @property
+    def pending_blocks(self) -> int:
+        """Blocks that wait for a descendant's Finalization."""
+        return len(self._pending)
+
+    @property
+    def _tip(self) -> Header:
+        return self._pending[-1].verified.header if self._pending else self._final.header
+
+    @property
+    def _heads(self) -> Mapping[str, Head]:
+        return self._pending[-1].verified.heads if self._pending else self._final.heads
+
+    def forget_unfinal(self) -> None:
+        """Drop what is not final: the source changed, and the next one serves from ``final_height + 1``."""
+        self._pending.clear()
+        self._pending_bytes = 0
+
+    def stream_ended(self, source: str) -> TruncatedStream | None:
+        """The fault of a source that ended the stream properly while blocks without a certificate wait; else None."""
+        if not self._pending:
+            return None
+        return TruncatedStream(
+            self.next_height, source, f"the stream ended and {len(self._pending)} blocks before it have no certificate"
+        )
+
+    # ------------------------------------------------------------ examine
+
+    def examine(self, block: Block, source: str) -> Examined:
+        """Check all that needs no signature; nothing is changed.
+
+        Raises:
+            Gap, ForgedBlock, ForgedCertificate: naming the height, the source and what is wrong.
+            TruncatedStream: too much without a certificate waits already.
+        """
+        case = _Case(block, source)
+        self._check_room(case)
+        self._check_header(case)
+        self._check_justification(case)
+        self._check_payload(case)
+        heads = self._check_batches(case)
+        envelopes = self._check_envelopes(case)
+        if block.finalization is not None:
+            self._check_finalization(case, block.finalization)
+        verified = VerifiedBlock(block, envelopes, heads, len(case.checks), source)
+        return Examined(verified, tuple(case.checks), sum(len(batch.raw) for batch in block.batches))
+
+    def _check_room(self, case: _Case) -> None:
+        if len(self._pending) >= PENDING_BLOCKS_MAX or self._pending_bytes >= PENDING_BYTES_MAX:
+            raise TruncatedStream(
+                case.height, case.source, f"{len(self._pending)} blocks were served without any certificate among them"
+            )
+
+    def _check_header(self, case: _Case) -> None:
+        header, parent = case.block.header, self._tip
+        if header.height != parent.height + 1:
+            raise Gap(parent.height + 1, case.source, f"height {header.height} was served instead")
+        problem = self._rules.header_problem(header)
+        if problem:
+            case.forged(problem)
+        if header.parent_digest != parent.digest or header.parent_view != parent.view:
+            raise Gap(header.height, case.source, "it does not build on the block served before it")
+        if header.timestamp_ms <= parent.timestamp_ms:
+            case.forged(f"block time {header.timestamp_ms} is not after its parent's, {parent.timestamp_ms}")
+        if header.state_height < parent.state_height:
+            case.forged(f"state height {header.state_height} is below its parent's, {parent.state_height}")
+        if header.state_scheme != self._state_scheme:
+            case.forged(f"state scheme {header.state_scheme} instead of {self._state_scheme}")
+
+    def _check_justification(self, case: _Case) -> None:
+        header, justification, parent = case.block.header, case.block.justification, self._tip
+        if justification.digest != header.justification_digest:
+            case.bad_certificate("the justification is not the one its header commits to")
+        skipped = header.view - header.parent_view - 1
+        if len(justification.nullifications) != skipped:
+            case.bad_certificate(f"{len(justification.nullifications)} nullifications for {skipped} skipped views")
+        if justification.parent is not None and justification.parent.parent_view != parent.parent_view:
+            case.bad_certificate("the parent's certificate names another grandparent")
+        problem = self._rules.justification_problem(header, justification, self._collecting(case))
+        if problem:
+            case.bad_certificate(problem)
+
+    def _check_finalization(self, case: _Case, finalization: Certificate) -> None:
+        header = case.block.header
+        if finalization.kind is not VoteKind.FINALIZE:
+            case.bad_certificate("the certificate served as its finalization is of another kind")
+        target = (finalization.view, finalization.parent_view, finalization.digest)
+        if target != (header.view, header.parent_view, header.digest):
+            case.bad_certificate("the finalization is for another block")
+        problem = self._collecting(case)(finalization)
+        if problem:
+            case.bad_certificate(f"finalization: {problem}")
+
+    def _collecting(self, case: _Case) -> Callable[[Certificate], str | None]:
+        """Judges the form of a certificate by the validators' own rules, and puts its signatures on the list."""
+
+        def problem(certificate: Certificate) -> str | None:
+            collector = _Collector(
+                case.checks, f"{certificate.kind.name.lower()} certificate of view {certificate.view}"
+            )
+            checker = VoteChecker(self._chain_id, self._validators, collector)
+            return checker.certificate_problem(certificate, lambda _: False)
+
+        return problem
+
+    def _check_payload(self, case: _Case) -> None:
+        header, payload, batches = case.block.header, case.block.payload, case.block.batches
+        if payload.root != header.payload_root:
+            case.forged("the list of batches is not the one its header commits to")
+        if tuple(batch.header.digest for batch in batches) != payload.batch_digests:
+            case.forged("the batches are not those it lists, in that order")
+        if batches and header.height - header.state_height > self._k_max:
+            case.forged(f"it lists batches more than {self._k_max} heights above its state")
+
+    def _check_batches(self, case: _Case) -> Mapping[str, Head]:
+        if not case.block.batches:
+            return self._heads
+        heads = dict(self._heads)
+        for batch in case.block.batches:
+            header = batch.header
+            public = self._keys.get(header.origin)
+            if public is None:
+                case.forged(f"a batch of {header.origin!r}, who is no validator")
+            if header.chain_id != self._chain_id or header.epoch != self._validators.epoch:
+                case.forged(f"a batch of {header.origin} is for another network or epoch")
+            if not extends(heads.get(header.origin, NO_HEAD), batch):
+                case.forged(f"a batch of {header.origin} does not follow its last listed batch")
+            if merkle_root(batch.envelopes) != header.envelope_root:
+                case.forged(f"a batch of {header.origin} holds other envelopes than it commits to")
+            heads[header.origin] = Head(header.incarnation, header.sequence, header.digest)
+            what = f"a batch of {header.origin} has a bad signature"
+            case.checks.append(Check(public, TAG_BATCH_SIGNATURE + header.raw, batch.signature, ForgedBlock, what))
+        return heads
+
+    def _check_envelopes(self, case: _Case) -> tuple[Envelope, ...]:
+        envelopes: list[Envelope] = []
+        for batch in case.block.batches:
+            for raw in batch.envelopes:
+                envelope = read_envelope(raw, self._chain_id)
+                if isinstance(envelope, Code):
+                    case.forged(f"an ill-formed envelope in a batch of {batch.header.origin}: {envelope.name}")
+                what = f"envelope {envelope.id.hex()[:16]} of {envelope.organisation} has a bad signature"
+                case.checks.extend(Check(*job, ForgedBlock, what) for job in signature_jobs(envelope))
+                envelopes.append(envelope)
+        return tuple(envelopes)
+
+    # ------------------------------------------------------------ accept
+
+    def accept(self, examined: Examined, verdicts: Sequence[bool]) -> list[VerifiedBlock]:
+        """Take the outcome of the signature checks; returns the blocks that are final now, in height order.
+
+        Raises:
+            ForgedBlock, ForgedCertificate: for the first bad signature; nothing is changed.
+        """
+        verified = examined.verified
+        invariant(verified.header.parent_digest == self._tip.digest, "blocks were examined and accepted out of order")
+        invariant(len(verdicts) == len(examined.checks), "a signature was left unchecked")
+        for check, good in zip(examined.checks, verdicts, strict=True):
+            if not good:
+                raise check.error(verified.header.height, verified.source, check.what)
+        final = 0
+        parent = verified.block.justification.parent
+        if parent is not None and parent.kind is VoteKind.FINALIZE:
+            final = len(self._pending)
+        self._pending.append(examined)
+        self._pending_bytes += examined.size_bytes
+        if verified.block.finalization is not None:
+            final = len(self._pending)
+        return self._release(final)
+
+    def _release(self, count: int) -> list[VerifiedBlock]:
+        released = self._pending[:count]
+        if not released:
+            return []
+        del self._pending[:count]
+        self._pending_bytes -= sum(examined.size_bytes for examined in released)
+        last = released[-1].verified
+        self._final = StartPoint(last.header, last.heads)
+        return [examined.verified for examined in released]
+
+
+class _Collector:
+    """Takes signatures instead of checking them: they are checked together, later."""
+
+    def __init__(self, checks: list[Check], name: str) -> None:
+        self._checks = checks
+        self._name = name
+
+    def sign(self, message: bytes) -> bytes:
+        """Never: a replica has no vote."""
+        raise InvariantViolated("a replica was asked to sign a vote")
+
+    def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool:
+        """Always true for now; ``accept`` gets the verdict."""
+        self._checks.append(
+            Check(public_key, message, signature, ForgedCertificate, f"bad signature in the {self._name}")
+        )
+        return True
+
+
+class _Case:
+    """The block under examination, whose source is blamed for what is wrong with it."""
+
+    __slots__ = ("block", "checks", "height", "source")
+
+    def __init__(self, block: Block, source: str) -> None:
+        self.block = block
+        self.source = source
+        self.height = block.header.height
+        self.checks: list[Check] = []
+
+    def forged(self, reason: str) -> NoReturn:
+        raise ForgedBlock(self.height, self.source, reason)
+
+    def bad_certificate(self, reason: str) -> NoReturn:
+        raise ForgedCertificate(self.height, self.source, reason)
+
+
+def extends(head: Head, batch: Batch) -> bool:
+    """Whether a batch may be listed right after ``head``: next in its incarnation, or first of a later one."""
+    header = batch.header
+    if header.previous != head.digest:
+        return False
+    if header.incarnation == head.incarnation:
+        return header.sequence == head.sequence + 1
+    return header.incarnation > head.incarnation and header.sequence == 1

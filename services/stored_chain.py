@@ -1,0 +1,112 @@
+"""The finalized chain in a block store, as the servicers read it (``services.sources.ChainSource``).
+
+A follower has no leader's vote beside a block, so its stored proposals leave that field out; header, justification and
+payload stand where a node's stand, and everything that serves blocks reads only those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from consensus.types import Header
+from ledger.block_port import BatchWrite, BlockStore, BlockWrite, FinalizedWrite, ProposalWrite
+from ledger.invariant import invariant
+from ledger.ports import CorruptStore
+from ledger.types import Block
+from ledger.wire import WireError, decode_header, decode_payload, encode_certificate, parse
+from lossbook.v1 import block_pb2
+from services.pulse import Pulse
+from services.sources import StoredBlock
+
+FIRST_HEIGHT: Final = 1  #: nothing prunes blocks yet
+
+
+def block_writes(block: Block) -> list[BlockWrite]:
+    """What a follower stores of a block it has verified: batches, the proposal without a vote, finality."""
+    finalization = b""
+    if block.finalization is not None:
+        finalization = encode_certificate(block.finalization).SerializeToString(deterministic=True)
+    proposal = block_pb2.Proposal(
+        header=block.header.raw, justification=block.justification.raw, payload=block.payload.raw
+    )
+    return [
+        *[BatchWrite(batch.header.digest, batch.raw) for batch in block.batches],
+        ProposalWrite(block.header.digest, proposal.SerializeToString(deterministic=True)),
+        FinalizedWrite(block.header.height, block.header.digest, finalization),
+    ]
+
+
+class StoredChain:
+    """Finalized blocks of a store, up to the height the daemon vouches for.
+
+    Args:
+        store: where the blocks lie.
+        height: highest height to serve: what is final here, or for a replica what it has executed.
+    """
+
+    def __init__(self, store: BlockStore, height: Callable[[], int]) -> None:
+        self._store = store
+        self._height = height
+        self._grown = Pulse()
+
+    @property
+    def grown(self) -> Pulse:
+        """See ChainSource; the daemon beats it."""
+        return self._grown
+
+    def finalized_height(self) -> int:
+        """See ChainSource."""
+        return self._height()
+
+    def first_height(self) -> int:
+        """See ChainSource."""
+        return FIRST_HEIGHT
+
+    def block(self, height: int, *, with_batches: bool = True) -> StoredBlock | None:
+        """See ChainSource; CorruptStore where a part of a final block is missing."""
+        if height < FIRST_HEIGHT or height > self._height():
+            return None
+        digest = self._store.digest_at(height)
+        if digest is None:
+            return None
+        proposal = self._required(self._store.proposal(digest), f"the block of height {height}")
+        batches = self._batches(proposal, height) if with_batches else []
+        return StoredBlock(proposal, batches, self._store.finalization(height) or b"")
+
+    def header(self, height: int) -> Header | None:
+        """Header of a finalized height; None where it is not stored."""
+        digest = self._store.digest_at(height)
+        if digest is None:
+            return None
+        proposal = self._required(self._store.proposal(digest), f"the block of height {height}")
+        try:
+            header = decode_header(parse(block_pb2.Proposal, proposal).header)
+        except WireError as error:
+            raise CorruptStore(f"the block of height {height} is unreadable ({error})") from error
+        invariant(header.digest == digest, f"the block store gave another block for height {height}")
+        return header
+
+    def batch(self, digest: bytes) -> bytes | None:
+        """See ChainSource."""
+        return self._store.batch(digest)
+
+    def proposal(self, digest: bytes) -> bytes | None:
+        """See ChainSource."""
+        return self._store.proposal(digest)
+
+    def _batches(self, proposal: bytes, height: int) -> list[bytes]:
+        try:
+            payload = decode_payload(parse(block_pb2.Proposal, proposal).payload)
+        except WireError as error:
+            raise CorruptStore(f"the block of height {height} is unreadable ({error})") from error
+        return [
+            self._required(self._store.batch(digest), f"batch {digest.hex()} of height {height}")
+            for digest in payload.batch_digests
+        ]
+
+    @staticmethod
+    def _required(raw: bytes | None, what: str) -> bytes:
+        if raw is None:
+            raise CorruptStore(f"{what} is missing from the block store")
+        return raw
