@@ -253,3 +253,8 @@ def name(code: int) -> str:
         return Code(code).name
     except ValueError:
         return str(code)
+
+
+def retryable(code: int) -> bool:
+    """Whether the same envelope may succeed later or at another node; everything else stays refused as it is."""
+    return code in (Code.OVERLOADED, Code.NOT_READY, Code.READ_ONLY)

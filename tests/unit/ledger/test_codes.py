@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.codes import Code, advice, name, text
+from ledger.codes import Code, advice, name, retryable, text
 
 PINNED = {
     "OK": 0,
@@ -81,5 +81,10 @@ def test_every_code_stands_in_the_documentation() -> None:
     page = Path(__file__).parents[3] / "docs" / "insurance.md"
     if not page.exists():
         pytest.skip("the documentation is not installed with the package")
-    words = page.read_text(encoding="utf-8")
-    assert [code.name for code in Code if f"| {code.value} | {code.name} |" not in words] == []
+    rows = set(page.read_text(encoding="utf-8").splitlines())
+    wanted = [f"| {code.value} | {code.name} | {text(code)} | {advice(code)} |" for code in Code]
+    assert [row for row in wanted if row not in rows] == []
+
+
+def test_only_what_may_change_by_itself_is_worth_a_retry() -> None:
+    assert {code for code in Code if retryable(code)} == {Code.OVERLOADED, Code.NOT_READY, Code.READ_ONLY}

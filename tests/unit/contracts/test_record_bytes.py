@@ -1,0 +1,60 @@
+"""Pinned bytes of the committed records, and a row for each in the documentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from contracts.records import CLAIMS, POLICIES, ClaimRecord, PolicyRecord, Step
+from ledger.execution import HEADS, REPLAYS, HeadRecord, ReplayRecord
+from ledger.organisations import KEYS, ORGANISATIONS, KeyRecord, OrganisationRecord
+from ledger.parameters import PARAMETERS, Parameters, ParametersRecord
+
+TABLES = (ORGANISATIONS, KEYS, PARAMETERS, REPLAYS, HEADS, POLICIES, CLAIMS)
+STEP = Step(1, 20_000, 1_750_000_000_000, 7, 2, 3)
+ID_1, ID_2 = b"\x01" * 16, b"\x02" * 16
+
+
+def test_every_table_has_its_own_prefix() -> None:
+    assert [table.prefix.hex() for table in TABLES] == ["01", "02", "03", "04", "05", "10", "11"]
+
+
+@pytest.mark.parametrize(
+    ("encoded", "expected"),
+    [
+        (
+            POLICIES.encode(PolicyRecord(ID_1, "a-b", 1, ID_2, 2, "USD", 500, 0, -1, 300, None, (STEP,))),
+            "9cc41001010101010101010101010101010101a3612d6201c4100202020202020202020202020202020202a3555344"
+            "cd01f400ffcd012cc0919601cd4e20cf000001977420dc00070203",
+        ),
+        (
+            CLAIMS.encode(ClaimRecord(ID_1, ID_2, "a-b", 2, "USD", 1, 300, 0, 1, 128, 65_536, 0, (STEP,))),
+            "9dc41001010101010101010101010101010101c41002020202020202020202020202020202a3612d6202a355534401"
+            "cd012c0001cc80ce0001000000919601cd4e20cf000001977420dc00070203",
+        ),
+        (
+            ORGANISATIONS.encode(OrganisationRecord(3, "Äb", b"\x01", b"", True, False)),
+            "9603a3c38462c40101c400c3c2",
+        ),
+        (KEYS.encode(KeyRecord("a-b", 20)), "92a3612d6214"),
+        (REPLAYS.encode(ReplayRecord(1, 2)), "920102"),
+        (HEADS.encode(HeadRecord(1, 2, b"\x03")), "930102c40103"),
+        (
+            PARAMETERS.encode(ParametersRecord.from_parameters(Parameters())),
+            "999293a345555202ce0098968093a355534402ce00989680a3616c6c14ce05265c00ce00400000ce0004000032cd271001",
+        ),
+    ],
+    ids=["policy", "claim", "organisation", "key", "replay", "head", "parameters"],
+)
+def test_records_have_these_bytes(encoded: bytes, expected: str) -> None:
+    assert encoded.hex() == expected
+
+
+def test_the_documentation_has_a_row_for_every_table() -> None:
+    page = Path(__file__).parents[3] / "docs" / "insurance.md"
+    if not page.exists():
+        pytest.skip("the documentation is not installed with the package")
+    text = page.read_text(encoding="utf-8")
+    for table in TABLES:
+        assert f"| {table.prefix.hex()} {table.name} |" in text
