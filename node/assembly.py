@@ -9,8 +9,10 @@ import msgspec
 from consensus.config import Config
 from consensus.core import Core
 from consensus.events import Now
+from consensus.justification import HeaderRules
 from consensus.records import Record
 from consensus.types import Header, Proposal
+from consensus.votes import VoteChecker
 from ledger import wire
 from ledger.block_port import BlockStore
 from ledger.contract import Contracts
@@ -20,7 +22,7 @@ from ledger.ports import CorruptStore, HeightRecord, StateStore
 from ledger.state import State
 from node.application import Application
 from node.batches import Head
-from node.catchup import Catchup
+from node.catchup import Catchup, ChainRules
 from node.dissemination import Dissemination, Signer
 from node.executor import BlockExecutor
 from node.validator import Validator
@@ -136,22 +138,18 @@ def assemble(
         stored=blocks,
     )
     application.resume(_final_not_executed(state, blocks, headers))
-    core = Core.restore(
-        Config(
-            chain_id=genesis.chain_id,
-            delay_ms=settings.delay_ms,
-            retry_ms=settings.retry_ms,
-            skip_ms=settings.skip_ms,
-            timeout_ms_max=settings.timeout_ms_max,
-            clock_delta_ms=settings.clock_delta_ms,
-        ),
-        validators,
-        index,
-        start,
-        core_records,
-        headers,
-        signer,
-        now,
+    config = Config(
+        chain_id=genesis.chain_id,
+        delay_ms=settings.delay_ms,
+        retry_ms=settings.retry_ms,
+        skip_ms=settings.skip_ms,
+        timeout_ms_max=settings.timeout_ms_max,
+        clock_delta_ms=settings.clock_delta_ms,
+    )
+    core = Core.restore(config, validators, index, start, core_records, headers, signer, now)
+    rules = ChainRules(
+        HeaderRules(config.protocol_version, genesis.chain_id, validators, start),
+        VoteChecker(genesis.chain_id, validators, signer),
     )
     return Validator(
         validators=validators,
@@ -159,8 +157,7 @@ def assemble(
         application=application,
         dissemination=batches,
         catchup=Catchup(validators, index, settings.delay_ms),
-        certificate_holds=core.certificate_holds,
-        justification_holds=core.justification_holds,
+        rules=rules,
     )
 
 

@@ -8,13 +8,16 @@ it commits to, and that justification proving its parent and its skipped views.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from consensus.events import Now
-from consensus.types import Certificate, Header, Justification, ValidatorSet, VoteKind
+from consensus.justification import HeaderRules
+from consensus.types import Certificate, Header, Proposal, ValidatorSet, Vote, VoteKind
+from consensus.votes import VoteChecker
 from ledger.types import Block
 from node.turn import FetchBlocks, Turn
 
+UNSIGNED = bytes(64)  #: in place of a leader's vote that backfill does not know; nobody relies on it
 RETRY_DELAYS = 6  #: times D before a request that nobody answered is made again
 
 
@@ -32,13 +35,43 @@ class BadBlocks(Exception):
         self.problem = problem
 
 
-def check_chain(
-    blocks: Sequence[Block],
-    parent: Header,
-    validators: ValidatorSet,
-    certificate_holds: Callable[[Certificate], bool],
-    justification_holds: Callable[[Header, Justification], bool],
-) -> tuple[Sequence[Block], Certificate]:
+class ChainRules:
+    """What backfilled headers and certificates have to satisfy: the core's own rules."""
+
+    def __init__(self, rules: HeaderRules, checker: VoteChecker) -> None:
+        self._rules = rules
+        self._checker = checker
+
+    def certificate_problem(self, certificate: Certificate) -> str | None:
+        """None if the certificate is genuine."""
+        return self._checker.certificate_problem(certificate, lambda _: False)
+
+    def block_problem(self, block: Block, parent: Header) -> str | None:
+        """None if the block follows its parent and everything it commits to is in hand and holds."""
+        header = block.header
+        if header.parent_digest != parent.digest:
+            return f"does not follow block {parent.height}"
+        if header.payload_root != block.payload.root:
+            return "its header commits to another list of batches"
+        if block.payload.batch_digests != tuple(batch.header.digest for batch in block.batches):
+            return "its batches are not those it lists"
+        if header.justification_digest != block.justification.digest:
+            return "its header commits to another justification"
+        return (
+            self._rules.header_problem(header)
+            or self._rules.justification_problem(header, block.justification, self.certificate_problem)
+            or self._rules.placement_problem(as_proposal(block, 0), parent)
+        )
+
+
+def as_proposal(block: Block, leader: int) -> Proposal:
+    """A served block in the form in which blocks are kept; the leader's own vote is not known."""
+    header = block.header
+    vote = Vote(VoteKind.NOTARIZE, header.epoch, header.view, header.parent_view, header.digest, leader, UNSIGNED)
+    return Proposal(header, block.justification, block.payload.raw, vote)
+
+
+def check_chain(blocks: Sequence[Block], parent: Header, rules: ChainRules) -> tuple[Sequence[Block], Certificate]:
     """The blocks up to the last one with a Finalization, and that Finalization.
 
     Raises:
@@ -49,28 +82,20 @@ def check_chain(
         raise BadBlocks(parent.height + 1, "no Finalization among the blocks served")
     chain = blocks[: last + 1]
     for block in chain:
-        header = block.header
-        if header.parent_digest != parent.digest or header.height != parent.height + 1:
-            raise BadBlocks(header.height, f"does not follow block {parent.height}")
-        if header.payload_root != block.payload.root:
-            raise BadBlocks(header.height, "its header commits to another list of batches")
-        if block.payload.batch_digests != tuple(batch.header.digest for batch in block.batches):
-            raise BadBlocks(header.height, "its batches are not those it lists")
-        if header.justification_digest != block.justification.digest:
-            raise BadBlocks(header.height, "its header commits to another justification")
-        if not justification_holds(header, block.justification):
-            raise BadBlocks(header.height, "its justification does not hold")
-        parent = header
+        problem = rules.block_problem(block, parent)
+        if problem is not None:
+            raise BadBlocks(block.header.height, problem)
+        parent = block.header
     certificate = chain[-1].finalization
-    if (
-        certificate is None
-        or certificate.kind is not VoteKind.FINALIZE
-        or certificate.digest != parent.digest
-        or certificate.view != parent.view
-        or certificate.epoch != validators.epoch
-        or not certificate_holds(certificate)
+    if certificate is None or (certificate.kind, certificate.view, certificate.digest) != (
+        VoteKind.FINALIZE,
+        parent.view,
+        parent.digest,
     ):
-        raise BadBlocks(parent.height, "its Finalization does not hold")
+        raise BadBlocks(parent.height, "its Finalization is for another block")
+    problem = rules.certificate_problem(certificate)
+    if problem is not None:
+        raise BadBlocks(parent.height, f"its Finalization does not hold: {problem}")
     return chain, certificate
 
 

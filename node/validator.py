@@ -14,18 +14,17 @@ the daemon and the simulator drive the same object.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 
 from consensus import effects as out
 from consensus import events as into
 from consensus.core import Core
 from consensus.events import Now
 from consensus.messages import StartAnswer, StartQuery, Want
-from consensus.types import Certificate, Header, Justification, Proposal, ValidatorSet, Vote, VoteKind
+from consensus.types import Certificate, Header, Proposal, ValidatorSet, Vote
 from ledger import wire
-from ledger.types import Ack, Batch, Block
+from ledger.types import Ack, Batch
 from node.application import Application, BuildRequest
-from node.catchup import BadBlocks, Catchup, check_chain
+from node.catchup import BadBlocks, Catchup, ChainRules, as_proposal, check_chain
 from node.dissemination import Dissemination
 from node.turn import (
     AlarmNotice,
@@ -49,7 +48,6 @@ from node.turn import (
 )
 
 SETTLE_ROUNDS_MAX = 64  #: a turn that is not settled after this many rounds goes on in the next one
-UNSIGNED = bytes(64)  #: in place of a leader's vote that backfill does not know; nobody relies on it
 
 
 class Validator:
@@ -59,7 +57,7 @@ class Validator:
         validators: set of the epoch.
         core, application, dissemination: the three that are joined.
         catchup: backfill of finalized blocks.
-        certificate_holds, justification_holds: checks of what peers serve in backfill.
+        rules: what peers serve in backfill has to satisfy.
     """
 
     def __init__(
@@ -70,16 +68,15 @@ class Validator:
         application: Application,
         dissemination: Dissemination,
         catchup: Catchup,
-        certificate_holds: Callable[[Certificate], bool],
-        justification_holds: Callable[[Header, Justification], bool],
+        rules: ChainRules,
     ) -> None:
         self._validators = validators
         self._core = core
         self._application = application
         self._batches = dissemination
         self._catchup = catchup
-        self._certificate_holds = certificate_holds
-        self._justification_holds = justification_holds
+        self._rules = rules
+        self._tip: Header = application.final.header  #: highest certified header
         self._turn = Turn()
         self._events: deque[into.Event] = deque()
         self._work: bool | None = None
@@ -150,32 +147,17 @@ class Validator:
         if not blocks:
             return
         try:
-            chain, certificate = check_chain(
-                blocks, final, self._validators, self._certificate_holds, self._justification_holds
-            )
+            chain, certificate = check_chain(blocks, final, self._rules)
         except BadBlocks as problem:
             self._turn.penalties.append(Penalty(item.sender, f"served blocks that do not hold: {problem}"))
             return
         for block in chain:
-            self._application.add(self._as_proposal(block), asked=False)
+            self._application.add(as_proposal(block, self._validators.leader(block.header.view)), asked=False)
             for batch in block.batches:
                 self._batches.want(batch.header.digest, (item.sender,), self._now)
                 self._batches.on_batch(batch, item.sender, self._now, self._turn)
         self._step(into.CertificateReceived(item.sender, certificate))
         self._application.on_finalized(certificate)
-
-    def _as_proposal(self, block: Block) -> Proposal:
-        header = block.header
-        vote = Vote(
-            VoteKind.NOTARIZE,
-            header.epoch,
-            header.view,
-            header.parent_view,
-            header.digest,
-            self._validators.leader(header.view),
-            UNSIGNED,
-        )
-        return Proposal(header, block.justification, block.payload.raw, vote)
 
     # -- consensus ---------------------------------------------------------------------------
 
@@ -210,6 +192,8 @@ class Validator:
                 self._application.add(proposal, asked=True)
             case out.FetchBlock(digest, _, sources):
                 turn.fetches.append(FetchProposals(sources, (digest,)))
+            case out.Certified(header):
+                self._tip = header
             case out.Finalized(certificate, _, _):
                 self._application.on_finalized(certificate)
             case out.Penalise(sender, reason):
@@ -253,6 +237,8 @@ class Validator:
             self._catchup.need(application.final.header.height + 1, now, self._turn)
         moved = application.final.header is not before
         if moved:
+            if application.final.header.view > self._tip.view:
+                self._tip = application.final.header
             self._step(into.HeadersStored(application.final.header.digest))
         judged = application.judge(now, self._turn)
         for judgement in judged:
@@ -261,7 +247,7 @@ class Validator:
         built = application.try_build(now)
         if built is not None:
             self._step(into.Built(built.view, built.header, built.justification, built.payload.raw))
-        work = application.work_pending(self._core.certified, now)
+        work = application.work_pending(self._tip, now)
         if work != self._work:
             self._work = work
             self._step(into.Work(work))
@@ -272,7 +258,7 @@ class Validator:
         """Monotonic time at which a ``Tick`` is due."""
         times = (
             self._core.deadline_ms,
-            self._application.deadline_ms(self._core.certified, self._now),
+            self._application.deadline_ms(self._tip, self._now),
             self._batches.deadline_ms(),
             self._catchup.deadline_ms(),
         )

@@ -214,6 +214,12 @@ class Cluster:
         for node in self.nodes:
             node.start()
 
+    def start_all_that_are_down(self) -> None:
+        """What an operator does after an outage."""
+        for node in self.nodes:
+            if not node.up:
+                node.start()
+
     def at(self, time_ms: int, action: Callable[[], None]) -> None:
         """Do something at a virtual time."""
         heapq.heappush(self._queue, (time_ms, next(self._order), action))

@@ -1,0 +1,188 @@
+"""Four whole validators in virtual time: agreement, faults, restarts, catch-up."""
+
+from __future__ import annotations
+
+import pytest
+
+from ledger.codes import Code
+from ledger.types import Envelope
+from node.turn import AcceptedNotice, AlarmNotice, CertifiedRootNotice, ExecutedNotice
+from tests.support.cluster import Cluster, Node
+from tests.support.insurers import INSURERS, Ledger, policy_issue
+
+MAKER = Ledger()
+
+
+def policy(cluster: Cluster, number: int, by: int = 0) -> Envelope:
+    """An envelope that issues one policy."""
+    return MAKER.envelope(
+        [policy_issue(policy_id=number.to_bytes(16, "big"))],
+        by=INSURERS[by],
+        not_after_ms=cluster.now.wall_ms + 3_600_000,
+    )
+
+
+def executed(node: Node, envelope: Envelope) -> int | None:
+    """Height at which the envelope executed with OK, as this node says."""
+    for notice in node.notices:
+        if isinstance(notice, ExecutedNotice):
+            for receipt in notice.receipts:
+                if receipt.envelope_id == envelope.id and receipt.code == Code.OK:
+                    return notice.height
+    return None
+
+
+def proven(node: Node, envelope: Envelope) -> bool:
+    """Does the envelope's receipt stand under a certified root?"""
+    height = executed(node, envelope)
+    certified = [n.state_height for n in node.notices if isinstance(n, CertifiedRootNotice)]
+    return height is not None and max(certified, default=0) >= height
+
+
+def accepted(node: Node, envelope: Envelope) -> bool:
+    """Was its client told ACCEPTED?"""
+    return any(isinstance(n, AcceptedNotice) and envelope.id in n.envelope_ids for n in node.notices)
+
+
+def assert_agreement(cluster: Cluster) -> None:
+    """Equal roots at every height any two nodes have executed; no alarms."""
+    roots: dict[int, set[bytes]] = {}
+    for node in cluster.nodes:
+        for notice in node.notices:
+            assert not isinstance(notice, AlarmNotice), notice
+            if isinstance(notice, ExecutedNotice):
+                roots.setdefault(notice.height, set()).add(notice.state_root)
+    assert all(len(found) == 1 for found in roots.values())
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    made = Cluster(seed=1)
+    made.start()
+    made.run(500)
+    return made
+
+
+def test_an_envelope_is_accepted_final_and_proven_on_every_node(cluster: Cluster) -> None:
+    envelope = policy(cluster, 1)
+    cluster.nodes[0].submit(envelope)
+    assert cluster.run(3_000, lambda: all(proven(node, envelope) for node in cluster.nodes))
+    assert accepted(cluster.nodes[0], envelope)
+    assert_agreement(cluster)
+
+
+def test_an_idle_network_makes_no_blocks_but_heartbeats(cluster: Cluster) -> None:
+    cluster.nodes[0].submit(policy(cluster, 1))
+    cluster.run(4_000)
+    height = cluster.nodes[0].validator.finalized_height
+    cluster.run(30_000)
+    assert 4 <= cluster.nodes[0].validator.finalized_height - height <= 14
+    assert_agreement(cluster)
+
+
+def test_all_origins_in_every_order(cluster: Cluster) -> None:
+    envelopes = []
+    for number in range(40):
+        envelope = policy(cluster, number, by=number % 4)
+        envelopes.append(envelope)
+        cluster.nodes[number % 4].submit(envelope)
+        cluster.run(7)
+    assert cluster.run(10_000, lambda: all(proven(n, e) for e in envelopes for n in cluster.nodes))
+    assert_agreement(cluster)
+
+
+def test_one_of_four_may_be_dead(cluster: Cluster) -> None:
+    cluster.nodes[3].crash()
+    envelopes = [policy(cluster, number) for number in range(5)]
+    for envelope in envelopes:
+        cluster.nodes[0].submit(envelope)
+        cluster.run(900)
+    assert cluster.run(20_000, lambda: all(proven(n, e) for e in envelopes for n in cluster.nodes[:3]))
+    assert_agreement(cluster)
+
+
+def test_a_crashed_node_catches_up_and_serves_as_origin_again(cluster: Cluster) -> None:
+    cluster.nodes[3].submit(policy(cluster, 100, by=3))
+    cluster.run(2_000)
+    cluster.nodes[3].crash()
+    for number in range(10):
+        cluster.nodes[0].submit(policy(cluster, number))
+        cluster.run(700)
+    cluster.nodes[3].start()
+    assert cluster.run(20_000, lambda: cluster.nodes[3].validator.caught_up)
+    envelope = policy(cluster, 200, by=3)
+    cluster.nodes[3].submit(envelope)
+    assert cluster.run(10_000, lambda: all(proven(n, envelope) for n in cluster.nodes))
+    assert_agreement(cluster)
+
+
+def test_all_nodes_may_crash_at_once(cluster: Cluster) -> None:
+    first = policy(cluster, 1)
+    cluster.nodes[0].submit(first)
+    cluster.run(60)
+    for node in cluster.nodes:
+        node.crash()
+    cluster.run(100)
+    for node in cluster.nodes:
+        node.start()
+    cluster.run(500)
+    second = policy(cluster, 2, by=1)
+    cluster.nodes[1].submit(second)
+    assert cluster.run(20_000, lambda: all(proven(n, second) for n in cluster.nodes))
+    assert accepted(cluster.nodes[0], first)
+    assert all(executed(n, first) is not None for n in cluster.nodes)
+    assert_agreement(cluster)
+
+
+def test_a_node_that_was_cut_off_follows_again(cluster: Cluster) -> None:
+    cluster.isolate(2)
+    envelopes = [policy(cluster, number) for number in range(4)]
+    for envelope in envelopes:
+        cluster.nodes[0].submit(envelope)
+        cluster.run(1_500)
+    cluster.heal()
+    assert cluster.run(20_000, lambda: all(executed(cluster.nodes[2], e) is not None for e in envelopes))
+    assert_agreement(cluster)
+
+
+def test_a_replayed_envelope_executes_once(cluster: Cluster) -> None:
+    envelope = policy(cluster, 1)
+    for node in cluster.nodes:
+        node.submit(envelope)
+    assert cluster.run(5_000, lambda: all(proven(n, envelope) for n in cluster.nodes))
+    cluster.run(3_000)
+    codes = [
+        receipt.code
+        for notice in cluster.nodes[0].notices
+        if isinstance(notice, ExecutedNotice)
+        for receipt in notice.receipts
+        if receipt.envelope_id == envelope.id
+    ]
+    assert codes.count(Code.OK) == 1
+    assert set(codes) <= {Code.OK, Code.REPLAYED}
+    assert_agreement(cluster)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_load_under_crashes_loses_nothing_accepted(seed: int) -> None:
+    cluster = Cluster(seed)
+    cluster.delay_ms_max = 60
+    cluster.start()
+    cluster.run(800)
+    sent: list[tuple[int, Envelope]] = []
+    for number in range(60):
+        at = number % 4
+        if cluster.nodes[at].up:
+            envelope = policy(cluster, number, by=at)
+            sent.append((at, envelope))
+            cluster.nodes[at].submit(envelope)
+        if number % 15 == 7:
+            cluster.nodes[(number + seed) % 4].crash()
+        if number % 15 == 13:
+            cluster.start_all_that_are_down()
+        cluster.run(cluster.random.randint(5, 150))
+    cluster.start_all_that_are_down()
+    promised = [envelope for at, envelope in sent if accepted(cluster.nodes[at], envelope)]
+    assert promised
+    assert cluster.run(60_000, lambda: all(executed(n, e) is not None for e in promised for n in cluster.nodes))
+    assert_agreement(cluster)
