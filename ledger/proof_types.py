@@ -1,0 +1,79 @@
+"""Proofs as values: what stands in the file that ``--prove`` writes. Field for field ``proof.proto``."""
+
+from __future__ import annotations
+
+import msgspec
+
+from consensus.types import Certificate, Header, Justification
+from ledger.commitment import StateProof
+from ledger.receipts_range import ReceiptProof as RangeProof
+from ledger.types import BatchHeader, Envelope, Receipt
+
+
+class JustifiedHeader(msgspec.Struct, frozen=True, gc=False):
+    """A header and the preimage of its justification digest."""
+
+    header: Header
+    justification: Justification
+
+
+class HeaderProof(msgspec.Struct, frozen=True, gc=False):
+    """That a header is final: itself, its descendants one by one, and the Finalization of the last of them."""
+
+    headers: tuple[JustifiedHeader, ...]
+    """At least one; the first is the one that is proved, each next one the child of the one before."""
+    finalization: Certificate
+    """Of the last header."""
+
+    @property
+    def subject(self) -> Header:
+        """The header that is proved."""
+        return self.headers[0].header
+
+
+class MerklePath(msgspec.Struct, frozen=True, gc=False):
+    """Audit path of one leaf (RFC 6962)."""
+
+    index: int
+    """Place of the leaf, from 0."""
+    size: int
+    """Leaves of the tree; where nothing commits to it, the least number that gives this path."""
+    siblings: tuple[bytes, ...]
+    """32 bytes each, from the leaf upwards."""
+
+
+class RecordProof(msgspec.Struct, frozen=True, gc=False):
+    """That a record stood in the state after ``header.subject.state_height``."""
+
+    header: HeaderProof
+    key: bytes
+    """Table byte and key."""
+    value: bytes
+    """msgpack record."""
+    state: StateProof
+
+
+class ReceiptProof(msgspec.Struct, frozen=True, gc=False):
+    """That a receipt is in the range under ``header.subject.receipts_root``."""
+
+    header: HeaderProof
+    receipt: Receipt
+    path: RangeProof
+
+
+class EnvelopeProof(msgspec.Struct, frozen=True, gc=False):
+    """That an envelope is in a batch that ``header.subject`` lists."""
+
+    header: HeaderProof
+    envelope: Envelope
+    in_batch: MerklePath
+    batch_header: BatchHeader
+    in_payload: MerklePath
+
+
+class Proof(msgspec.Struct, frozen=True, gc=False):
+    """A proof file."""
+
+    chain_id: bytes
+    """Digest of the genesis it is to be checked against."""
+    subject: RecordProof | ReceiptProof | EnvelopeProof
