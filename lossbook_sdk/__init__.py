@@ -1,1 +1,1 @@
-"""What an insurer's own system installs: wallet, envelopes, gateway, proofs."""
+"""What an insurer's own system installs: keys, envelopes, a gateway client that fails over, proofs checked."""

@@ -1,0 +1,88 @@
+"""Connections to nodes: TLS 1.3, both sides authenticated, every call bound to one network.
+
+The client presents a certificate its organisation's ledger key issued, and trusts exactly one authority: that of the
+organisation it dials. The target name is ``<organisation>.lossbook`` whatever address is dialled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import grpc
+import msgspec
+
+from ledger.genesis import Genesis
+from lossbook_sdk.errors import ProfileError
+from lossbook_sdk.profile import Node
+
+PROTOCOL_VERSION: Final = "1"
+
+REQUEST_BYTES_MAX: Final = 4 << 20
+"""What a node takes in one message."""
+RESPONSE_BYTES_MAX: Final = 68 << 20
+"""The largest block a network can have, and its certificates."""
+
+_OPTIONS: Final = (
+    ("grpc.max_send_message_length", REQUEST_BYTES_MAX),
+    ("grpc.max_receive_message_length", RESPONSE_BYTES_MAX),
+    ("grpc.keepalive_time_ms", 10_000),  # a node whose machine vanished is noticed within this and the next
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.enable_http_proxy", 0),  # a proxy of the environment has no business between members
+    ("grpc.use_local_subchannel_pool", 1),  # a new channel is a new connection, not a cached failure
+)
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+class Connector(msgspec.Struct, frozen=True):
+    """What is needed to dial any node of one network."""
+
+    genesis: Genesis
+    certificate: bytes
+    """Own leaf, PEM."""
+    key: bytes
+    """Its private key, PEM."""
+
+    def __repr__(self) -> str:
+        return f"Connector({self.genesis.name})"
+
+    @classmethod
+    def from_files(cls, genesis: Genesis, certificate: Path, key: Path) -> Connector:
+        """Read the leaf from disk.
+
+        Raises:
+            ProfileError: a file cannot be read.
+        """
+        try:
+            return cls(genesis, certificate.read_bytes(), key.read_bytes())
+        except OSError as error:
+            raise ProfileError(
+                f"the client certificate cannot be read: {error.filename}: {error.strerror}",
+                advice="Issue it with `lossbook profile create`, on the machine that holds the ledger key",
+            ) from error
+
+    @property
+    def metadata(self) -> Metadata:
+        """What every call carries."""
+        return (("lossbook-chain", self.genesis.chain_id.hex()), ("lossbook-protocol", PROTOCOL_VERSION))
+
+    def channel(self, node: Node) -> grpc.aio.Channel:
+        """A connection; dialled when the first call is made.
+
+        Raises:
+            ProfileError: the organisation is not on this network.
+        """
+        card = self.genesis.organisation(node.organisation)
+        if card is None:
+            raise ProfileError(
+                f"{node.organisation!r} is not a member of {self.genesis.name}",
+                advice="Check the nodes of the profile against `lossbook genesis show`",
+            )
+        credentials = grpc.ssl_channel_credentials(card.body.ca_certificate.encode(), self.key, self.certificate)
+        options = (*_OPTIONS, ("grpc.ssl_target_name_override", f"{node.organisation}.lossbook"))
+        return grpc.aio.secure_channel(node.address, credentials, options=options)

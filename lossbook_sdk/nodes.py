@@ -1,0 +1,227 @@
+"""Several nodes as one: calls go to the preferred one that works, and to the next where it does not.
+
+Transport trouble costs a node some time (doubling, with jitter, so that clients do not come back all at once) and
+moves on to the next; when every node is waiting, the call waits too, until its own time is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeVar
+
+import grpc
+
+from lossbook_sdk.channel import Connector
+from lossbook_sdk.errors import NodeRefused, NothingReachable
+from lossbook_sdk.profile import Node
+
+BACKOFF_S_MIN: Final = 0.1
+BACKOFF_S_MAX: Final = 5.0
+"""A restarted node is asked again within seconds; a dead one costs next to nothing."""
+
+GIVE_UP_S: Final = 30.0
+"""Default time to find a node that answers: outlasts the restart of one."""
+
+T = TypeVar("T")
+
+TRANSIENT: Final = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,
+    }
+)
+"""Another node, or the same one later, may answer."""
+
+
+class Backoff:
+    """How long to wait before the next try: doubling from ``least_s`` to ``most_s``, each drawn from its upper half."""
+
+    def __init__(
+        self,
+        least_s: float = BACKOFF_S_MIN,
+        most_s: float = BACKOFF_S_MAX,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._least_s = least_s
+        self._most_s = most_s
+        self._uniform = uniform
+        self._next_s = least_s
+
+    def next_s(self) -> float:
+        """The next wait, seconds."""
+        now_s = self._next_s
+        self._next_s = min(self._next_s * 2, self._most_s)
+        return self._uniform(now_s / 2, now_s)
+
+    def reset(self) -> None:
+        """It worked."""
+        self._next_s = self._least_s
+
+
+class _Place:
+    def __init__(self, node: Node, backoff: Backoff) -> None:
+        self.node = node
+        self.backoff = backoff
+        self.not_before_s = 0.0
+        self.last_error = ""
+        self.channel: grpc.aio.Channel | None = None
+
+
+class Nodes:
+    """The nodes of one network that a client may use, in order of preference.
+
+    Args:
+        connector: dials them.
+        nodes: at least one.
+        clock_s: monotonic seconds.
+        backoff: makes the back-off of one node.
+    """
+
+    def __init__(
+        self,
+        connector: Connector,
+        nodes: Sequence[Node],
+        *,
+        clock_s: Callable[[], float] = time.monotonic,
+        backoff: Callable[[], Backoff] = Backoff,
+    ) -> None:
+        self.connector = connector
+        self._clock_s = clock_s
+        self._places = [_Place(node, backoff()) for node in nodes]
+
+    @property
+    def all(self) -> tuple[Node, ...]:
+        """All nodes, in order of preference."""
+        return tuple(place.node for place in self._places)
+
+    @property
+    def attempts(self) -> list[tuple[str, str]]:
+        """(node, last error) of those that failed."""
+        return [(str(place.node), place.last_error) for place in self._places if place.last_error]
+
+    def choose(self) -> Node | None:
+        """The most preferred node that need not wait; None: all wait."""
+        now_s = self._clock_s()
+        return next((place.node for place in self._places if place.not_before_s <= now_s), None)
+
+    def wait_s(self) -> float:
+        """Until the first of them may be tried again."""
+        return max(0.0, min((place.not_before_s for place in self._places), default=0.0) - self._clock_s())
+
+    def channel(self, node: Node) -> grpc.aio.Channel:
+        """The connection to a node, kept for later calls."""
+        place = self._place(node)
+        if place.channel is None:
+            place.channel = self.connector.channel(node)
+        return place.channel
+
+    def worked(self, node: Node) -> None:
+        """It answered."""
+        place = self._place(node)
+        place.backoff.reset()
+        place.last_error = ""
+
+    def failed(self, node: Node, reason: str, retry_after_s: float = 0.0) -> None:
+        """It did not, or asked for patience: leave it alone for a while."""
+        place = self._place(node)
+        place.last_error = reason
+        place.not_before_s = self._clock_s() + max(place.backoff.next_s(), retry_after_s)
+
+    async def ready(self, until_s: float) -> Node:
+        """The node to use next, after waiting if need be.
+
+        Args:
+            until_s: on the clock given.
+
+        Raises:
+            NothingReachable: none may be tried before then.
+        """
+        while True:
+            node = self.choose()
+            if node is not None:
+                return node
+            wait_s = self.wait_s()
+            if not self._places or self._clock_s() + wait_s >= until_s:
+                raise self.unreachable()
+            await asyncio.sleep(wait_s)
+
+    def unreachable(self, unchanged: str = "Nothing was changed on the ledger by this call") -> NothingReachable:
+        """What to tell a person when all of them fail."""
+        return NothingReachable(
+            self.attempts,
+            unchanged=unchanged,
+            advice="Check that a node runs (`lossbook node status`), and the addresses: `lossbook profile show`",
+        )
+
+    async def call(
+        self,
+        method: Callable[[grpc.aio.Channel], Callable[..., Awaitable[T]]],
+        request: Any,
+        *,
+        timeout_s: float = 10.0,
+        give_up_s: float = GIVE_UP_S,
+    ) -> tuple[T, Node]:
+        """One unary call, at whichever node answers first; and the node that did.
+
+        Args:
+            method: takes the call off a channel, e.g. ``lambda channel: QueryServiceStub(channel).GetRecord``.
+            timeout_s: for one node.
+            give_up_s: for all of them together.
+
+        Raises:
+            NothingReachable: nobody answered in time.
+            NodeRefused: a node answered with an error that trying again cannot cure.
+        """
+        until_s = self._clock_s() + give_up_s
+        while True:
+            node = await self.ready(until_s)
+            left_s = max(0.1, min(timeout_s, until_s - self._clock_s()))
+            try:
+                call = method(self.channel(node))
+                answer = await call(request, timeout=left_s, metadata=self.connector.metadata)
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in TRANSIENT:
+                    raise refused(node, error) from error
+                self.failed(node, reason_of(error))
+                continue
+            self.worked(node)
+            return answer, node
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for place in self._places:
+            if place.channel is not None:
+                await place.channel.close()
+                place.channel = None
+
+    def _place(self, node: Node) -> _Place:
+        for place in self._places:
+            if place.node == node:
+                return place
+        raise KeyError(node)
+
+
+def reason_of(error: grpc.aio.AioRpcError) -> str:
+    """One line for people."""
+    details = (error.details() or "").strip().splitlines()
+    text = details[0] if details else ""
+    if error.code() is grpc.StatusCode.UNAVAILABLE and ("refused" in text.lower() or "connect" in text.lower()):
+        return "nobody listens there, or the connection broke"
+    return f"{error.code().name}: {text}"[:300]
+
+
+def refused(node: Node, error: grpc.aio.AioRpcError) -> NodeRefused:
+    """What to tell a person of an error that is final."""
+    return NodeRefused(
+        f"{node} refused the call: {(error.details() or error.code().name).strip()}",
+        unchanged="Nothing was changed on the ledger",
+        advice="Check organisation, genesis and certificate of the profile: `lossbook profile show`",
+    )

@@ -1,0 +1,249 @@
+"""Profiles: who a client is and where its commands go. One TOML file each.
+
+    organisation = "alpha"
+    genesis = "genesis.json"            # paths are relative to the profile file
+    chain_id = "<hex>"                  # the genesis must be of this network
+
+    [tls]
+    certificate = "tls/client.pem"
+    key = "tls/client.key"
+
+    [keys]                              # label -> key file
+    underwriter = "keys/underwriter.key"
+
+    [[nodes]]                           # in order of preference; without any: the genesis' own addresses
+    organisation = "alpha"
+    address = "127.0.0.1:7101"
+
+Which one: ``--profile`` > LOSSBOOK_PROFILE > the one `lossbook profile use` chose > the only one there is. A name is
+looked up in the folder LOSSBOOK_PROFILES_DIR, else ``~/.config/lossbook/profiles``; anything with a slash or ending
+in .toml is a path.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ledger.genesis import Genesis, load_genesis
+from lossbook_sdk.errors import ProfileError
+
+VARIABLE: Final = "LOSSBOOK_PROFILE"
+DIRECTORY_VARIABLE: Final = "LOSSBOOK_PROFILES_DIR"
+CHOSEN: Final = "current"
+NODES_MAX: Final = 256
+"""As many as a network may have validators."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A daemon a client talks to."""
+
+    organisation: str
+    """Whose certificate it must present."""
+    address: str
+    """host:port."""
+
+    def __str__(self) -> str:
+        return f"{self.organisation} ({self.address})"
+
+
+class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The client's own certificate, issued by its organisation's ledger key."""
+
+    certificate: str
+    key: str
+
+
+class _ProfileFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    organisation: str
+    genesis: str
+    tls: Tls
+    chain_id: str = ""
+    keys: dict[str, str] = {}
+    nodes: tuple[Node, ...] = ()
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """A profile, its paths made absolute; the genesis is read by ``load_genesis_of``."""
+
+    name: str
+    path: Path
+    organisation: str
+    genesis: Path
+    chain_id: bytes
+    """32 bytes; empty: not pinned."""
+    certificate: Path
+    key: Path
+    keys: Mapping[str, Path]
+    """Label -> key file."""
+    nodes: tuple[Node, ...]
+
+    def load_genesis_of(self) -> Genesis:
+        """The genesis, checked.
+
+        Raises:
+            ProfileError: the file cannot be read.
+            GenesisError: it is not a good genesis, or of another network than the profile pins.
+        """
+        return load_genesis(_read(self.genesis, "genesis file"), self.chain_id or None)
+
+    def nodes_of(self, genesis: Genesis) -> tuple[Node, ...]:
+        """Nodes to talk to, in order: those of the profile, else the public addresses of the validators, own first."""
+        if self.nodes:
+            return self.nodes
+        found = [Node(card.id, card.body.public_address) for card in genesis.validators if card.body.public_address]
+        return tuple(sorted(found, key=lambda node: node.organisation != self.organisation))
+
+
+def directory(environment: Mapping[str, str] | None = None) -> Path:
+    """Where profiles lie that are named without a path."""
+    environment = os.environ if environment is None else environment
+    named = environment.get(DIRECTORY_VARIABLE)
+    if named:
+        return Path(named)
+    base = environment.get("XDG_CONFIG_HOME") or str(Path(environment.get("HOME", "~")).expanduser() / ".config")
+    return Path(base) / "lossbook" / "profiles"
+
+
+def names(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Names of the profiles in the folder, in order."""
+    return sorted(path.stem for path in directory(environment).glob("*.toml"))
+
+
+def chosen(name: str | None, environment: Mapping[str, str] | None = None) -> Path:
+    """The file of the profile to use; see the module text for the order.
+
+    Raises:
+        ProfileError: none is chosen, or there is no such one.
+    """
+    environment = os.environ if environment is None else environment
+    folder = directory(environment)
+    wanted = name or environment.get(VARIABLE) or _current(folder)
+    if not wanted:
+        known = names(environment)
+        if len(known) != 1:
+            raise ProfileError(
+                "no profile is chosen" if known else "there is no profile yet",
+                advice=f"Choose one with `lossbook profile use NAME` ({', '.join(known)})"
+                if known
+                else "Make one with `lossbook profile create`, or a whole network with `lossbook testnet init`",
+            )
+        wanted = known[0]
+    path = path_of(wanted, environment)
+    if not path.is_file():
+        raise ProfileError(
+            f"there is no profile {wanted!r} ({path})",
+            advice=f"Known profiles: {', '.join(names(environment)) or 'none'}. `lossbook profile create` makes one",
+        )
+    return path
+
+
+def path_of(name: str, environment: Mapping[str, str] | None = None) -> Path:
+    """The file of a profile's name, whether it exists or not; ProfileError for an unusable name."""
+    if "/" in name or name.endswith(".toml"):
+        return Path(name)
+    if not _NAME.fullmatch(name):
+        raise ProfileError(f"{name!r} is no name for a profile", advice="Use letters, digits, dot, dash, underscore")
+    return directory(environment) / f"{name}.toml"
+
+
+def load(path: Path) -> Profile:
+    """Read a profile.
+
+    Raises:
+        ProfileError: it cannot be read or lacks something; says what.
+    """
+    try:
+        text = _read(path, "profile").decode()
+        file = msgspec.convert(tomllib.loads(text), _ProfileFile)
+        chain_id = bytes.fromhex(file.chain_id)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError) as error:
+        raise ProfileError(
+            f"profile {path} cannot be read: {error}", advice="Correct it, or make it anew: `lossbook profile create`"
+        ) from error
+    if len(chain_id) not in (0, 32) or len(file.nodes) > NODES_MAX:
+        raise ProfileError(f"profile {path}: chain_id has not 64 hex digits, or there are more than {NODES_MAX} nodes")
+    base = path.absolute().parent
+    return Profile(
+        name=path.stem,
+        path=path.absolute(),
+        organisation=file.organisation,
+        genesis=base / file.genesis,
+        chain_id=chain_id,
+        certificate=base / file.tls.certificate,
+        key=base / file.tls.key,
+        keys={label: base / key for label, key in file.keys.items()},
+        nodes=file.nodes,
+    )
+
+
+def render(
+    *,
+    organisation: str,
+    genesis: str,
+    chain_id: bytes,
+    certificate: str,
+    key: str,
+    keys: Mapping[str, str],
+    nodes: Sequence[Node] = (),
+) -> str:
+    """The text of a profile file."""
+    lines = [
+        f"organisation = {_quoted(organisation)}",
+        f"genesis = {_quoted(genesis)}",
+        f"chain_id = {_quoted(chain_id.hex())}",
+        "",
+        "[tls]",
+        f"certificate = {_quoted(certificate)}",
+        f"key = {_quoted(key)}",
+        "",
+        "[keys]",
+        *(f"{_quoted(label)} = {_quoted(file)}" for label, file in keys.items()),
+    ]
+    for node in nodes:
+        lines += [
+            "",
+            "[[nodes]]",
+            f"organisation = {_quoted(node.organisation)}",
+            f"address = {_quoted(node.address)}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def choose(name: str, environment: Mapping[str, str] | None = None) -> Path:
+    """Make this the profile that is used where none is named; ProfileError if there is no such one."""
+    path = chosen(name, environment)
+    folder = directory(environment)
+    folder.mkdir(parents=True, exist_ok=True)
+    value = str(path.absolute()) if "/" in name or name.endswith(".toml") else name
+    (folder / CHOSEN).write_text(value + "\n", encoding="utf-8")
+    return path
+
+
+def _current(folder: Path) -> str:
+    try:
+        return (folder / CHOSEN).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ProfileError(
+            f"the {what} {path} cannot be read: {error.strerror}", advice="Check the path in the profile"
+        ) from error
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

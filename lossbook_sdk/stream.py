@@ -1,0 +1,298 @@
+"""Submitting in bulk: many envelopes in flight on one stream, which survives the loss of its node.
+
+    async with BulkSubmitter(nodes) as bulk:
+        outcome = await bulk.submit(signed)      # waits while the window is full
+        status = await outcome                   # the wanted stage, or a refusal, or an expiry
+        await bulk.drain()
+
+The window bounds envelopes and bytes that have no last answer. When the node fails, falls silent or turns the stream
+away, everything without a last answer goes to the next node, the same bytes under the same ids: an id executes at
+most once, so nothing is lost and nothing happens twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import Any, Final, Self
+
+import grpc
+import msgspec
+
+from ledger.codes import Code
+from lossbook.v1 import gateway_pb2, gateway_pb2_grpc
+from lossbook_sdk.answers import Stage, Status, read_status
+from lossbook_sdk.envelopes import Signed
+from lossbook_sdk.errors import ClientError, Rejected, VerificationFailed
+from lossbook_sdk.nodes import TRANSIENT, Nodes, reason_of, refused
+from lossbook_sdk.profile import Node
+
+WINDOW_ENVELOPES: Final = 64
+"""In flight at a time: keeps a node busy for some seconds with large envelopes, and memory small."""
+
+WINDOW_BYTES: Final = 6 << 20
+"""Likewise; below the 8 MiB at which a gateway stops reading a stream."""
+
+MESSAGE_BYTES: Final = 1 << 20
+"""Envelopes packed into one message, at least one; a late one waits behind at most this much."""
+
+SILENCE_S: Final = 10.0
+"""A node that owes answers and says nothing for so long is given up: above any view change."""
+
+GIVE_UP_S: Final = 120.0
+"""Default time without any node before what is in flight fails."""
+
+
+class Moment(msgspec.Struct, frozen=True, gc=False):
+    """For measuring: when an envelope was first sent and when its last answer came (seconds, the clock given)."""
+
+    sent_s: float
+    answered_s: float
+
+
+class _Flight:
+    __slots__ = ("future", "not_before_s", "sent_s", "signed")
+
+    def __init__(self, signed: Signed, future: asyncio.Future[Status]) -> None:
+        self.signed = signed
+        self.future = future
+        self.sent_s = 0.0
+        self.not_before_s = 0.0
+
+
+class _Leave(Exception):
+    """Go on with the next node."""
+
+
+class BulkSubmitter:
+    """One client's stream of envelopes.
+
+    Args:
+        nodes: where to submit, in order of preference; not shared with another submitter.
+        wait: stage to wait for.
+        on_answer: told of each last answer and its times.
+        on_move: told of (node left, node taken, reason) at each fail-over.
+        clock_s: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        wait: Stage = Stage.FINAL,
+        *,
+        window_envelopes: int = WINDOW_ENVELOPES,
+        window_bytes: int = WINDOW_BYTES,
+        silence_s: float = SILENCE_S,
+        give_up_s: float = GIVE_UP_S,
+        on_answer: Callable[[Status, Moment], None] | None = None,
+        on_stage: Callable[[Status], None] | None = None,
+        on_move: Callable[[Node | None, Node, str], None] | None = None,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._nodes = nodes
+        self._wait = wait
+        self._window_envelopes = window_envelopes
+        self._window_bytes = window_bytes
+        self._silence_s = silence_s
+        self._give_up_s = give_up_s
+        self._on_answer = on_answer
+        self._on_stage = on_stage
+        self._on_move = on_move
+        self._clock_s = clock_s
+        self._flights: dict[bytes, _Flight] = {}
+        self._bytes = 0
+        self._unsent: deque[_Flight] = deque()
+        self._changed = asyncio.Event()
+        self._room = asyncio.Condition()
+        self._closing = False
+        self._error: ClientError | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._last_heard_s = 0.0
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing = True
+        self._changed.set()
+        if self._task is not None:
+            if kind is not None:
+                self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        for flight in self._flights.values():
+            flight.future.cancel()
+
+    @property
+    def in_flight(self) -> int:
+        """Envelopes without a last answer."""
+        return len(self._flights)
+
+    async def submit(self, signed: Signed) -> asyncio.Future[Status]:
+        """Queue one envelope; waits while the window is full.
+
+        Raises:
+            ClientError: the stream as a whole has failed (no node for too long, or a lie).
+        """
+        async with self._room:
+            await self._room.wait_for(lambda: self._error is not None or self._fits(signed))
+        if self._error is not None:
+            raise self._error
+        flight = _Flight(signed, asyncio.get_running_loop().create_future())
+        if signed.id in self._flights:
+            return self._flights[signed.id].future
+        self._flights[signed.id] = flight
+        self._bytes += len(signed.raw)
+        self._unsent.append(flight)
+        self._changed.set()
+        return flight.future
+
+    async def drain(self) -> None:
+        """Wait until everything has its last answer; errors as ``submit``."""
+        async with self._room:
+            await self._room.wait_for(lambda: self._error is not None or not self._flights)
+        if self._error is not None:
+            raise self._error
+
+    def _fits(self, signed: Signed) -> bool:
+        if not self._flights:
+            return True
+        return len(self._flights) < self._window_envelopes and self._bytes + len(signed.raw) <= self._window_bytes
+
+    # -- the stream --------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        """One stream after another, until closed or out of nodes."""
+        left: Node | None = None
+        reason = ""
+        try:
+            while not (self._closing and not self._flights):
+                await self._until_work()
+                if self._closing and not self._flights:
+                    return
+                node = await self._nodes.ready(self._clock_s() + self._give_up_s)
+                if self._on_move is not None and node != left:
+                    self._on_move(left, node, reason)
+                left = node
+                self._requeue()
+                reason = await self._stream(node)
+                if reason:
+                    self._nodes.failed(node, reason)
+        except ClientError as error:
+            await self._fail(error)
+
+    async def _until_work(self) -> None:
+        while not self._flights and not self._closing:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _requeue(self) -> None:
+        """Everything without a last answer is to be sent (again), in the order it came."""
+        self._unsent = deque(self._flights.values())
+
+    async def _stream(self, node: Node) -> str:
+        """Run one stream until it ends; the reason where that was the node's doing."""
+        stub = gateway_pb2_grpc.GatewayServiceStub(self._nodes.channel(node))
+        call = stub.SubmitStream(self._requests(), metadata=self._nodes.connector.metadata)
+        self._last_heard_s = self._clock_s()
+        watch = asyncio.create_task(self._watch(call))
+        try:
+            async for response in call:
+                self._last_heard_s = self._clock_s()
+                self._nodes.worked(node)
+                for message in response.statuses:
+                    await self._on_status(read_status(message, node.organisation, self._nodes.connector.genesis))
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in TRANSIENT:
+                raise refused(node, error) from error
+            return reason_of(error)
+        except asyncio.CancelledError:
+            if watch.done() and not watch.cancelled():
+                return f"no answer for {self._silence_s:.0f} s"
+            raise
+        except _Leave as leave:
+            return str(leave)
+        except VerificationFailed as error:
+            return error.problem  # a liar is left like a dead node; the next one answers for the same ids
+        finally:
+            watch.cancel()
+            call.cancel()
+        return "" if not self._flights else "the stream ended before all was answered"
+
+    async def _requests(self) -> AsyncIterator[gateway_pb2.SubmitStreamRequest]:
+        while True:
+            request = gateway_pb2.SubmitStreamRequest(wait=self._wait.value)  # type: ignore[arg-type]
+            size, soonest_s = 0, float("inf")
+            for _ in range(len(self._unsent)):
+                flight = self._unsent.popleft()
+                if flight.signed.id not in self._flights:
+                    continue
+                now_s = self._clock_s()
+                too_full = size and size + len(flight.signed.raw) > MESSAGE_BYTES
+                if flight.not_before_s > now_s or too_full:
+                    self._unsent.append(flight)
+                    soonest_s = min(soonest_s, max(flight.not_before_s - now_s, 0.0))
+                    continue
+                size += len(flight.signed.raw)
+                flight.sent_s = flight.sent_s or now_s
+                request.envelopes.append(flight.signed.raw)
+            if request.envelopes:
+                yield request
+                continue
+            if self._closing and not self._flights:
+                return
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), None if soonest_s == float("inf") else soonest_s + 0.001)
+
+    async def _watch(self, call: grpc.aio.StreamStreamCall[Any, Any]) -> None:
+        """Cancel the call when the node owes answers and is silent."""
+        while True:
+            await asyncio.sleep(min(1.0, self._silence_s / 4))
+            owing = len(self._flights) > len(self._unsent)
+            if not owing:
+                self._last_heard_s = self._clock_s()
+            elif self._clock_s() - self._last_heard_s > self._silence_s:
+                call.cancel()
+                return
+
+    async def _on_status(self, status: Status) -> None:
+        flight = self._flights.get(status.envelope_id)
+        if flight is None:
+            return
+        if status.stage is Stage.REJECTED and status.retry_after_ms:
+            flight.not_before_s = self._clock_s() + status.retry_after_ms / 1000
+            self._unsent.append(flight)
+            self._changed.set()
+            if status.rejection_code == Code.NOT_READY:
+                raise _Leave(Rejected(status.rejection_code, "", status.node).problem)
+            return
+        if not status.reached(self._wait):
+            if self._on_stage is not None:
+                self._on_stage(status)
+            return
+        del self._flights[status.envelope_id]
+        self._bytes -= len(flight.signed.raw)
+        if self._on_answer is not None:
+            self._on_answer(status, Moment(flight.sent_s, self._clock_s()))
+        if not flight.future.done():
+            flight.future.set_result(status)
+        self._changed.set()
+        async with self._room:
+            self._room.notify_all()
+
+    async def _fail(self, error: ClientError) -> None:
+        self._error = error
+        for flight in self._flights.values():
+            if not flight.future.done():
+                flight.future.set_exception(error)
+                flight.future.exception()  # whoever awaits it still gets it; nobody is warned if no one does
+        async with self._room:
+            self._room.notify_all()
