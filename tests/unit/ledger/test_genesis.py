@@ -116,7 +116,11 @@ def test_invalid_with_a_card_that_was_altered() -> None:
 
 def test_invalid_with_one_id_twice() -> None:
     cards = [organisation.card() for organisation in MARKET]
-    with pytest.raises(DuplicateInGenesis, match="insurer-1"):
+    impostor = Organisation("other", "insurer")
+    impostor.id = "insurer-1"
+    with pytest.raises(DuplicateInGenesis, match="id insurer-1"):
+        assemble([*cards, impostor.card()], name="m", time_ms=1)
+    with pytest.raises(DuplicateInGenesis, match="id insurer-1"):
         assemble([*cards, FIRST.card(name="Other")], name="m", time_ms=1)
 
 
