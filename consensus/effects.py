@@ -86,6 +86,13 @@ class FetchBlock:
 
 
 @dataclass(frozen=True, slots=True)
+class Certified:
+    """The highest certified block changed: what leaders build on, and what R12 (b) and (c) are measured by."""
+
+    header: Header
+
+
+@dataclass(frozen=True, slots=True)
 class Finalized:
     """A block and all its ancestors are final. Comes at least once; after a restart the floor comes again."""
 
@@ -133,6 +140,7 @@ Effect = (
     | Build
     | Verify
     | FetchBlock
+    | Certified
     | Finalized
     | Report
     | Alarm

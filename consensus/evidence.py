@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from consensus.types import Header, Justification, Vote
+from consensus.types import Header, Justification, Vote, VoteKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +42,24 @@ class FalseJustification:
 
 
 Evidence = ConflictingVotes | FalseJustification
+
+
+def conflict(a: Vote, b: Vote) -> bool:
+    """Whether no honest node signs both. The votes are of one signer, epoch and view.
+
+    N with X is legal (a node may time out after it notarized), and so is N(c) with F(c).
+    """
+    kinds = {a.kind, b.kind}
+    if VoteKind.NULLIFY in kinds:
+        return VoteKind.FINALIZE in kinds
+    return a.target != b.target
+
+
+def conflicts(vote: Vote, held: Mapping[VoteKind, Mapping[int, Vote]]) -> list[ConflictingVotes]:
+    """Evidence that a verified vote makes with the first vote of each kind held of its signer in its view."""
+    found = []
+    for by_signer in held.values():
+        other = by_signer.get(vote.signer)
+        if other is not None and conflict(other, vote):
+            found.append(ConflictingVotes(other, vote))
+    return found

@@ -1,0 +1,93 @@
+"""Whether a header may build on its parent: its own fields, its justification, its place under the parent.
+
+Three checks, because they need different things in hand: ``header_problem`` nothing but the header,
+``justification_problem`` the preimage of its ``justification_digest``, ``placement_problem`` the parent's header. What
+any of them finds is provable and the same for every node; clocks are no part of them (R4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from consensus.types import Certificate, Header, Justification, Proposal, ValidatorSet, VoteKind
+
+CertificateProblem = Callable[[Certificate], str | None]
+"""Verifies one certificate, None if genuine."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderRules:
+    """What every header of the epoch has to agree with."""
+
+    protocol_version: int
+    chain_id: bytes
+    validators: ValidatorSet
+    genesis: Header
+
+    def header_problem(self, header: Header) -> str | None:
+        """What is wrong with the header whatever its parent is."""
+        if header.version != self.protocol_version:
+            return f"protocol version {header.version}, not {self.protocol_version}"
+        if header.chain_id != self.chain_id:
+            return "made for another chain"
+        if header.epoch != self.validators.epoch:
+            return "made for another epoch"
+        if header.valset_hash != self.validators.hash:
+            return "another validator set"
+        if header.next_valset_hash:
+            return "ends the epoch although no change of the set was approved"
+        if not 0 <= header.parent_view < header.view:
+            return "parent view is not below its view"
+        if not 0 <= header.state_height < header.height:
+            return "state height is not below its height"
+        return None
+
+    def justification_problem(
+        self, header: Header, justification: Justification, certificate_problem: CertificateProblem
+    ) -> str | None:
+        """What is wrong with the committed justification: evidence against whoever notarizes the header (§11)."""
+        problem = self._parent_problem(header, justification.parent, certificate_problem)
+        if problem:
+            return problem
+        skipped = range(header.parent_view + 1, header.view)
+        if len(justification.nullifications) != len(skipped):
+            return f"{len(justification.nullifications)} nullifications for {len(skipped)} skipped views"
+        for view, nullification in zip(skipped, justification.nullifications, strict=True):
+            if nullification.kind is not VoteKind.NULLIFY or nullification.view != view:
+                return f"no nullification of view {view} in its place"
+            problem = certificate_problem(nullification)
+            if problem:
+                return f"nullification of view {view}: {problem}"
+        return None
+
+    def _parent_problem(
+        self, header: Header, parent: Certificate | None, certificate_problem: CertificateProblem
+    ) -> str | None:
+        if header.parent_view == 0:
+            if header.parent_digest != self.genesis.digest:
+                return "view 0 is the genesis, and its parent is another block"
+            return "the genesis has no certificate" if parent is not None else None
+        if parent is None:
+            return "no certificate of the parent"
+        if parent.kind is VoteKind.NULLIFY:
+            return "a nullification in the parent's place"
+        if parent.view != header.parent_view or parent.digest != header.parent_digest:
+            return "the parent's certificate is for another block"
+        problem = certificate_problem(parent)
+        return f"certificate of the parent: {problem}" if problem else None
+
+    def placement_problem(self, proposal: Proposal, parent: Header) -> str | None:
+        """What is wrong with the header under this parent (whose digest it names)."""
+        header, certificate = proposal.header, proposal.justification.parent
+        if header.parent_view != (parent.view if parent.digest != self.genesis.digest else 0):
+            return "the parent is of another view"
+        if certificate is not None and certificate.parent_view != parent.parent_view:
+            return "the parent's certificate names another grandparent"
+        if header.height != parent.height + 1:
+            return f"height {header.height} on a parent of height {parent.height}"
+        if header.timestamp_ms <= parent.timestamp_ms:
+            return "time is not above the parent's"
+        if header.state_height < parent.state_height:
+            return "state height is below the parent's"
+        return None
