@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from store.errors import HomeExists, HomeMissing, fail
-from store.files import OsFiles
+from store.files import FILE_MODE, OsFiles
 from store.home import LOCK_NAME, Home, HomeKind, write_durably
 from store.votelog import VoteLog
 
@@ -69,7 +69,7 @@ def backup(home: Home, target: Path) -> None:
         try:
             if target.exists():
                 raise HomeExists(target)
-            shutil.copytree(home.path, under_way, ignore=lambda at, _: _left_out(home, at))
+            shutil.copytree(home.path, under_way, copy_function=_copy, ignore=lambda at, _: _left_out(home, at))
             write_backup_marker(under_way, "This is a backup.")
             _sync_tree(under_way)
             under_way.rename(target)
@@ -130,3 +130,13 @@ def _sync_tree(root: Path) -> None:
             finally:
                 os.close(descriptor)
         OsFiles().sync_directory(Path(directory))
+
+
+def _copy(source: str, target: str) -> str:
+    """Contents and mode; an error stops the copy at once, with its own number (a full disk must be named)."""
+    try:
+        shutil.copyfile(source, target)
+        Path(target).chmod(FILE_MODE)
+    except OSError as error:
+        fail(error, "back up", Path(target))
+    return target

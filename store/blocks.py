@@ -9,8 +9,8 @@
     "o" origin 00 incarnation u64 sequence u64             digest acknowledged at that position
 
 Integers are big-endian. Batches lie under rising numbers, **below** every other key: a file of new rows then overlaps
-old files only where those hold short rows, so LevelDB's compaction does not write old batches again. Under their
-digests they cost nearly twice the processor time; with short rows below them, half as much again (ADR 0013).
+old files only where those hold short rows, so LevelDB's compaction does not write old batches again (ADR 0013 has the
+measured cost of this and of other orders).
 """
 
 from __future__ import annotations

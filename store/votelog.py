@@ -70,10 +70,13 @@ class VoteLog:
     # -- life ------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, directory: Path, chain_id: bytes, owner: str, files: Files | None = None) -> VoteLog:
+    def create(
+        cls, directory: Path, chain_id: bytes, owner: str, files: Files | None = None, log_id: bytes | None = None
+    ) -> VoteLog:
         """Make a new, empty log and open it: at ``node init`` and ``node resync``, never at an ordinary start.
 
-        A creation that a crash interrupted is finished by calling this again.
+        A creation that a crash interrupted is finished by calling this again. ``log_id`` (16 bytes) is drawn at random;
+        only a simulator, whose runs must repeat, gives one.
 
         Raises:
             StoreFailed: the file system refused.
@@ -82,7 +85,9 @@ class VoteLog:
         files = files or OsFiles()
         invariant(len(chain_id) == DIGEST_BYTES, "a chain id is 32 bytes")
         invariant(0 < len(owner.encode()) <= OWNER_BYTES_MAX, "an organisation id is 1 to 32 bytes")
-        header = SegmentHeader(1, 1, secrets.token_bytes(LOG_ID_BYTES), chain_id, owner, bytes(DIGEST_BYTES))
+        log_id = log_id or secrets.token_bytes(LOG_ID_BYTES)
+        invariant(len(log_id) == LOG_ID_BYTES, "a log id is 16 bytes")
+        header = SegmentHeader(1, 1, log_id, chain_id, owner, bytes(DIGEST_BYTES))
         try:
             begin_log(files, directory, header)
         except OSError as error:

@@ -198,6 +198,31 @@ def test_a_backup_opens_with_everything_but_keys_and_has_the_marker(tmp_path: Pa
     assert {path.name for path in tmp_path.iterdir()} == {"home", "backup"}
 
 
+def test_a_backup_that_does_not_fit_is_named_so_and_leaves_nothing(tmp_path: Path) -> None:
+    """A file size limit stands in for the full disk."""
+    home = node(tmp_path / "home")
+    home.genesis.write_bytes(bytes(200_000))
+    script = """
+import resource, signal, sys
+from pathlib import Path
+from store.backup import backup
+from store.errors import StoreFailed
+from store.home import HomeKind, open_home
+home = open_home(Path(sys.argv[1]), HomeKind.NODE)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    backup(home, Path(sys.argv[2]))
+except StoreFailed as failed:
+    print(failed.kind.name)
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    command = [sys.executable, "-c", script, str(home.path), str(tmp_path / "backup")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert done.stdout == "DISK_FULL\n", done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"home"}
+
+
 def test_the_marker_is_written_and_cleared(tmp_path: Path) -> None:
     home = node(tmp_path / "home")
     assert not has_backup_marker(home.path)

@@ -25,7 +25,7 @@ from store.errors import (
 )
 from store.faulty_files import FaultyFiles, SimulatedCrash
 from store.votelog import VoteLog
-from store.votelog_format import FRAME_OVERHEAD, HEADER_BYTES
+from store.votelog_format import FRAME_OVERHEAD, HEADER_BYTES, SLOT_BYTES, decode_head
 
 CHAIN = bytes(range(32))
 OWNER = "alpha"
@@ -187,7 +187,13 @@ def test_a_torn_end_is_cut_at_any_length_and_the_log_goes_on() -> None:
 def test_a_torn_end_of_zeros_or_stale_blocks_is_cut() -> None:
     for filler in (bytes(4096), b"\xf5LBF" * 100, b"\xff" * 700):
         files, _ = torn_log(20, filler)
-        assert reopen(files).records() == [b"first", b"second"]
+        log = reopen(files)
+        assert log.records() == [b"first", b"second"]
+        assert len(segment(files)[1]) == log.size_bytes
+    files, _ = torn_log(0)
+    path, data = segment(files)
+    put(files, path, data + data[HEADER_BYTES:])  # an older block of the same file shows again
+    assert reopen(files).records() == [b"first", b"second"]
 
 
 def test_a_whole_frame_that_was_never_acknowledged_is_kept() -> None:
@@ -238,9 +244,100 @@ def test_a_damaged_length_hides_no_later_frame(offset: int) -> None:
         reopen(files)
 
 
+def test_where_head_is_old_a_later_frame_proves_what_was_synced() -> None:
+    files = FaultyFiles()
+    log = make(files)
+    path, empty = segment(files)
+    head = files.read(VOTES / "HEAD")
+    ends = [len(empty)]
+    for record in (b"first", b"second", b"third"):
+        log.append([record])
+        log.sync()
+        ends.append(log.size_bytes)
+    log.close()
+    for offset in range(ends[0], ends[2]):
+        put(files, VOTES / "HEAD", head)
+        files.flip(path, offset, 0x20)
+        with pytest.raises(VoteLogDamaged, match=r"unreadable bytes before frame"):
+            reopen(files)
+        files.flip(path, offset, 0x20)
+    # The case ADR 0012 leaves to the start-up query: HEAD old, and exactly the last frame damaged.
+    files.flip(path, ends[2] + 50)
+    assert reopen(files).records() == [b"first", b"second"]
+
+
+def test_head_falls_back_by_one_turn_if_its_newer_slot_is_damaged() -> None:
+    files = FaultyFiles()
+    log = make(files, [b"a"], [b"b"], [b"c"])
+    data = files.read(VOTES / "HEAD")
+    newest, _ = decode_head(data)
+    assert newest is not None
+    assert newest.sequence == log.sequence
+    for offset in (0, SLOT_BYTES):
+        rest, free = decode_head(data[:offset] + bytes(SLOT_BYTES) + data[offset + SLOT_BYTES :])
+        assert rest is not None
+        assert newest.sequence - 1 <= rest.sequence <= newest.sequence
+        assert free == offset // SLOT_BYTES
+
+
+def branches(log_id: bytes) -> tuple[FaultyFiles, FaultyFiles]:
+    """Two copies of one log that went on differently: what a careless restore can mix."""
+    pair = FaultyFiles(), FaultyFiles()
+    for files, record in zip(pair, (b"one way", b"another"), strict=True):
+        log = VoteLog.create(VOTES, CHAIN, OWNER, files, log_id)
+        for turn in (b"common", record, b"last"):
+            log.append([turn])
+            log.sync()
+        log.close()
+    return pair
+
+
+def test_a_log_mixed_from_two_copies_is_found() -> None:
+    here, there = branches(b"i" * 16)
+    path, data = segment(here)
+    put(here, path, segment(there)[1])
+    with pytest.raises(VoteLogDamaged, match="not the one that was synced"):
+        reopen(here)
+    spliced = len(data) - FRAME_OVERHEAD - 4 - len(b"last")
+    put(here, path, data[:spliced] + segment(there)[1][spliced:])
+    with pytest.raises(VoteLogDamaged):
+        reopen(here)
+    put(here, VOTES / "HEAD", make_head(b"i" * 16))
+    with pytest.raises(VoteLogDamaged, match="unreadable bytes"):
+        reopen(here)
+
+
+def make_head(log_id: bytes) -> bytes:
+    """HEAD of a log that was just made."""
+    files = FaultyFiles()
+    VoteLog.create(VOTES, CHAIN, OWNER, files, log_id)
+    return files.read(VOTES / "HEAD")
+
+
+@pytest.mark.parametrize(("same_log", "turns"), [(True, 3), (True, 2), (True, 1), (False, 0)])
+def test_a_segment_that_does_not_continue_the_one_before_is_found(same_log: bool, turns: int) -> None:
+    """HEAD speaks of segment 1 with some turns; segment 2 began after one other turn."""
+    rotated = FaultyFiles()
+    log = VoteLog.create(VOTES, CHAIN, OWNER, rotated, b"i" * 16)
+    log.append([b"before the rotation"])
+    log.rotate([b"live"])
+    log.close()
+    files = FaultyFiles()
+    log = VoteLog.create(VOTES, CHAIN, OWNER, files, b"i" * 16 if same_log else b"j" * 16)
+    for number in range(turns):
+        log.append([b"turn %d" % number])
+        log.sync()
+    log.close()
+    path, data = segment(rotated, 2)
+    files.open(path, create=True)
+    put(files, path, data)
+    with pytest.raises(VoteLogDamaged, match=r"continue|another log"):
+        reopen(files)
+
+
 def test_bytes_of_a_peer_cannot_pass_for_a_frame() -> None:
     other = FaultyFiles()
-    make(other, [b"looks like a vote"] * 3, [b"another"]).close()
+    make(other, *([b"looks like a vote"] for _ in range(9))).close()
     files, _ = torn_log(30, segment(other)[1][HEADER_BYTES:])
     assert reopen(files).records() == [b"first", b"second"]
 
