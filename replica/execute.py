@@ -75,6 +75,18 @@ class ReplicaExecutor:
         """Totals after the last executed block."""
         return self._projection.report
 
+    @property
+    def genesis_header(self) -> Header:
+        """Header of height 0, which has no certificate and needs none."""
+        genesis, record = self._genesis, self._record(0)
+        return genesis_header(
+            time_ms=genesis.time_ms,
+            state_root=record.state_root,
+            receipts_root=record.receipts_root,
+            valset_hash=genesis.validator_set().hash,
+            scheme=genesis.parameters.state_scheme,
+        )
+
     def start_point(self) -> StartPoint:
         """Where verification goes on."""
         heads = {
@@ -145,7 +157,7 @@ class ReplicaExecutor:
 
     def _stored_tip(self) -> Header:
         if self.height == 0:
-            return self._genesis_header()
+            return self.genesis_header
         header = self.chain.header(self.height)
         if header is None or header.digest != self._record(self.height).block_digest:
             raise ReplicaStateError(
@@ -153,16 +165,6 @@ class ReplicaExecutor:
                 "resync` to follow again from the genesis"
             )
         return header
-
-    def _genesis_header(self) -> Header:
-        genesis, record = self._genesis, self._record(0)
-        return genesis_header(
-            time_ms=genesis.time_ms,
-            state_root=record.state_root,
-            receipts_root=record.receipts_root,
-            valset_hash=genesis.validator_set().hash,
-            scheme=genesis.parameters.state_scheme,
-        )
 
 
 def _listed(block: VerifiedBlock) -> Sequence[ListedBatch]:
