@@ -1,0 +1,450 @@
+"""The validator's daemon: opens its home, joins the pure validator with the world, and ends cleanly.
+
+    open     lock the home, check genesis, keys and certificate, open the stores, restore the validator
+    start    listen, dial the others, drive turns
+    run      until SIGTERM or Ctrl-C
+    close    take nothing new, finish the turn, sync, close
+
+Whatever keeps it from starting is one line that says what to do. A damaged vote log keeps it from voting only: it
+observes. A store that fails while it runs ends voting, not reading (node/loop.py). Anything else that fails inside is
+a defect and ends the process, exit status 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import secrets
+import signal
+import time
+from datetime import UTC, datetime
+from typing import Final
+
+import uvloop
+
+from consensus.messages import NONCE_BYTES
+from contracts.dispatch import CONTRACTS
+from crypto import keyfile, tls
+from crypto.keys import SigningKey, verify
+from ledger.cards import Card, GenesisError
+from ledger.genesis import Genesis, load_genesis
+from ledger.ports import StoreError as StateStoreError
+from ledger.state import State
+from lossbook.v1 import blocks_pb2_grpc, gateway_pb2_grpc, peer_pb2_grpc, query_pb2_grpc
+from node import clock
+from node.admission import RoomKeeper
+from node.assembly import assemble, commit_genesis
+from node.checking import BatchChecker
+from node.config import NodeConfig
+from node.dissemination import Signer
+from node.fetcher import Fetcher
+from node.gateway import GatewayServicer, Voucher
+from node.init import LEAF_VALIDITY, write_leaf
+from node.intake import Intake
+from node.loop import TurnLoop
+from node.mailbox import Mailbox
+from node.metrics import Metrics
+from node.outbox import NodeOutbox
+from node.peers import Peers, PeerServicer
+from node.reader import NodeReader
+from node.tracking import Tracker
+from services.auth import Authenticator
+from services.blocks import BlocksServicer
+from services.health import Health
+from services.http import Check, HttpServer
+from services.identity import Identity
+from services.logs import configure, get_logger
+from services.members import Members
+from services.query import QueryServicer
+from services.server import ListenError, Server
+from services.settings import SettingError
+from services.stored_chain import StoredChain
+from services.sync import SyncServicer
+from services.verification import VerificationPool
+from store.backup import clear_backup_marker, has_backup_marker
+from store.errors import StoreError, VoteLogDamaged, VoteLogMissing
+from store.home import Home, HomeKind, OpenStores, open_all, open_home
+
+READY_EVERY_S: Final = 0.25
+"""How often readiness is looked at."""
+
+BEHIND_S_MAX: Final = 5.0
+"""A node that was level and falls behind for less than this stays ready: it catches up by itself."""
+
+GC_THRESHOLDS: Final = (50_000, 50, 100)
+"""Automatic collection at its defaults costs 2 microseconds an operation; hot values are not tracked (``gc=False``)."""
+
+SIGNING: Final = "signing"
+"""``consensus.status``: neither starting nor muted."""
+
+_log = get_logger("node")
+
+
+class StartError(Exception):
+    """The node cannot start; the text says what to do."""
+
+
+class Node:
+    """One validator's daemon. ``Node.open``, ``start``, then ``close``; ``run`` does all of it."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        genesis: Genesis,
+        card: Card,
+        consensus_key: SigningKey,
+        stores: OpenStores,
+    ) -> None:
+        """Join the parts; use ``open``."""
+        self._config = config
+        self._home = stores.home
+        self._genesis = genesis
+        self._card = card
+        self._stores = stores
+        self._began = time.monotonic()
+        self._level_at = 0.0
+        self.metrics = Metrics()
+        self._mailbox = Mailbox()
+        self._health = Health()
+        self._pool = VerificationPool(config.settings.verification.workers, lambda _: self.metrics.workers_died.inc())
+        self._build(consensus_key)
+
+    @classmethod
+    def open(cls, config: NodeConfig, passphrase: str | None) -> Node:
+        """Everything from disk.
+
+        Raises:
+            StartError, GenesisError, KeyFileError, TlsIdentityError, StoreError: each says what to do.
+        """
+        home = open_home(config.home, HomeKind.NODE)
+        genesis = load_genesis(home.genesis.read_bytes(), home.chain_id)
+        card = genesis.organisation(home.organisation)
+        if card is None or not card.is_validator:
+            raise StartError(f"{home.organisation} is no validator of this genesis: make the home anew")
+        key = keyfile.load(home.keys / "consensus.key", passphrase, "consensus")
+        if key.public != card.consensus_key:
+            raise StartError(
+                f"{home.keys / 'consensus.key'} is not the key on the card of {card.id}: put the right one there"
+            )
+        _ensure_leaf(home, card, passphrase)
+        stores = _open_stores(home)
+        try:
+            return cls(config, genesis, card, key, stores)
+        except BaseException:
+            stores.close()
+            raise
+
+    # -- joining the parts -------------------------------------------------------------------
+
+    def _build(self, key: SigningKey) -> None:
+        genesis, stores, settings = self._genesis, self._stores, self._config.settings
+        voting = stores.votes is not None
+        self._state = State.open(stores.state)
+        commit_genesis(genesis, self._state, stores.state)
+        self.validator = assemble(
+            genesis=genesis,
+            own=self._card.id if voting else None,
+            signer=Signer(sign=key.sign, verify=verify),
+            state=self._state,
+            state_store=stores.state,
+            blocks=stores.blocks,
+            contracts=CONTRACTS,
+            log_records=stores.votes.records() if stores.votes is not None else (),
+            settings=settings.consensus.settings(),
+            origin_nonce=secrets.token_bytes(NONCE_BYTES),
+            now=clock.now(),
+        )
+        self._members = Members.from_genesis(genesis)
+        self._identity = Identity(
+            self._card.id,
+            (self._home.tls / "leaf.pem").read_bytes(),
+            (self._home.tls / "leaf.key").read_bytes(),
+            self._members,
+        )
+        others = {
+            index: (card.id, card.body.peer_address)
+            for index, card in enumerate(genesis.validators)
+            if card.id != self._card.id
+        }
+        self._chain = StoredChain(stores.blocks, lambda: stores.blocks.finalized_height() or 0)
+        self._peers = Peers(others, self._identity, self._mailbox, self.metrics)
+        self._peer_servicer = PeerServicer(
+            {organisation: index for index, (organisation, _) in others.items()}, self._mailbox, self.metrics
+        )
+        self._fetcher = Fetcher(others, self._identity, self._mailbox, self.metrics)
+        self._tracker = Tracker(on_final=self._on_final)
+        self._outbox = NodeOutbox(
+            peers=self._peers,
+            servicer=self._peer_servicer,
+            fetcher=self._fetcher,
+            checker=BatchChecker(genesis.chain_id, self._pool),
+            tracker=self._tracker,
+            mailbox=self._mailbox,
+            metrics=self.metrics,
+            organisations={index: organisation for index, (organisation, _) in others.items()},
+            on_finalized=self._chain.grown.beat,
+        )
+        self.loop = TurnLoop(
+            validator=self.validator,
+            mailbox=self._mailbox,
+            blocks=stores.blocks,
+            votes=stores.votes,
+            outbox=self._outbox,
+            metrics=self.metrics,
+            remove_marker=lambda: clear_backup_marker(self._home.path),
+        )
+        self._build_services(key)
+
+    def _build_services(self, key: SigningKey) -> None:
+        genesis, settings = self._genesis, self._config.settings
+        reader = NodeReader(
+            self._state,
+            self._chain,
+            organisation=self._card.id,
+            chain_id=genesis.chain_id,
+            max_ahead_ms=genesis.parameters.max_ahead_ms,
+            detail=self.detail,
+        )
+        room = RoomKeeper(
+            settings.gateway.waiting_bytes_max, settings.gateway.rate_bytes_s, settings.gateway.burst_bytes
+        )
+        intake = Intake(
+            chain_id=genesis.chain_id,
+            ledger=reader,
+            tracker=self._tracker,
+            room=room,
+            pool=self._pool,
+            mailbox=self._mailbox,
+            metrics=self.metrics,
+            ready=lambda: self.ready,
+        )
+        gateway = GatewayServicer(
+            intake=intake,
+            tracker=self._tracker,
+            ledger=reader,
+            voucher=Voucher(genesis.chain_id, self._card.id, genesis.validator_set().epoch, key.sign),
+            proof_of=reader.receipt_proof_of,
+        )
+        self._blocks_servicer = BlocksServicer(self._chain)
+        self._server = Server(
+            self._identity,
+            Authenticator(self._members),
+            self._health,
+            reflection_on=settings.listen.reflection,
+            on_refused=self._on_refused,
+        )
+        add = self._server.add
+        add("lossbook.v1.PeerService", peer_pb2_grpc.add_PeerServiceServicer_to_server, self._peer_servicer)
+        add("lossbook.v1.SyncService", peer_pb2_grpc.add_SyncServiceServicer_to_server, SyncServicer(self._chain))
+        add("lossbook.v1.GatewayService", gateway_pb2_grpc.add_GatewayServiceServicer_to_server, gateway)
+        add("lossbook.v1.QueryService", query_pb2_grpc.add_QueryServiceServicer_to_server, QueryServicer(reader))
+        add("lossbook.v1.BlocksService", blocks_pb2_grpc.add_BlocksServiceServicer_to_server, self._blocks_servicer)
+        self._http = HttpServer(self.metrics.registry, lambda: self.loop.alive, self.checks)
+
+    # -- life --------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Listen, dial, and drive turns.
+
+        Raises:
+            ListenError: an address cannot be had; nothing runs then.
+        """
+        listen = self._config.settings.listen
+        await self._server.start([listen.peer, listen.public])
+        if listen.http:
+            await self._http.start(listen.http)
+        marked = has_backup_marker(self._home.path)
+        self.validator.start(clock.now(), secrets.token_bytes(NONCE_BYTES), restored_from_backup=marked)
+        self._tracker.block_time_ms = self._state.head.timestamp_ms if self._state.head is not None else 0
+        self._peers.start()
+        self._turns = asyncio.create_task(self.loop.run())
+        self._watcher = asyncio.create_task(self._watch())
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        _log.info(
+            "node started",
+            organisation=self._card.id,
+            network=self._genesis.name,
+            chain_id=self._genesis.chain_id,
+            peer=listen.peer,
+            public=listen.public,
+            http=listen.http or "none",
+            height=self._state.height,
+            voting=self._stores.votes is not None,
+        )
+
+    async def wait(self, stop: asyncio.Event) -> None:
+        """Until ``stop`` is set; a failed store does not end it, a defect does, by its own exception."""
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait((stopping, self._turns), return_when=asyncio.FIRST_COMPLETED)
+        if self._turns.done():
+            self._turns.result()
+            await stopping
+        stopping.cancel()
+
+    async def close(self) -> None:
+        """End cleanly: the running turn is carried out to its end, then everything is closed."""
+        _log.info("node stops", height=self._state.height)
+        self._watcher.cancel()
+        await self._health.set_serving(False)
+        self.loop.stop()
+        await asyncio.gather(self._turns, return_exceptions=True)
+        self._blocks_servicer.close()
+        self._peer_servicer.close()
+        await self._peers.stop()
+        await self._fetcher.stop()
+        await self._outbox.stop()
+        await self._server.stop()
+        await self._http.stop()
+        await self._pool.stop()
+
+    def close_stores(self) -> None:
+        """Close what is on disk and release the home.
+
+        Raises:
+            StoreError: the last sync failed.
+        """
+        self._stores.close()
+
+    # -- what it says of itself --------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether this node takes envelopes."""
+        if self.loop.failure or self._stores.votes is None:
+            return False
+        now = time.monotonic()
+        if self.validator.caught_up:
+            self._level_at = now
+        return self._level_at > 0 and now - self._level_at < BEHIND_S_MAX
+
+    def checks(self) -> list[Check]:
+        """The conditions of being ready, for /readyz."""
+        status = self.validator.status()
+        connected = sum(link.connected for link in self._peers.links.values())
+        needed = self._genesis.validator_set().quorum - 1
+        return [
+            Check("store", not self.loop.failure, self.loop.failure or "writes and syncs"),
+            Check(
+                "vote-log",
+                self._stores.votes is not None,
+                "good" if self._stores.votes is not None else "damaged or missing: run `lossbook node resync`",
+            ),
+            Check("peers", connected >= needed, f"{connected} of {len(self._peers.links)} connected, {needed} needed"),
+            Check("signing", status["signing"] == SIGNING, _signing_text(status)),
+            Check(
+                "caught-up",
+                self.validator.caught_up,
+                f"executed {status['executed_height']}, final {status['finalized_height']}",
+            ),
+        ]
+
+    def detail(self) -> dict[str, object]:
+        """Why there is or is not progress, for ``node status``."""
+        return {
+            **self.validator.status(),
+            "ready": self.ready,
+            "failure": self.loop.failure,
+            "voting": self._stores.votes is not None and not self.loop.failure,
+            "peers": {
+                link.organisation: "connected" if link.connected else link.problem
+                for link in self._peers.links.values()
+            },
+            "waiting_envelopes": len(self._tracker),
+            "waiting_bytes": self._tracker.waiting_bytes,
+            "mailbox_bytes": self._mailbox.held_bytes,
+            "subscriptions": self._blocks_servicer.subscriptions,
+            "uptime_s": int(time.monotonic() - self._began),
+        }
+
+    # -- inside ------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        while True:
+            if self.ready != self._health.serving:
+                await self._health.set_serving(self.ready)
+                _log.info("ready" if self.ready else "not ready", height=self._state.height)
+            await asyncio.sleep(READY_EVERY_S)
+
+    def _on_refused(self, reason: str, peer: str, text: str) -> None:
+        self.metrics.refused.labels(reason).inc()
+        _log.warning("call refused", reason=reason, peer=peer, text=text)
+
+    def _on_final(self, since_ms: int) -> None:
+        self.metrics.finality.observe((time.monotonic_ns() // 1_000_000 - since_ms) / 1000)
+
+
+def _signing_text(status: dict[str, object]) -> str:
+    if status["signing"] == SIGNING:
+        return "votes"
+    return f"waits for answers of peers, or is muted until view {status['muted_until_view']}"
+
+
+def _open_stores(home: Home) -> OpenStores:
+    try:
+        return open_all(home)
+    except (VoteLogDamaged, VoteLogMissing) as error:
+        _log.error("this node only observes", problem=str(error))
+        return open_all(home, vote=False)
+
+
+def _ensure_leaf(home: Home, card: Card, passphrase: str | None) -> None:
+    """A certificate that is good for a while: renewed from the ledger key where that lies in the home."""
+    now = datetime.now(UTC)
+    problem = ""
+    try:
+        leaf = tls.check_leaf((home.tls / "leaf.pem").read_bytes(), card.ledger_key, now)
+        if leaf.not_after - now > LEAF_VALIDITY / 3:
+            return
+    except (OSError, tls.TlsIdentityError) as error:
+        problem = str(error)
+    try:
+        write_leaf(home, keyfile.load(home.keys / "ledger.key", passphrase, "ledger"), now)
+        _log.info("issued a new TLS certificate", valid_days=LEAF_VALIDITY.days)
+    except (keyfile.KeyFileError, OSError) as error:
+        if problem:
+            raise StartError(f"no usable TLS certificate ({problem}), and none can be issued: {error}") from error
+        _log.warning("the TLS certificate ends soon and cannot be renewed", problem=str(error))
+
+
+EXPECTED: Final = (
+    StartError,
+    ListenError,
+    SettingError,
+    GenesisError,
+    keyfile.KeyFileError,
+    tls.TlsIdentityError,
+    StoreError,
+    StateStoreError,
+    OSError,
+)
+"""What an operator can do something about; the text says what."""
+
+
+async def _main(config: NodeConfig, passphrase: str | None) -> int:
+    node = Node.open(config, passphrase)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        await node.start()
+        try:
+            await node.wait(stop)
+        finally:
+            await node.close()
+    finally:
+        node.close_stores()
+    return 0
+
+
+def run(config: NodeConfig, passphrase: str | None = None) -> int:
+    """Run a node until it is told to stop; the exit status: 0 clean, 1 it could not start or had to stop."""
+    configure(config.settings.log.format, config.settings.log.level)
+    try:
+        return uvloop.run(_main(config, passphrase))
+    except EXPECTED as error:
+        _log.error("node cannot run", problem=str(error))
+    except Exception:  # noqa: BLE001 - the last line of defence: it is logged, and the process ends
+        _log.exception("node stopped by a defect; its home is as the last finished turn left it")
+    return 1

@@ -1,0 +1,171 @@
+"""Getting what is missing from other validators, through their SyncService.
+
+Each request names its sources, best first. They are asked one after another, each for a limited time, until one has
+all that was asked for; what a source had is handed in at once. When none is left ``FetchFailed`` says so, and the
+validator decides whether to ask again. Nothing that comes back is believed here but its form.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import grpc
+
+from ledger import wire
+from ledger.types import Batch, Block
+from lossbook.v1 import peer_pb2, peer_pb2_grpc
+from node.mailbox import Mailbox
+from node.metrics import Metrics
+from node.turn import (
+    BatchesFetched,
+    BlocksFetched,
+    Fetch,
+    FetchBatches,
+    FetchBlocks,
+    FetchFailed,
+    FetchProposals,
+    ProposalsFetched,
+)
+from services.identity import Identity
+from services.logs import get_logger
+
+ACTIVE_MAX: Final = 32
+"""Requests at a time; a validator that wants more is told that they failed, and asks again later."""
+
+BATCHES_S_MAX: Final = 5.0
+PROPOSALS_S_MAX: Final = 3.0
+BLOCKS_S_MAX: Final = 15.0
+"""For one source: a slow link carries the bytes asked for in this time."""
+
+BLOCKS_BYTES: Final = 8 << 20
+"""Of blocks asked for at once: some thousand small ones, one or two of the largest."""
+
+BLOCKS_BYTES_MAX: Final = 96 << 20
+"""More than this from one source is not what was asked for."""
+
+_log = get_logger("fetcher")
+
+
+class _Unusable(Exception):
+    """What a source answered cannot be used."""
+
+
+class Fetcher:
+    """Carries out ``Fetch`` effects.
+
+    Args:
+        addresses: by signer index of the others: (organisation, host:port).
+    """
+
+    def __init__(
+        self, addresses: Mapping[int, tuple[str, str]], identity: Identity, mailbox: Mailbox, metrics: Metrics
+    ) -> None:
+        self._addresses = addresses
+        self._identity = identity
+        self._mailbox = mailbox
+        self._metrics = metrics
+        self._channels: dict[int, grpc.aio.Channel] = {}
+        self._active: dict[Fetch, asyncio.Task[None]] = {}
+
+    def fetch(self, fetch: Fetch) -> None:
+        """Begin; the same request is not made twice at a time."""
+        if fetch in self._active:
+            return
+        sources = [source for source in fetch.sources if source in self._addresses]
+        if not sources or len(self._active) >= ACTIVE_MAX:
+            self._fail(fetch, fetch.sources[-1] if fetch.sources else -1)
+            return
+        task = asyncio.create_task(self._run(fetch, sources))
+        self._active[fetch] = task
+        task.add_done_callback(lambda _: self._active.pop(fetch, None))
+
+    async def stop(self) -> None:
+        """Give up what runs and close the connections."""
+        tasks = list(self._active.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for channel in self._channels.values():
+            await channel.close()
+
+    async def _run(self, fetch: Fetch, sources: Sequence[int]) -> None:
+        wanted = set(fetch.digests) if not isinstance(fetch, FetchBlocks) else set()
+        for source in sources:
+            try:
+                if await self._ask(fetch, source, wanted):
+                    self._metrics.fetches.labels(type(fetch).__name__, "done").inc()
+                    return
+            except grpc.aio.AioRpcError as error:
+                _log.debug("source failed", source=self._addresses[source][0], problem=error.details())
+            except (wire.WireError, _Unusable) as error:
+                _log.warning("source answered nonsense", source=self._addresses[source][0], problem=str(error))
+        self._fail(fetch, sources[-1])
+
+    async def _ask(self, fetch: Fetch, source: int, wanted: set[bytes]) -> bool:
+        """Ask one source; True once nothing is missing."""
+        if isinstance(fetch, FetchBatches):
+            return await self._batches(source, wanted)
+        if isinstance(fetch, FetchProposals):
+            return await self._proposals(source, wanted)
+        return await self._blocks(source, fetch.from_height)
+
+    async def _batches(self, source: int, wanted: set[bytes]) -> bool:
+        call = self._stub(source).GetBatches(
+            peer_pb2.GetBatchesRequest(digests=sorted(wanted)),
+            metadata=self._identity.metadata,
+            timeout=BATCHES_S_MAX,
+        )
+        async for response in call:
+            batch: Batch = wire.decode_batch(response.batch)
+            if batch.header.digest not in wanted:
+                raise _Unusable("a batch that was not asked for")
+            wanted.discard(batch.header.digest)
+            await self._mailbox.put(self._addresses[source][0], len(batch.raw), BatchesFetched(source, (batch,)))
+        return not wanted
+
+    async def _proposals(self, source: int, wanted: set[bytes]) -> bool:
+        response = await self._stub(source).GetProposals(
+            peer_pb2.GetProposalsRequest(digests=sorted(wanted)),
+            metadata=self._identity.metadata,
+            timeout=PROPOSALS_S_MAX,
+        )
+        proposals = [wire.decode_proposal(message) for message in response.proposals]
+        found = {proposal.header.digest for proposal in proposals}
+        if not found <= wanted:
+            raise _Unusable("a proposal that was not asked for")
+        wanted -= found
+        if proposals:
+            await self._mailbox.put(
+                self._addresses[source][0], response.ByteSize(), ProposalsFetched(source, tuple(proposals))
+            )
+        return not wanted
+
+    async def _blocks(self, source: int, from_height: int) -> bool:
+        call = self._stub(source).GetBlocks(
+            peer_pb2.GetBlocksRequest(from_height=from_height, limit_bytes=BLOCKS_BYTES),
+            metadata=self._identity.metadata,
+            timeout=BLOCKS_S_MAX,
+        )
+        blocks: list[Block] = []
+        size = 0
+        async for response in call:
+            size += response.ByteSize()
+            if size > BLOCKS_BYTES_MAX:
+                raise _Unusable(f"more than {BLOCKS_BYTES_MAX} bytes")
+            blocks.append(wire.decode_block(response.block))
+        if not blocks:
+            return False
+        await self._mailbox.put(self._addresses[source][0], size, BlocksFetched(source, tuple(blocks)))
+        return True
+
+    def _stub(self, source: int) -> peer_pb2_grpc.SyncServiceAsyncStub:
+        channel = self._channels.get(source)
+        if channel is None:
+            channel = self._channels[source] = self._identity.channel(*self._addresses[source])
+        return peer_pb2_grpc.SyncServiceStub(channel)
+
+    def _fail(self, fetch: Fetch, source: int) -> None:
+        self._metrics.fetches.labels(type(fetch).__name__, "failed").inc()
+        self._mailbox.put_now(FetchFailed(fetch, source))

@@ -1,0 +1,113 @@
+"""Where a turn's effects go in a running node: peers, workers, fetcher, followers, gateway, metrics, log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+from ledger.types import Batch
+from node.checking import BatchChecker
+from node.fetcher import Fetcher
+from node.mailbox import Mailbox
+from node.metrics import Metrics
+from node.peers import Peers, PeerServicer
+from node.tracking import Tracker
+from node.turn import (
+    AcceptedNotice,
+    AlarmNotice,
+    CertifiedRootNotice,
+    ExecutedNotice,
+    Fetch,
+    FinalizedNotice,
+    Notice,
+    PeerMessage,
+    Penalty,
+)
+from services.logs import get_logger
+
+_log = get_logger("node")
+
+
+class NodeOutbox:
+    """The ``Outbox`` of ``node.loop``.
+
+    Args:
+        organisations: of the validators, by signer index.
+        on_finalized: told that blocks became final (and are stored).
+    """
+
+    def __init__(
+        self,
+        *,
+        peers: Peers,
+        servicer: PeerServicer,
+        fetcher: Fetcher,
+        checker: BatchChecker,
+        tracker: Tracker,
+        mailbox: Mailbox,
+        metrics: Metrics,
+        organisations: Mapping[int, str],
+        on_finalized: Callable[[], None],
+    ) -> None:
+        self._peers = peers
+        self._servicer = servicer
+        self._fetcher = fetcher
+        self._checker = checker
+        self._tracker = tracker
+        self._mailbox = mailbox
+        self._metrics = metrics
+        self._organisations = organisations
+        self._on_finalized = on_finalized
+        self._checks: set[asyncio.Task[None]] = set()
+
+    def send(self, sends: Sequence[tuple[int | None, PeerMessage]]) -> None:
+        """See Outbox."""
+        self._peers.send(sends)
+
+    def fetch(self, fetch: Fetch) -> None:
+        """See Outbox."""
+        self._fetcher.fetch(fetch)
+
+    def check(self, batch: Batch) -> None:
+        """See Outbox. Not bounded here: the validator holds a bounded amount of unchecked batches."""
+        task = asyncio.create_task(self._check(batch))
+        self._checks.add(task)
+        task.add_done_callback(self._checks.discard)
+
+    async def _check(self, batch: Batch) -> None:
+        self._mailbox.put_now(await self._checker.check(batch))
+
+    def penalise(self, penalty: Penalty) -> None:
+        """See Outbox."""
+        organisation = self._organisations.get(penalty.peer, "?")
+        self._servicer.penalise(penalty.peer, organisation, penalty.reason)
+
+    def notify(self, notices: Sequence[Notice]) -> None:
+        """See Outbox."""
+        metrics, tracker = self._metrics, self._tracker
+        for notice in notices:
+            match notice:
+                case ExecutedNotice():
+                    tracker.executed(notice)
+                    metrics.executed_height.set(notice.height)
+                    metrics.block_time.set(notice.block_time_ms / 1000)
+                    metrics.envelopes.inc(len(notice.receipts))
+                    metrics.operations.inc(notice.operations)
+                case AcceptedNotice():
+                    tracker.accepted(notice)
+                case CertifiedRootNotice():
+                    tracker.certified(notice)
+                    metrics.certified_height.set(notice.state_height)
+                case FinalizedNotice():
+                    metrics.finalized_height.set(notice.height)
+                    self._on_finalized()
+                case AlarmNotice():
+                    metrics.alarms.labels(notice.kind).inc()
+                    _log.error("alarm", kind=notice.kind, text=notice.text)
+        metrics.waiting_bytes.set(tracker.waiting_bytes)
+
+    async def stop(self) -> None:
+        """Give up what is being checked."""
+        for task in list(self._checks):
+            task.cancel()
+        await asyncio.gather(*self._checks, return_exceptions=True)

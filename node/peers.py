@@ -1,0 +1,291 @@
+"""Streams between validators.
+
+Each node dials every other one and sends on its own stream; it receives on the streams the others dialled. One
+direction failing is thus seen by the side that can mend it, and no rule has to settle who dials whom. What a turn has
+for a peer leaves in as few messages as it fits into; a broadcast is encoded once.
+
+The queue of a link is bounded by bytes. A peer too slow for it loses the stream, not single messages: once it is
+reached again ``PeerConnected`` makes the validator resend all that still matters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import grpc
+
+from ledger.wire import WireError
+from lossbook.v1 import peer_pb2
+from node import peer_wire
+from node.mailbox import Mailbox
+from node.metrics import Metrics
+from node.turn import PeerConnected, PeerLost, PeerMessage, PeerMessages
+from services.auth import caller_of
+from services.identity import Identity, UnknownMember
+from services.limits import STREAM_CHUNK_BYTES
+from services.logs import get_logger
+
+METHOD: Final = "/lossbook.v1.PeerService/Exchange"
+
+QUEUE_BYTES_MAX: Final = 32 << 20
+"""Waiting for one peer: some seconds of full load; the stream of a peer that is further behind is given up."""
+
+CONNECT_S_MAX: Final = 5.0
+"""Until TLS and the first answer; a dead address is tried again after that."""
+
+BACKOFF_S_MIN: Final = 0.1
+BACKOFF_S_MAX: Final = 3.0
+"""Between attempts, with jitter: a restarted peer is found within seconds, a dead one costs nothing."""
+
+MUTE_S: Final = 10.0
+"""A peer that sent what no honest node sends is not listened to for so long."""
+
+_log = get_logger("peers")
+
+
+class Link:
+    """The stream this node dialled to one peer."""
+
+    def __init__(
+        self, index: int, organisation: str, address: str, identity: Identity, mailbox: Mailbox, metrics: Metrics
+    ) -> None:
+        self.index = index
+        self.organisation = organisation
+        self.address = address
+        self._identity = identity
+        self._mailbox = mailbox
+        self._metrics = metrics
+        self._queue: deque[bytes] = deque()
+        self._queued_bytes = 0
+        self._filled = asyncio.Event()
+        self._overflowed = False
+        self.connected = False
+        self.problem = "not dialled yet"
+
+    def send(self, raw: bytes) -> None:
+        """Queue one encoded message; dropped while there is no stream."""
+        if not self.connected or self._overflowed:
+            return
+        self._queue.append(raw)
+        self._queued_bytes += len(raw)
+        self._overflowed = self._queued_bytes > QUEUE_BYTES_MAX
+        self._filled.set()
+
+    async def run(self) -> None:
+        """Dial, send, dial again; until cancelled."""
+        backoff = BACKOFF_S_MIN
+        while True:
+            began = asyncio.get_running_loop().time()
+            try:
+                await self._stream()
+                self._note("the peer closed the stream")
+            except grpc.aio.AioRpcError as error:
+                self._note(f"{error.code().name}: {error.details()}")
+            except (TimeoutError, UnknownMember) as error:
+                self._note(str(error) or "no answer")
+            finally:
+                self._lost()
+            if asyncio.get_running_loop().time() - began > CONNECT_S_MAX:
+                backoff = BACKOFF_S_MIN
+            await asyncio.sleep(backoff * random.uniform(0.5, 1.5))
+            backoff = min(backoff * 1.6, BACKOFF_S_MAX)
+
+    async def _stream(self) -> None:
+        channel = self._identity.channel(self.organisation, self.address)
+        try:
+            exchange: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(METHOD)
+            call = exchange(metadata=self._identity.metadata)
+            async with asyncio.timeout(CONNECT_S_MAX):
+                await call.wait_for_connection()
+                await call.initial_metadata()  # the peer's servicer has let us in
+            self._connected()
+            ended = asyncio.create_task(self._until_end(call))
+            sender = asyncio.create_task(self._send_all(call))
+            try:
+                await asyncio.wait((ended, sender), return_when=asyncio.FIRST_COMPLETED)
+                for task in (ended, sender):
+                    if task.done():
+                        task.result()
+            finally:
+                ended.cancel()
+                sender.cancel()
+                call.cancel()
+                await asyncio.gather(ended, sender, return_exceptions=True)
+        finally:
+            await channel.close()
+
+    async def _until_end(self, call: grpc.aio.StreamStreamCall[bytes, bytes]) -> None:
+        while await call.read() is not grpc.aio.EOF:
+            pass  # nothing is sent this way by this version
+        await self._raise_status(call)
+
+    async def _raise_status(self, call: grpc.aio.StreamStreamCall[bytes, bytes]) -> None:
+        code = await call.code()
+        if code is not grpc.StatusCode.OK:
+            raise grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), await call.details())
+
+    async def _send_all(self, call: grpc.aio.StreamStreamCall[bytes, bytes]) -> None:
+        sent = self._metrics.peer_sent.labels(self.organisation)
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            if self._overflowed:
+                self._metrics.peer_resets.labels(self.organisation).inc()
+                raise TimeoutError(f"{self._queued_bytes} bytes wait for it; the stream is given up")
+            waiting, self._queue = self._queue, deque()
+            for request in peer_wire.pack(waiting, STREAM_CHUNK_BYTES):
+                await call.write(request)
+                sent.inc(len(request))
+                self._queued_bytes -= len(request)
+            if not self._queue:
+                self._queued_bytes = 0  # framing was counted, too
+
+    def _connected(self) -> None:
+        self.connected = True
+        self.problem = ""
+        self._metrics.peers_connected.inc()
+        self._mailbox.put_now(PeerConnected(self.index))
+        _log.info("peer connected", peer=self.organisation, address=self.address)
+
+    def _lost(self) -> None:
+        self._queue.clear()
+        self._queued_bytes = 0
+        self._overflowed = False
+        self._filled.clear()
+        if self.connected:
+            self.connected = False
+            self._metrics.peers_connected.dec()
+            self._mailbox.put_now(PeerLost(self.index))
+
+    def _note(self, problem: str) -> None:
+        if problem != self.problem:  # a peer that is down is reported once, not at every attempt
+            _log.warning("peer not reachable", peer=self.organisation, address=self.address, problem=problem)
+        self.problem = problem
+
+
+class Peers:
+    """All links of a validator.
+
+    Args:
+        addresses: by signer index of the others: (organisation, host:port).
+    """
+
+    def __init__(
+        self, addresses: Mapping[int, tuple[str, str]], identity: Identity, mailbox: Mailbox, metrics: Metrics
+    ) -> None:
+        self.links = {
+            index: Link(index, organisation, address, identity, mailbox, metrics)
+            for index, (organisation, address) in sorted(addresses.items())
+        }
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to dial."""
+        self._tasks = [asyncio.create_task(link.run()) for link in self.links.values()]
+
+    def send(self, sends: Sequence[tuple[int | None, PeerMessage]]) -> None:
+        """Queue what a turn sends; each message is encoded once."""
+        for to, message in sends:
+            raw = peer_wire.encode(message)
+            if to is None:
+                for link in self.links.values():
+                    link.send(raw)
+            elif (link_ := self.links.get(to)) is not None:
+                link_.send(raw)
+
+    async def stop(self) -> None:
+        """Close all streams."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+class PeerServicer:
+    """Receives what the other validators' links send.
+
+    Args:
+        indices: signer index by organisation, the others only.
+    """
+
+    def __init__(
+        self,
+        indices: Mapping[str, int],
+        mailbox: Mailbox,
+        metrics: Metrics,
+        clock_s: Callable[[], float] | None = None,
+    ) -> None:
+        self._indices = indices
+        self._mailbox = mailbox
+        self._metrics = metrics
+        self._clock_s = clock_s or (lambda: asyncio.get_running_loop().time())
+        self._streams: dict[int, asyncio.Task[object]] = {}
+        self._muted_until: dict[int, float] = {}
+        self._closed = False
+
+    def close(self) -> None:
+        """End all streams: the daemon is leaving."""
+        self._closed = True
+        for stream in list(self._streams.values()):
+            stream.cancel()
+
+    async def Exchange(  # noqa: N802 - gRPC's name
+        self,
+        request_iterator: object,
+        context: grpc.aio.ServicerContext[peer_pb2.ExchangeRequest, peer_pb2.ExchangeResponse],
+    ) -> None:
+        """See peer.proto; ends when the peer does, or when the peer opens another stream."""
+        caller = caller_of(context)
+        index = self._indices.get(caller.organisation)
+        if index is None:
+            await context.abort(
+                grpc.StatusCode.PERMISSION_DENIED, f"{caller.organisation} is not another validator of this epoch"
+            )
+            return
+        if self._closed or self._clock_s() < self._muted_until.get(index, 0.0):
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "not listened to for a while: see this node's log")
+        replaced = self._streams.get(index)
+        if replaced is not None:
+            replaced.cancel()
+        own = asyncio.current_task()
+        if own is None:
+            raise RuntimeError("gRPC runs every call in a task of its own")
+        self._streams[index] = own
+        try:
+            await context.send_initial_metadata(())
+            await self._receive(index, caller.organisation, context)
+        finally:
+            if self._streams.get(index) is own:
+                del self._streams[index]
+
+    async def _receive(
+        self,
+        index: int,
+        organisation: str,
+        context: grpc.aio.ServicerContext[peer_pb2.ExchangeRequest, peer_pb2.ExchangeResponse],
+    ) -> None:
+        received = self._metrics.peer_received.labels(organisation)
+        while True:
+            request = await context.read()
+            if not isinstance(request, peer_pb2.ExchangeRequest):
+                return
+            size = request.ByteSize()
+            received.inc(size)
+            try:
+                messages = peer_wire.decode_all(request.messages)
+            except WireError as error:
+                self.penalise(index, organisation, str(error))
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            await self._mailbox.put(organisation, size, PeerMessages(index, messages))
+
+    def penalise(self, index: int, organisation: str, reason: str) -> None:
+        """The peer sent what no honest node can send: close its stream and do not listen for a while."""
+        self._metrics.penalties.labels(organisation).inc()
+        self._muted_until[index] = self._clock_s() + MUTE_S
+        _log.warning("peer sent what no honest node sends", peer=organisation, reason=reason, mute_s=MUTE_S)
+        stream = self._streams.get(index)
+        if stream is not None and stream is not asyncio.current_task():
+            stream.cancel()

@@ -1,0 +1,81 @@
+"""What a validator's node answers to queries: ``services.state_reader`` and its own status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from contracts.records import CLAIMS, POLICIES
+from ledger.execution import HEADS, REPLAYS
+from ledger.organisations import KEYS, ORGANISATIONS, KeyRecord, OrganisationRecord, find_key, find_organisation
+from ledger.parameters import PARAMETERS
+from ledger.proof_types import ReceiptProof
+from ledger.state import State, Table
+from ledger.state_log import ProofUnavailable
+from ledger.types import Receipt
+from services.reader import Report, Status
+from services.sources import ChainSource
+from services.state_reader import StateReader
+
+TABLES: Final[Sequence[Table[Any]]] = (ORGANISATIONS, KEYS, PARAMETERS, REPLAYS, HEADS, POLICIES, CLAIMS)
+"""Everything that is committed may be read by whoever may query at all."""
+
+
+class NodeReader(StateReader):
+    """``Reader`` of a node, and what its gateway asks of the state.
+
+    Args:
+        detail: facts for the operator, the view among them; asked for with every status.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        chain: ChainSource,
+        *,
+        organisation: str,
+        chain_id: bytes,
+        max_ahead_ms: int,
+        detail: Callable[[], dict[str, object]],
+    ) -> None:
+        super().__init__(state, chain, TABLES, max_ahead_ms=max_ahead_ms)
+        self._organisation = organisation
+        self._chain_id = chain_id
+        self._detail = detail
+
+    def status(self) -> Status:
+        """See Reader."""
+        head = self._state.head
+        detail = self._detail()
+        view = detail.get("view", 0)
+        return Status(
+            organisation=self._organisation,
+            kind="validator",
+            chain_id=self._chain_id,
+            view=view if isinstance(view, int) else 0,
+            finalized_height=self._chain.finalized_height(),
+            executed_height=self._state.height,
+            state_root=head.state_root if head is not None else b"",
+            block_time_ms=head.timestamp_ms if head is not None else 0,
+            detail=detail,
+            roots=self.roots(),
+        )
+
+    def report(self, height: int) -> Report | None:
+        """See Reader: nodes make none."""
+        return None
+
+    def receipt_proof_of(self, receipt: Receipt) -> ReceiptProof | None:
+        """Proof of a receipt, None where no certified root covers it yet."""
+        try:
+            return self.receipt_proof_at(receipt.position)
+        except ProofUnavailable:
+            return None
+
+    def organisation(self, organisation: str) -> OrganisationRecord | None:
+        """See Register."""
+        return find_organisation(self._state, organisation)
+
+    def key(self, public: bytes) -> KeyRecord | None:
+        """See Register."""
+        return find_key(self._state, public)

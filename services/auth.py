@@ -1,0 +1,249 @@
+"""Who calls, and may they: checked on every call, before its servicer sees it.
+
+In this order, each refusal with a text that says what to do:
+
+1. TLS 1.3, nothing less (gRPC's server would also negotiate 1.2)          UNAUTHENTICATED
+2. the leaf names a member and is signed by that member's ledger key,
+   is in its period, and carries one role                                  UNAUTHENTICATED
+3. ``lossbook-chain`` is this network's id                                 FAILED_PRECONDITION
+4. ``lossbook-protocol`` is the version spoken here                        FAILED_PRECONDITION
+5. the service is open to this kind of caller (``ACCESS``)                 PERMISSION_DENIED
+
+The TLS handshake by itself proves less than 2: the trust bundle holds every member's authority, and any of them can
+put any name into a leaf. Steps 3 and 4 are left out for health and reflection, which standard tools call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import inspect
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import grpc
+import msgspec
+
+from crypto.tls import TlsIdentityError, check_leaf, claimed_org
+from ledger.organisations import Kind
+from services.limits import CHAIN_KEY, PROTOCOL_KEY, PROTOCOL_VERSION
+from services.members import Members
+
+LEAVES_REMEMBERED_MAX: Final = 4096
+"""Checked leaves kept, so that a call costs a dictionary look-up and not two signature checks."""
+
+LEAF_CHECK_AGAIN_S: Final = 300.0
+"""A leaf's period is looked at again after so long."""
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """An authenticated peer."""
+
+    organisation: str
+    kind: Kind
+    role: str  #: of the certificate: "node", "replica" or "client"
+    is_validator: bool
+    may_read: bool
+    may_subscribe: bool
+
+
+class Refusal(Exception):
+    """A call that is not let in.
+
+    Attributes:
+        status: gRPC status code of the answer.
+        reason: slug for metrics and logs.
+    """
+
+    def __init__(self, status: grpc.StatusCode, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.reason = reason
+
+
+Rule = Callable[[Caller], bool]
+
+
+def _validators_node(caller: Caller) -> bool:
+    return caller.is_validator and caller.role == "node"
+
+
+def _anyone(_: Caller) -> bool:
+    return True
+
+
+ACCESS: Final[Mapping[str, tuple[Rule, str]]] = {
+    "lossbook.v1.PeerService": (_validators_node, "validators' nodes only"),
+    "lossbook.v1.SyncService": (_validators_node, "validators' nodes only"),
+    "lossbook.v1.GatewayService": (_anyone, "members"),
+    "lossbook.v1.QueryService": (lambda caller: caller.may_read, "members whom the genesis lets read"),
+    "lossbook.v1.BlocksService": (lambda caller: caller.may_subscribe, "members whom the genesis lets subscribe"),
+    "grpc.health.v1.Health": (_anyone, "members"),
+    "grpc.reflection.v1alpha.ServerReflection": (_anyone, "members"),
+}
+"""Service -> who may call it. Envelopes carry their own authority, so a member may relay another's."""
+
+_STANDARD: Final = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
+
+_caller: contextvars.ContextVar[Caller] = contextvars.ContextVar("lossbook_caller")
+
+
+def caller_of(context: object) -> Caller:
+    """The authenticated peer of the call that runs now.
+
+    Raises:
+        LookupError: the servicer was not registered behind ``AuthInterceptor``.
+    """
+    return _caller.get()
+
+
+class Authenticator:
+    """Judges callers; pure but for the clock it is given.
+
+    Args:
+        members: the network.
+        clock_s: seconds since the epoch, for the leaves' periods.
+    """
+
+    def __init__(self, members: Members, clock_s: Callable[[], float] = time.time) -> None:
+        self._members = members
+        self._chain = members.chain_id.hex()
+        self._clock_s = clock_s
+        self._leaves: dict[bytes, tuple[float, Caller]] = {}
+
+    def authenticate(
+        self, service: str, auth: Mapping[str, list[bytes]], metadata: Mapping[str, str | bytes]
+    ) -> Caller:
+        """The caller of this service.
+
+        Raises:
+            Refusal: with what to answer.
+        """
+        version = _first(auth, "ssl_tls_version")
+        if version != b"TLSv1.3":
+            raise Refusal(
+                grpc.StatusCode.UNAUTHENTICATED,
+                "tls_version",
+                f"this connection uses {version.decode(errors='replace') or 'no TLS'}; only TLS 1.3 is taken: "
+                "upgrade the TLS library of the client",
+            )
+        caller = self._leaf(_first(auth, "x509_pem_cert"))
+        if service not in _STANDARD:
+            self._check_metadata(metadata)
+        rule, who = ACCESS.get(service, (None, "nobody"))
+        if rule is None or not rule(caller):
+            raise Refusal(
+                grpc.StatusCode.PERMISSION_DENIED,
+                "role",
+                f"{service} is for {who}; {caller.organisation} called with a certificate for a "
+                f"{caller.role}: use one that its ledger key issued for the right role",
+            )
+        return caller
+
+    def _leaf(self, pem: bytes) -> Caller:
+        now = self._clock_s()
+        known = self._leaves.get(pem)
+        if known is not None and now < known[0]:
+            return known[1]
+        try:
+            organisation = claimed_org(pem)
+            member = self._members.get(organisation)
+            if member is None:
+                raise Refusal(
+                    grpc.StatusCode.UNAUTHENTICATED,
+                    "certificate",
+                    f"the certificate is for {organisation}, which is no member of this network: "
+                    "use one that a member's ledger key issued, or the genesis.json of this network",
+                )
+            leaf = check_leaf(pem, member.ledger_key, datetime.fromtimestamp(now, UTC))
+        except TlsIdentityError as error:
+            text = f"{error}: use one that the ledger key registered in the genesis issued, in its period"
+            raise Refusal(grpc.StatusCode.UNAUTHENTICATED, "certificate", text) from error
+        caller = Caller(member.id, member.kind, leaf.role, member.is_validator, member.may_read, member.may_subscribe)
+        if len(self._leaves) >= LEAVES_REMEMBERED_MAX:
+            self._leaves.clear()
+        self._leaves[pem] = (now + LEAF_CHECK_AGAIN_S, caller)
+        return caller
+
+    def _check_metadata(self, metadata: Mapping[str, str | bytes]) -> None:
+        chain, protocol = metadata.get(CHAIN_KEY), metadata.get(PROTOCOL_KEY)
+        if chain != self._chain:
+            raise Refusal(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "chain",
+                f"the call is for network {chain!r}, this node serves {self._chain}: "
+                "check that both sides use the same genesis.json",
+            )
+        if protocol != PROTOCOL_VERSION:
+            raise Refusal(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "protocol",
+                f"the call speaks protocol version {protocol!r}, this node speaks {PROTOCOL_VERSION}: "
+                "run the same major version of lossbook on both sides",
+            )
+
+
+def _first(auth: Mapping[str, list[bytes]], key: str) -> bytes:
+    values = auth.get(key)
+    return values[0] if values else b""
+
+
+class AuthInterceptor(grpc.aio.ServerInterceptor):
+    """Puts ``Authenticator`` before every method of a server."""
+
+    def __init__(self, authenticator: Authenticator, on_refused: Callable[[str, str, str], None]) -> None:
+        """``on_refused(reason, peer address, text)`` is told of each refusal."""
+        self._authenticator = authenticator
+        self._on_refused = on_refused
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """See grpc.aio.ServerInterceptor."""
+        handler: Any = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        service = handler_call_details.method.lstrip("/").partition("/")[0]
+        metadata = dict(handler_call_details.invocation_metadata)
+        kind = ("stream" if handler.request_streaming else "unary") + (
+            "_stream" if handler.response_streaming else "_unary"
+        )
+        guarded = self._guard(getattr(handler, kind), service, metadata, streams=bool(handler.response_streaming))
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        return make(  # type: ignore[no-any-return]
+            guarded,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    async def _enter(self, service: str, metadata: Mapping[str, str | bytes], context: Any) -> None:
+        try:
+            caller = self._authenticator.authenticate(service, context.auth_context(), metadata)
+        except Refusal as refusal:
+            self._on_refused(refusal.reason, context.peer(), str(refusal))
+            await context.abort(refusal.status, str(refusal))
+            raise
+        _caller.set(caller)
+
+    def _guard(
+        self, method: Callable[[Any, Any], Any], service: str, metadata: Mapping[str, str | bytes], *, streams: bool
+    ) -> Callable[[Any, Any], Any]:
+        if streams and inspect.isasyncgenfunction(method):
+
+            async def generate(request: object, context: object) -> AsyncIterator[object]:
+                await self._enter(service, metadata, context)
+                async with contextlib.aclosing(method(request, context)) as responses:
+                    async for response in responses:
+                        yield response
+
+            return generate
+
+        async def call(request: object, context: object) -> object:
+            await self._enter(service, metadata, context)
+            return await method(request, context)
+
+        return call

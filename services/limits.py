@@ -1,0 +1,69 @@
+"""Sizes and times of every connection, each with its reason; clients and servers use the same."""
+
+from __future__ import annotations
+
+from typing import Final
+
+PROTOCOL_VERSION: Final = "1"
+"""Value of the ``lossbook-protocol`` metadata; another value is refused at once, not misread later."""
+
+CHAIN_KEY: Final = "lossbook-chain"
+"""Metadata: chain id, 64 hex digits. A call meant for another network must not reach this one."""
+
+PROTOCOL_KEY: Final = "lossbook-protocol"
+"""Metadata: ``PROTOCOL_VERSION``."""
+
+RETRY_AFTER_KEY: Final = "lossbook-retry-after-ms"
+"""Trailing metadata beside RESOURCE_EXHAUSTED and UNAVAILABLE: when a retry may succeed."""
+
+REQUEST_BYTES_MAX: Final = 4 << 20
+"""One message to a server: gRPC's own default, so that any client library works; batches are at most half of it."""
+
+RESPONSE_BYTES_MAX: Final = 68 << 20
+"""One message to a client: a block of the largest allowed ``block_bytes_max`` (64 MiB) and its certificates."""
+
+STREAM_CHUNK_BYTES: Final = 1 << 20
+"""What is packed into one message of a stream, so that a late urgent one waits behind at most this much."""
+
+KEEPALIVE_MS: Final = 10_000
+"""Ping an idle connection: a peer whose machine vanished is noticed after this and the next."""
+
+KEEPALIVE_TIMEOUT_MS: Final = 5_000
+"""No answer to a ping for so long: the connection is dead."""
+
+STREAMS_PER_CONNECTION_MAX: Final = 256
+"""Calls of one client at a time; bounds what one connection can keep open."""
+
+RECONNECT_MS_MIN: Final = 100
+RECONNECT_MS_MAX: Final = 2_000
+"""gRPC's own back-off between connection attempts of one channel; a restarted node is found again soon."""
+
+GrpcOptions = tuple[tuple[str, int | str], ...]
+
+_COMMON: Final[GrpcOptions] = (
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+
+SERVER_OPTIONS: Final[GrpcOptions] = (
+    *_COMMON,
+    ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
+    ("grpc.max_send_message_length", RESPONSE_BYTES_MAX),
+    ("grpc.so_reuseport", 0),  # two daemons on one port must not share it silently
+    ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),
+    ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
+)
+
+CHANNEL_OPTIONS: Final[GrpcOptions] = (
+    *_COMMON,
+    ("grpc.max_receive_message_length", RESPONSE_BYTES_MAX),
+    ("grpc.max_send_message_length", REQUEST_BYTES_MAX),
+    ("grpc.initial_reconnect_backoff_ms", RECONNECT_MS_MIN),
+    ("grpc.min_reconnect_backoff_ms", RECONNECT_MS_MIN),
+    ("grpc.max_reconnect_backoff_ms", RECONNECT_MS_MAX),
+    ("grpc.enable_http_proxy", 0),  # a proxy of the environment has no business between members
+    ("grpc.use_local_subchannel_pool", 1),  # a new channel is a new connection, not a cached failure
+)

@@ -1,0 +1,192 @@
+"""``Reader`` over a state and its finalized blocks: what node and replica share.
+
+A daemon adds what only it knows: its status, its reports, and where a receipt lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from ledger import proof_building
+from ledger.execution import REPLAY_BUCKET_MS, REPLAYS, ReplayRecord, replay_key
+from ledger.ports import CorruptStore
+from ledger.proof_building import FinalHeader
+from ledger.proof_types import EnvelopeProof, JustifiedHeader, ReceiptProof, RecordProof
+from ledger.state import State, Table
+from ledger.state_log import ProofUnavailable
+from ledger.types import Receipt
+from ledger.wire import (
+    WireError,
+    decode_batch,
+    decode_header,
+    decode_justification,
+    decode_payload,
+    decode_receipt,
+    parse,
+    read_certificate,
+)
+from lossbook.v1 import block_pb2
+from services.reader import Entry, HeightRoots
+from services.sources import ChainSource, StoredBlock
+
+ROOTS_SHOWN: Final = 64
+"""Recent heights in a status: enough to compare daemons that are some seconds apart."""
+
+_decode_replay: Final = REPLAYS.decode
+
+
+class FinalHeaders:
+    """``HeaderSource`` of proofs over a chain."""
+
+    def __init__(self, chain: ChainSource) -> None:
+        self._chain = chain
+
+    def finalized_height(self) -> int:
+        """The highest final height."""
+        return self._chain.finalized_height()
+
+    def final_header(self, height: int) -> FinalHeader | None:
+        """The finalized header of a height; None where it is not stored."""
+        stored = self._chain.block(height, with_batches=False)
+        if stored is None:
+            return None
+        try:
+            proposal = parse(block_pb2.Proposal, stored.proposal)
+            justified = JustifiedHeader(decode_header(proposal.header), decode_justification(proposal.justification))
+            certificate = read_certificate(stored.finalization) if stored.finalization else None
+        except WireError as error:
+            raise CorruptStore(f"the block of height {height} is unreadable ({error})") from error
+        return FinalHeader(justified, certificate)
+
+
+class StateReader:
+    """Records, receipts and proofs; everything of ``Reader`` but status and report.
+
+    Args:
+        state: at its last executed height; a block may be open on it.
+        chain: finalized blocks.
+        tables: all tables that may be listed.
+        position_of: position of the first receipt of an envelope; None: found in the replay records, which hold it
+            until block time has passed the envelope's ``not_after``.
+        max_ahead_ms: network parameter; bounds the search in the replay records.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        chain: ChainSource,
+        tables: Sequence[Table[Any]],
+        *,
+        max_ahead_ms: int,
+        position_of: Callable[[bytes], int | None] | None = None,
+    ) -> None:
+        self._state = state
+        self._chain = chain
+        self._headers = FinalHeaders(chain)
+        self._tables = {table.prefix: table for table in tables}
+        self._max_ahead_ms = max_ahead_ms
+        self._position_of = position_of or self._replayed_position
+
+    # -- Reader ------------------------------------------------------------------------------
+
+    def executed_height(self) -> int:
+        """See Reader."""
+        return self._state.height
+
+    def record(self, key: bytes) -> bytes | None:
+        """See Reader."""
+        table = self._tables.get(key[:1])
+        return None if table is None else self._state.committed_bytes(table, key[1:])
+
+    def record_proof(self, key: bytes) -> RecordProof:
+        """See Reader."""
+        return proof_building.record_proof(self._headers, self._state, self._tables[key[:1]], key[1:])
+
+    def records(self, prefix: bytes, after: bytes, limit: int) -> tuple[Sequence[Entry], bool]:
+        """See Reader."""
+        table = self._tables[prefix[:1]]
+        found: list[Entry] = []
+        for key, _ in self._state.iterate(table, prefix[1:]):
+            full = table.prefix + key
+            if full <= after:
+                continue
+            value = self._state.committed_bytes(table, key)
+            if value is None:  # of the block that is being executed
+                continue
+            if len(found) == limit:
+                return found, True
+            found.append(Entry(full, value))
+        return found, False
+
+    def receipt(self, envelope_id: bytes) -> bytes | None:
+        """See Reader."""
+        position = self._position_of(envelope_id)
+        return None if position is None else self._state.receipt_blob(position)
+
+    def receipt_proof(self, envelope_id: bytes) -> ReceiptProof:
+        """See Reader."""
+        return self.receipt_proof_at(self._required_position(envelope_id))
+
+    def receipt_proof_at(self, position: int) -> ReceiptProof:
+        """Proof of the receipt at a place in the range; ProofUnavailable."""
+        return proof_building.receipt_proof(self._headers, self._state, position)
+
+    def envelope_proof(self, envelope_id: bytes) -> EnvelopeProof:
+        """See Reader."""
+        receipt = decode_receipt(self._state.receipt_blob(self._required_position(envelope_id)))
+        stored = self._chain.block(receipt.height)
+        if stored is None:
+            raise ProofUnavailable(f"block {receipt.height} is pruned here", "ask a node that keeps all blocks")
+        proposal = parse(block_pb2.Proposal, stored.proposal)
+        batches = [decode_batch(raw) for raw in stored.batches]
+        payload = decode_payload(proposal.payload)
+        return proof_building.envelope_proof(self._headers, receipt.height, payload, batches, receipt.index)
+
+    def block(self, height: int) -> StoredBlock | None:
+        """See Reader."""
+        return self._chain.block(height)
+
+    def roots(self) -> list[HeightRoots]:
+        """Roots of recent executed heights, newest last."""
+        head = self._state.height
+        records = (self._state.height_record(height) for height in range(max(0, head - ROOTS_SHOWN + 1), head + 1))
+        return [
+            HeightRoots(record.height, record.state_root, record.receipts_root)
+            for record in records
+            if record is not None
+        ]
+
+    # -- for a gateway -----------------------------------------------------------------------
+
+    def first_receipt(self, envelope_id: bytes, not_after_ms: int) -> Receipt | None:
+        """The receipt of an envelope that was executed, while its replay record is kept."""
+        record = self._replay(replay_key(not_after_ms, envelope_id))
+        return None if record is None else decode_receipt(self._state.receipt_blob(record.position))
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _required_position(self, envelope_id: bytes) -> int:
+        position = self._position_of(envelope_id)
+        if position is None:
+            raise ProofUnavailable(
+                "the receipt of this envelope is not known here (any more)", "ask the supervisor's replica"
+            )
+        return position
+
+    def _replayed_position(self, envelope_id: bytes) -> int | None:
+        """Look into every bucket that may hold it: some 1,440 for a day, half a millisecond."""
+        head = self._state.head
+        if head is None:
+            return None
+        for at_ms in range(
+            head.timestamp_ms, head.timestamp_ms + self._max_ahead_ms + REPLAY_BUCKET_MS, REPLAY_BUCKET_MS
+        ):
+            record = self._replay(replay_key(at_ms, envelope_id))
+            if record is not None:
+                return record.position
+        return None
+
+    def _replay(self, key: bytes) -> ReplayRecord | None:
+        raw = self._state.committed_bytes(REPLAYS, key)
+        return None if raw is None else _decode_replay(raw)

@@ -1,0 +1,232 @@
+"""A network of real daemons in a temporary directory: homes by ``init_home``, processes by the entry of the command.
+
+    with Network.create(tmp_path) as network:
+        network.start_all()
+        ...
+
+Keys are those of ``tests.support.insurers`` and lie unencrypted; ports are free ones of this machine. Whatever a test
+does to a daemon, leaving the ``with`` block ends every process it started.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Self
+
+import grpc
+
+from crypto import keyfile, tls
+from ledger.genesis import Genesis, assemble, load_genesis
+from ledger.parameters import Parameters
+from lossbook.v1 import query_pb2, query_pb2_grpc
+from node.init import init_home
+from services.limits import CHANNEL_OPTIONS
+from services.members import Members
+from tests.support.insurers import Organisation
+
+INSURERS = ("alpha", "beta", "gamma", "delta")
+SUPERVISOR = "watch"
+
+START_NODE = (
+    "import sys; from pathlib import Path; from node.config import load_config; from node.daemon import run; import os;"
+    "sys.exit(run(load_config(Path(sys.argv[1]), os.environ)))"
+)
+
+FAST = {
+    "consensus.delay_ms": "100",
+    "consensus.retry_ms": "200",
+    "consensus.skip_ms": "1500",
+    "consensus.timeout_ms_max": "2000",
+    "consensus.heartbeat_ms": "2000",
+    "log.format": "json",
+    "log.level": "info",
+}
+"""Settings for one machine: a message takes a millisecond there."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+class Daemon:
+    """One process and what it said."""
+
+    def __init__(self, name: str, arguments: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
+        self.name = name
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                arguments, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **environment}
+            )
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        """As a power cut for the process."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self, timeout_s: float = 15.0) -> int:
+        """Ask it to end; its exit status."""
+        self.process.terminate()
+        return self.process.wait(timeout_s)
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+class Network:
+    """Homes and daemons of one network."""
+
+    def __init__(self, path: Path, genesis: Genesis, organisations: Mapping[str, Organisation]) -> None:
+        self.path = path
+        self.genesis = genesis
+        self.organisations = organisations
+        self.daemons: dict[str, Daemon] = {}
+        self.members = Members.from_genesis(genesis)
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        insurers: Sequence[str] = INSURERS,
+        settings: Mapping[str, str] | None = None,
+        parameters: Parameters | None = None,
+    ) -> Network:
+        """Genesis and one home an insurer, under ``path``."""
+        organisations = {name: Organisation(name, "insurer") for name in insurers}
+        organisations[SUPERVISOR] = Organisation(SUPERVISOR, "supervisor")
+        ports = iter(free_ports(3 * len(organisations)))
+        http: dict[str, int] = {}
+        cards = []
+        for name, organisation in organisations.items():
+            peer, public, http[name] = next(ports), next(ports), next(ports)
+            addresses = {"public_address": f"127.0.0.1:{public}"}
+            if organisation.consensus_key is not None:
+                addresses["peer_address"] = f"127.0.0.1:{peer}"
+            cards.append(organisation.card(**addresses))
+        raw = assemble(cards, name="process-test", time_ms=time.time_ns() // 1_000_000, parameters=parameters)
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "genesis.json").write_bytes(raw)
+        network = cls(path, load_genesis(raw), organisations)
+        for name in insurers:
+            network._init_home(name, {**FAST, "listen.http": f"127.0.0.1:{http[name]}", **(settings or {})})
+        return network
+
+    def _init_home(self, name: str, settings: Mapping[str, str]) -> None:
+        organisation = self.organisations[name]
+        keys = self.path / "ceremony" / name
+        keys.mkdir(parents=True)
+        keyfile.save(keys / "ledger.key", organisation.ledger_key, "ledger", None, unsafe_plaintext=True)
+        if organisation.consensus_key is not None:
+            keyfile.save(keys / "consensus.key", organisation.consensus_key, "consensus", None, unsafe_plaintext=True)
+        init_home(self.home(name), genesis=self.path / "genesis.json", keys=keys, passphrase=None, settings=settings)
+
+    def home(self, name: str) -> Path:
+        return self.path / name
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for daemon in self.daemons.values():
+            if daemon.running:
+                daemon.kill()
+
+    # -- daemons -----------------------------------------------------------------------------
+
+    def start(self, name: str, environment: Mapping[str, str] | None = None) -> Daemon:
+        """Start an insurer's node in the background."""
+        log = self.path / f"{name}.log"
+        arguments = [sys.executable, "-c", START_NODE, str(self.home(name))]
+        daemon = self.daemons[name] = Daemon(name, arguments, log, environment or {})
+        return daemon
+
+    def start_all(self, names: Sequence[str] | None = None) -> None:
+        """Start nodes and wait until each is ready."""
+        chosen = list(names or [name for name, each in self.organisations.items() if each.consensus_key is not None])
+        for name in chosen:
+            self.start(name)
+        for name in chosen:
+            self.wait_ready(name)
+
+    def wait_ready(self, name: str, timeout_s: float = 30.0) -> None:
+        """Until /readyz says so; fails with what the daemon said."""
+        url = f"http://{self._http_address(name)}/readyz?verbose"
+        until = time.monotonic() + timeout_s
+        answer = "no answer"
+        while time.monotonic() < until:
+            if not self.daemons[name].running:
+                break
+            try:
+                with urllib.request.urlopen(url, timeout=5) as response:
+                    response.read()
+                    return
+            except urllib.error.HTTPError as error:
+                answer = error.read().decode()
+            except (urllib.error.URLError, OSError) as error:
+                answer = str(error)
+            time.sleep(0.05)
+        raise AssertionError(f"{name} is not ready:\n{answer}\n{self.daemons[name].said()}")
+
+    def metrics(self, name: str) -> str:
+        with urllib.request.urlopen(f"http://{self._http_address(name)}/metrics", timeout=5) as response:
+            body: bytes = response.read()
+            return body.decode()
+
+    def _http_address(self, name: str) -> str:
+        from node.config import NodeSettings
+        from services.settings import load
+
+        return load(NodeSettings, file=self.home(name) / "lossbook.toml", environment={}).listen.http
+
+    # -- clients -----------------------------------------------------------------------------
+
+    def public_address(self, name: str) -> str:
+        member = self.members.get(name)
+        assert member is not None
+        return member.public_address
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("lossbook-chain", self.genesis.chain_id.hex()), ("lossbook-protocol", "1"))
+
+    def channel(self, to: str, caller: str = "alpha", role: str = "client") -> grpc.Channel:
+        """A blocking channel to a node's public address, as a member's client."""
+        leaf, key = tls.issue_leaf(
+            self.organisations[caller].ledger_key, caller, role, datetime.now(UTC), timedelta(days=1)
+        )
+        member = self.members.get(to)
+        assert member is not None
+        credentials = grpc.ssl_channel_credentials(member.ca_pem, key, leaf)
+        options = [*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", f"{to}.lossbook")]
+        return grpc.secure_channel(member.public_address, credentials, options=options)
+
+    def status(self, name: str) -> query_pb2.GetStatusResponse:
+        with self.channel(name) as channel:
+            stub = query_pb2_grpc.QueryServiceStub(channel)
+            return stub.GetStatus(query_pb2.GetStatusRequest(), metadata=self.metadata(), timeout=10)
+
+    def detail(self, name: str) -> dict[str, object]:
+        found: dict[str, object] = json.loads(self.status(name).detail_json)
+        return found
