@@ -29,7 +29,6 @@ _RANGES: Final[dict[str, tuple[int, int, str]]] = {
     "block_bytes_max": (BATCH_BYTES_MAX, 64 * MIB, "one batch always fits; a block still crosses a slow link in time"),
     "batch_bytes_max": (4 * KIB, BATCH_BYTES_MAX, "smaller wastes messages; larger exceeds the wire's own limit"),
     "block_interval_ms": (0, 10_000, "pacing under load; above 10 s it would be mistaken for an outage"),
-    "heartbeat_ms": (100, HOUR_MS, "an idle network shows life at least hourly"),
 }
 
 
@@ -77,8 +76,6 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An origin closes a batch at this size; a larger envelope makes a batch of its own."""
     block_interval_ms: int = 50
     """Least time between proposals under load; an idle network proposes at once."""
-    heartbeat_ms: int = 10_000
-    """An idle network makes an empty block this often (what each leader aims at; no rule of validity)."""
     state_scheme: int = 1
     """Which state commitment the headers carry."""
 
@@ -122,7 +119,6 @@ class ParametersRecord(msgspec.Struct, frozen=True, array_like=True):
     block_bytes_max: int
     batch_bytes_max: int
     block_interval_ms: int
-    heartbeat_ms: int
     state_scheme: int
 
     @classmethod

@@ -23,7 +23,7 @@ from ledger.state import State
 from node.application import Application
 from node.batches import Head
 from node.catchup import Catchup, ChainRules
-from node.dissemination import Dissemination, Signer
+from node.dissemination import CLOSE_BYTES, Dissemination, Signer
 from node.executor import BlockExecutor
 from node.validator import Validator
 
@@ -125,6 +125,7 @@ def assemble(
         incarnation=incarnation,
         nonce=origin_nonce,
         delay_ms=settings.delay_ms,
+        close_bytes=min(CLOSE_BYTES, genesis.parameters.batch_bytes_max),
     )
     application = Application(
         chain_id=genesis.chain_id,

@@ -48,9 +48,10 @@ from node.turn import (
     Turn,
 )
 
-CLOSE_BYTES = 192 << 10  #: a busy origin closes at this size (64-256 KB cost least per operation)
+CLOSE_BYTES = 192 << 10  #: a busy origin closes at this size (64-256 KB cost least an operation)
 ORIGIN_BYTES_MAX = 16 << 20  #: of one origin in memory, unexecuted: some seconds of full load
 WANTED_MAX = 1024  #: digests being looked for; more are found again by their next ack
+FETCH_TRIES_MAX = 30  #: then nobody has it; who still needs it says so again
 BAD_MAX = 1024  #: digests of ill-formed batches remembered so that a block listing one is refused
 NO_ATTACHMENTS = merkle_root(())
 
@@ -85,6 +86,7 @@ class Dissemination:
         incarnation: own highest incarnation, from the vote log; 0 if none.
         nonce: fresh random bytes for the query at start.
         delay_ms: D, the assumed delay bound.
+        close_bytes: a busy origin closes a batch at this size.
     """
 
     def __init__(
@@ -100,7 +102,9 @@ class Dissemination:
         incarnation: int,
         nonce: bytes,
         delay_ms: int,
+        close_bytes: int = CLOSE_BYTES,
     ) -> None:
+        self._close_bytes = close_bytes
         self._chain_id = chain_id
         self._validators = validators
         self._index = {member.id: i for i, member in enumerate(validators.members)}
@@ -193,7 +197,11 @@ class Dissemination:
         self._pending.clear()
         self._pending_ids.clear()
         self._pending_bytes = 0
-        self.submit([*unlisted, *waiting])
+        # Closed before anything else can happen: with the incarnation's record stands that of its batches, or neither.
+        self.submit(unlisted)
+        while self._pending:
+            self._close(turn)
+        self.submit(waiting)
 
     def _own_unlisted(self) -> list[Known]:
         """Own batches made and not executed, oldest first; read back from disk after a restart."""
@@ -207,14 +215,14 @@ class Dissemination:
             return False
         if self.pool.bytes_of(self._own_id) >= ORIGIN_BYTES_MAX - BATCH_BYTES_MAX:
             return False
-        return self._unacked == 0 or self._pending_bytes >= CLOSE_BYTES
+        return self._unacked == 0 or self._pending_bytes >= self._close_bytes
 
     def _close(self, turn: Turn) -> None:
         envelopes: list[Envelope] = []
         size = 0
         while self._pending and len(envelopes) < BATCH_ENVELOPES_MAX:
             length = len(self._pending[0].raw)
-            if envelopes and size + length > CLOSE_BYTES:
+            if envelopes and size + length > self._close_bytes:
                 break
             envelope = self._pending.popleft()
             self._pending_ids.discard(envelope.id)
@@ -468,8 +476,11 @@ class Dissemination:
     def _fetch_wanted(self, now: Now, turn: Turn) -> None:
         """Two holders first, then everybody: the origin may have served only a few."""
         groups: dict[tuple[int, ...], list[bytes]] = {}
-        for digest, wanted in self._wanted.items():
+        for digest, wanted in list(self._wanted.items()):
             if now.monotonic_ms < wanted.asked_ms + self._delay_ms:
+                continue
+            if wanted.tries >= FETCH_TRIES_MAX or self.pool.get(digest) is not None:
+                del self._wanted[digest]
                 continue
             wanted.asked_ms = now.monotonic_ms
             wanted.tries += 1

@@ -108,6 +108,7 @@ class Node:
     def run_turn(self) -> None:
         """Carry out effects in their order, and execute what became final."""
         while True:
+            executing = self.validator.execute_slice(self.cluster.now)
             turn = self.validator.take_turn()
             self.blocks.commit(turn.block_writes, sync=turn.sync_blocks)
             self.log.extend(turn.vote_records)
@@ -118,7 +119,7 @@ class Node:
             for fetch in turn.fetches:
                 self.cluster.fetch(self, fetch)
             self.notices.extend(turn.notices)
-            if not self.validator.execute_slice(self.cluster.now) and not _any(turn):
+            if not executing and not _any(turn) and not turn.notices:
                 break
         deadline = self.validator.deadline_ms
         if deadline is not None and (self.wake_at is None or deadline < self.wake_at or self.wake_at <= self.time):

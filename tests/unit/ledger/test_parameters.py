@@ -27,7 +27,6 @@ def test_the_defaults_are_valid() -> None:
         ("batch_bytes_max", 0),
         ("batch_bytes_max", 1 << 30),
         ("block_interval_ms", -1),
-        ("heartbeat_ms", 1),
         ("currencies", {}),
         ("currencies", {"XXX": CurrencyRule(2, 1)}),
         ("currencies", {"USD": CurrencyRule(3, 1)}),
