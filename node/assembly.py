@@ -159,6 +159,7 @@ def assemble(
         dissemination=batches,
         catchup=Catchup(validators, index, settings.delay_ms),
         rules=rules,
+        votes=index is not None,
     )
 
 

@@ -58,6 +58,7 @@ class Validator:
         core, application, dissemination: the three that are joined.
         catchup: backfill of finalized blocks.
         rules: what peers serve in backfill has to satisfy.
+        votes: False for an observer, which has no vote log: it signs nothing that a log would have to remember.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Validator:
         dissemination: Dissemination,
         catchup: Catchup,
         rules: ChainRules,
+        votes: bool,
     ) -> None:
         self._validators = validators
         self._core = core
@@ -76,6 +78,7 @@ class Validator:
         self._batches = dissemination
         self._catchup = catchup
         self._rules = rules
+        self._votes = votes
         self._tip: Header = application.final.header  #: highest certified header
         self._turn = Turn()
         self._events: deque[into.Event] = deque()
@@ -175,7 +178,8 @@ class Validator:
         turn = self._turn
         match effect:
             case out.Persist(record):
-                turn.vote_records.append(wire.encode_record(record))
+                if self._votes:
+                    turn.vote_records.append(wire.encode_record(record))
             case out.Broadcast(message):
                 if isinstance(message, Proposal):
                     self._store_own(message)
