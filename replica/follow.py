@@ -154,10 +154,7 @@ class Follower:
 
     async def _read(self) -> None:
         while True:
-            source = self.sources.choose(self._wall_ms())
-            if source is None:
-                await self._wait_for_a_source()
-                continue
+            source = await self._choose()
             try:
                 await self._read_from(source)
             except TruncatedStream as error:
@@ -170,10 +167,16 @@ class Follower:
             finally:
                 self._verifier.forget_unfinal()
 
-    async def _wait_for_a_source(self) -> None:
-        wait_ms = self.sources.next_ms() - self._wall_ms()
-        _log.info("no source can be asked now", wait_ms=wait_ms)
-        await asyncio.sleep(min(max(wait_ms, 10), 1000) / 1000)
+    async def _choose(self) -> Source:
+        """The source to follow; waits while there is none, and says so once."""
+        told = False
+        while (source := self.sources.choose(self._wall_ms())) is None:
+            wait_ms = self.sources.next_ms() - self._wall_ms()
+            if not told:
+                _log.warning("no source can be asked now", wait_ms=wait_ms)
+            told = True
+            await asyncio.sleep(min(max(wait_ms, 10), 1000) / 1000)
+        return source
 
     async def _read_from(self, source: Source) -> None:
         from_height = self._verifier.final_height + 1

@@ -13,6 +13,8 @@ from crypto.keys import SigningKey
 from ledger.cards import GenesisError
 from ledger.genesis import load_genesis
 from replica.config import ReplicaSettings, sources_of
+from replica.errors import ReplicaConfigError
+from services.logs import get_logger
 from services.settings import render
 from store.home import Home, HomeKind, create_home, write_durably
 
@@ -20,6 +22,8 @@ LEAF_VALIDITY: Final = timedelta(days=90)
 """A leaf is renewed by `replica start` in its last third, where the ledger key can be read."""
 
 LEDGER_KEY: Final = "ledger.key"
+
+_log = get_logger("replica")
 
 
 def init_home(
@@ -83,18 +87,28 @@ def write_leaf(home: Home, ledger_key: SigningKey, now: datetime) -> None:
     write_durably(home.tls / "leaf.pem", certificate)
 
 
-def renew_leaf(home: Home, ledger_public: bytes, passphrase: str | None, now: datetime) -> datetime:
-    """Renew the leaf in the last third of its time, if the ledger key can be read; when the leaf in use ends.
+def ensure_leaf(home: Home, ledger_public: bytes, passphrase: str | None, now: datetime) -> datetime:
+    """A certificate that is good for a while, renewed in the last third of its time; when the one in use ends.
 
     Raises:
-        TlsIdentityError: the leaf in the home is none of this organisation.
-        OSError: as the file system.
+        ReplicaConfigError: there is no usable certificate, and none can be issued.
     """
-    ends = tls.check_leaf((home.tls / "leaf.pem").read_bytes(), ledger_public).not_after
-    key_file = home.keys / LEDGER_KEY
-    if ends - now > LEAF_VALIDITY / 3 or not key_file.exists():
+    problem = ""
+    ends = now
+    try:
+        ends = tls.check_leaf((home.tls / "leaf.pem").read_bytes(), ledger_public, now).not_after
+        if ends - now > LEAF_VALIDITY / 3:
+            return ends
+    except (OSError, tls.TlsIdentityError) as error:
+        problem = str(error)
+    try:
+        write_leaf(home, keyfile.load(home.keys / LEDGER_KEY, passphrase, "ledger"), now)
+    except (keyfile.KeyFileError, OSError) as error:
+        if problem:
+            raise ReplicaConfigError(
+                f"no usable TLS certificate ({problem}), and none can be issued: {error}"
+            ) from error
+        _log.warning("the TLS certificate ends soon and cannot be renewed", problem=str(error))
         return ends
-    if keyfile.is_encrypted(key_file) and not passphrase:
-        return ends
-    write_leaf(home, keyfile.load(key_file, passphrase, "ledger"), now)
+    _log.info("issued a new TLS certificate", valid_days=LEAF_VALIDITY.days)
     return now + LEAF_VALIDITY
