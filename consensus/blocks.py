@@ -45,13 +45,15 @@ class Block:
 class Blocks:
     """Blocks above the floor by digest, with the headers of floor and genesis.
 
-    Bounded: one block per view from a leader's own signature, one more per view if a quorum notarized another.
+    Bounded: besides the current view and the next, only blocks a quorum has notarized (and those that are evidence).
     """
 
     def __init__(self, genesis: Header, headers: Headers) -> None:
         self._genesis = genesis
         self._headers = headers
         self._blocks: dict[bytes, Block] = {}
+        self.look_again = False
+        """A parent's header may have become known."""
 
     def get(self, digest: bytes) -> Block | None:
         """The block, if known."""
@@ -59,6 +61,7 @@ class Blocks:
 
     def add(self, block: Block) -> None:
         """Take a new block in."""
+        self.look_again = True
         self._blocks.setdefault(block.header.digest, block)
 
     def ascending(self) -> Iterator[Block]:
@@ -101,3 +104,8 @@ class Blocks:
     def prune(self, floor_view: int) -> None:
         """Forget blocks below the floor's view."""
         self._blocks = {digest: block for digest, block in self._blocks.items() if block.header.view >= floor_view}
+
+    def forget(self, digests: list[bytes]) -> None:
+        """Forget these blocks."""
+        for digest in digests:
+            del self._blocks[digest]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from consensus.types import Certificate, Header, Justification, Proposal, ValidatorSet, VoteKind
+from consensus.types import Certificate, Header, Justification, ValidatorSet, VoteKind
 
 CertificateProblem = Callable[[Certificate], str | None]
 """Verifies one certificate, None if genuine."""
@@ -77,9 +77,9 @@ class HeaderRules:
         problem = certificate_problem(parent)
         return f"certificate of the parent: {problem}" if problem else None
 
-    def placement_problem(self, proposal: Proposal, parent: Header) -> str | None:
+    def placement_problem(self, header: Header, justification: Justification, parent: Header) -> str | None:
         """What is wrong with the header under this parent (whose digest it names)."""
-        header, certificate = proposal.header, proposal.justification.parent
+        certificate = justification.parent
         if header.parent_view != (parent.view if parent.digest != self.genesis.digest else 0):
             return "the parent is of another view"
         if certificate is not None and certificate.parent_view != parent.parent_view:

@@ -24,6 +24,8 @@ class Status:
     """Start-up query: answers counted, answers needed."""
     muted_until_view: int
     """Nothing is signed up to this view; 0 if never muted."""
+    stopped: str | None
+    """Why nothing is signed any more, until an operator acts."""
     idle: bool
     """Nothing to do (R12): no timers run."""
     silent: tuple[int, ...]
