@@ -46,7 +46,7 @@ def test_every_table_has_its_own_prefix() -> None:
         (HEADS.encode(HeadRecord(1, 2, b"\x03")), "930102c40103"),
         (
             PARAMETERS.encode(ParametersRecord.from_parameters(Parameters())),
-            "999293a345555202ce0098968093a355534402ce00989680a3616c6c14ce05265c00ce00400000ce0004000032cd271001",
+            "989293a345555202ce0098968093a355534402ce00989680a3616c6c14ce05265c00ce00400000ce000400003201",
         ),
     ],
     ids=["policy", "claim", "organisation", "key", "replay", "head", "parameters"],
