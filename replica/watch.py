@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,33 +17,42 @@ from ledger.money import render
 from lossbook_sdk.errors import NothingReachable
 from lossbook_sdk.query import Query
 from lossbook_sdk.values import render_time
-from replica.report import by_insurer, fetch_report, totals
+from replica.report import by_insurer, fetch_report, report_document, totals
 from replica.status import ReplicaStatus, fault_text, fetch_status, render_sources
 from services.reader import Report
 
-REFRESH_S: Final = 0.5
+EVERY_S: Final = 0.5
 """Twice a second: live for the eye, nothing for the replica."""
 
 
-async def watch(query: Query, console: Console, *, ticks: int | None = None, refresh_s: float = REFRESH_S) -> None:
+async def watch(
+    query: Query,
+    console: Console,
+    *,
+    every_s: float = EVERY_S,
+    looks: int | None = None,
+    as_json: bool = False,
+) -> None:
     """Show a replica until interrupted; one that does not answer is shown as such and asked again.
 
     Args:
         query: the replica.
         console: where to draw; a live view where it is a terminal.
-        ticks: end after so many looks; None: never.
-        refresh_s: between two looks.
+        every_s: seconds between two looks.
+        looks: end after so many; None: never.
+        as_json: one JSON document a line for each change, whatever the console is.
     """
-    if console.is_terminal:
+    if console.is_terminal and not as_json:
         with Live(console=console, auto_refresh=False, screen=False) as live:
-            async for view in _looks(query, ticks, refresh_s):
+            async for view in _looks(query, looks, every_s):
                 live.update(view.render(), refresh=True)
         return
     last = ""
-    async for view in _looks(query, ticks, refresh_s):
-        line = view.line()
+    async for view in _looks(query, looks, every_s):
+        line = json.dumps(view.document()) if as_json else view.line()
         if line != last:
-            console.print(line, soft_wrap=True, highlight=False)
+            console.file.write(line + "\n")
+            console.file.flush()
             last = line
 
 
@@ -56,6 +66,14 @@ class View:
         self.report = report
         self.problem = problem
         self.blocks_per_s = blocks_per_s
+
+    def document(self) -> dict[str, Any]:
+        """As JSON shows it."""
+        if self.status is None or self.report is None:
+            return {"error": self.problem}
+        status = self.status.document()
+        del status["roots"]
+        return status | {"rows": report_document(self.report)["rows"]}
 
     def line(self) -> str:
         """On one line, the same as long as nothing changes."""
@@ -122,13 +140,13 @@ def _insurers(report: Report) -> Table:
     return table
 
 
-async def _looks(query: Query, ticks: int | None, refresh_s: float) -> AsyncIterator[View]:
+async def _looks(query: Query, looks: int | None, every_s: float) -> AsyncIterator[View]:
     seen_s, seen_height = time.monotonic(), 0
-    look = 0
-    while ticks is None or look < ticks:
-        if look:
-            await asyncio.sleep(refresh_s)
-        look += 1
+    looked = 0
+    while looks is None or looked < looks:
+        if looked:
+            await asyncio.sleep(every_s)
+        looked += 1
         try:
             status = await fetch_status(query)
             report = await fetch_report(query)

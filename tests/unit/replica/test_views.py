@@ -84,9 +84,9 @@ def drawn(renderable: RenderableType) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
 
-def shown(answers: Answers, ticks: int, *, terminal: bool = False) -> str:
+def shown(answers: Answers, looks: int, *, terminal: bool = False, as_json: bool = False) -> str:
     console = Console(file=io.StringIO(), width=200, force_terminal=terminal)
-    asyncio.run(watch(answers, console, ticks=ticks, refresh_s=0))  # type: ignore[arg-type]
+    asyncio.run(watch(answers, console, looks=looks, every_s=0, as_json=as_json))  # type: ignore[arg-type]
     return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
 
@@ -156,3 +156,11 @@ def test_watch_on_a_terminal_draws_live(fault: bool) -> None:
     text = shown(Answers([5, 6], fault=fault), 2, terminal=True)
     assert "replica of watch" in text
     assert ("no progress" in text) is fault
+
+
+def test_watch_as_json_prints_a_document_for_each_change() -> None:
+    lines = [json.loads(line) for line in shown(Answers([-1, 5, 5, 6]), 4, as_json=True).splitlines()]
+    assert "error" in lines[0]
+    assert [line["height"] for line in lines[1:]] == [5, 6]
+    assert lines[1]["rows"][0]["paid_minor"] == 123_456
+    assert lines[1]["sources"][1]["state"] == "distrusted"
