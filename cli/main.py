@@ -1,16 +1,50 @@
-"""The `lossbook` command's root."""
+"""The root of the ``lossbook`` command.
 
-from importlib.metadata import version as package_version
+The table below is all that ``lossbook --help`` reads: the module of a noun is imported when the noun is used.
+"""
+
+from __future__ import annotations
 
 import click
 
+from cli.base import LazyGroup, Root
 
-@click.group()
-def main() -> None:
-    """A permissioned ledger for insurance."""
+NOUNS = {
+    "genesis": ("cli.genesis", "The ceremony that founds a network: cards, genesis file, its digest."),
+    "testnet": ("cli.testnet", "A whole network on this machine, made with the ceremony's own code."),
+    "node": ("cli.node", "A validator's daemon: make its home, run it, see why it waits."),
+    "replica": ("cli.replica", "A supervisor's read-only daemon: follow, verify, report."),
+    "key": ("cli.key", "Private keys in encrypted files."),
+    "profile": ("cli.profile", "Who you are and where your commands go."),
+    "tx": ("cli.tx", "Envelopes made offline, co-signed, submitted, looked up."),
+    "policy": ("cli.policy", "Issue and read policies."),
+    "claim": ("cli.claim", "Notify, decide, pay and read claims."),
+    "record": ("cli.record", "Any record of the state, with its proof."),
+    "proof": ("cli.proof", "Check proofs offline."),
+    "block": ("cli.block", "Blocks, one by one or as they come."),
+    "demo": ("cli.demo.command", "The main job, end to end, on real claims."),
+    "doctor": ("cli.doctor", "Look at this machine, a profile and a home, and say what to mend."),
+    "version": ("cli.version", "Print the installed version."),
+    "completion": ("cli.completion", "Print the script that completes commands in your shell."),
+}
 
 
-@main.command()
-def version() -> None:
-    """Print the installed version."""
-    click.echo(package_version("lossbook"))
+@click.group(
+    cls=Root,
+    lazy={name: (f"{module}:command", text) for name, (module, text) in NOUNS.items()},
+    example="lossbook testnet init --unsafe-no-passphrase && lossbook testnet start",
+)
+@click.option("--debug", is_flag=True, envvar="LOSSBOOK_DEBUG", help="Show where an error was raised.")
+@click.pass_context
+def main(context: click.Context, debug: bool) -> None:
+    """A permissioned ledger for insurance.
+
+    Insurers run nodes and agree on signed policy and claim transactions; supervisors run replicas that verify
+    everything themselves.
+
+    Exit codes: 0 done, 1 refused or failed, 2 usage, 3 node unreachable, 4 verification failed.
+    """
+    context.meta["debug"] = debug
+
+
+__all__ = ["LazyGroup", "main"]

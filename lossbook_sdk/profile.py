@@ -16,8 +16,8 @@
     address = "127.0.0.1:7101"
 
 Which one: ``--profile`` > LOSSBOOK_PROFILE > the one `lossbook profile use` chose > the only one there is. A name is
-looked up in the folder LOSSBOOK_PROFILES_DIR, else ``~/.config/lossbook/profiles``; anything with a slash or ending
-in .toml is a path.
+looked up in the folder LOSSBOOK_PROFILES_DIR, else ``~/.config/lossbook/profiles``, then beside the profile in use;
+anything with a slash or ending in .toml is a path.
 """
 
 from __future__ import annotations
@@ -139,6 +139,8 @@ def chosen(name: str | None, environment: Mapping[str, str] | None = None) -> Pa
         wanted = known[0]
     path = path_of(wanted, environment)
     if not path.is_file():
+        path = _sibling(folder, wanted) or path
+    if not path.is_file():
         raise ProfileError(
             f"there is no profile {wanted!r} ({path})",
             advice=f"Known profiles: {', '.join(names(environment)) or 'none'}. `lossbook profile create` makes one",
@@ -223,9 +225,16 @@ def choose(name: str, environment: Mapping[str, str] | None = None) -> Path:
     path = chosen(name, environment)
     folder = directory(environment)
     folder.mkdir(parents=True, exist_ok=True)
-    value = str(path.absolute()) if "/" in name or name.endswith(".toml") else name
+    value = name if path.parent == folder else str(path.absolute())
     (folder / CHOSEN).write_text(value + "\n", encoding="utf-8")
     return path
+
+
+def _sibling(folder: Path, name: str) -> Path | None:
+    """The profile of that name beside the one in use: a testnet keeps the profiles of its members together."""
+    current = Path(_current(folder))
+    beside = current.with_name(f"{name}.toml") if current.suffix == ".toml" and "/" not in name else None
+    return beside if beside is not None and beside.is_file() else None
 
 
 def _current(folder: Path) -> str:

@@ -31,13 +31,8 @@ class Wallet:
         """Labels of the keys, in the order they were given."""
         return tuple(self._files)
 
-    def key(self, name: str) -> SigningKey:
-        """The key of a label, or of the file at a path.
-
-        Raises:
-            BadInput: neither.
-            KeyFileError, PassphraseError: the file cannot be used.
-        """
+    def path(self, name: str) -> Path:
+        """The file of a label, or the path itself; BadInput where there is neither."""
         path = self._files.get(name) or Path(name)
         if name not in self._files and not path.exists():
             known = ", ".join(self._files) or "none"
@@ -45,6 +40,16 @@ class Wallet:
                 f"{name!r} is neither a key of the profile nor a key file",
                 advice=f"Keys of this profile: {known}. `lossbook key create` makes another",
             )
+        return path
+
+    def key(self, name: str) -> SigningKey:
+        """The key of a label, or of the file at a path.
+
+        Raises:
+            BadInput: neither.
+            KeyFileError, PassphraseError: the file cannot be used.
+        """
+        path = self.path(name)
         if path not in self._loaded:
             passphrase = self._passphrases.get(path) if keyfile.is_encrypted(path) else None
             self._loaded[path] = keyfile.load(path, passphrase)

@@ -1,0 +1,1 @@
+"""`lossbook demo`: the main job, end to end, with real daemons."""

@@ -1,0 +1,286 @@
+"""``lossbook genesis``: the ceremony that founds a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.base import fail, group
+from cli.options import FILE, FOLDER, json_option, passphrase_option, unsafe_option
+from cli.output import emit, facts, say, table
+
+if TYPE_CHECKING:
+    from ledger.genesis import Genesis
+
+KINDS = ("insurer", "reinsurer", "supervisor", "data-source", "adjuster-firm", "provider", "intermediary", "trust")
+
+
+@group(example="lossbook genesis check genesis.json")
+def command() -> None:
+    """The ceremony that founds a network.
+
+    Each organisation makes its own keys and a signed public card (`card`) and hands over the card, nothing else.
+    Anybody puts the cards together (`assemble`). Everybody checks the file and reads its chain id to the others, aloud
+    (`check`). Nobody ever holds another's key.
+    """
+
+
+@command.command(
+    example="lossbook genesis card --office ./office --id alpha --name 'Alpha Insurance' --kind insurer \\\n"
+    "    --peer-address 10.0.0.1:7100 --public-address 10.0.0.1:7101"
+)
+@click.option("--office", type=FOLDER, required=True, help="Folder of your keys and card; made if it is not there.")
+@click.option("--id", "organisation", required=True, help="Your id on the network: 2 to 32 of a-z, 0-9 and -.")
+@click.option("--name", required=True, help="Name of the company.")
+@click.option("--kind", type=click.Choice(KINDS), required=True, help="What the organisation is.")
+@click.option("--validator/--no-validator", default=None, help="Whether it votes. Default: insurers do.")
+@click.option("--peer-address", default="", metavar="HOST:PORT", help="Where other validators reach yours.")
+@click.option("--public-address", default="", metavar="HOST:PORT", help="Where clients reach your node or replica.")
+@click.option(
+    "--role-key",
+    "role_keys",
+    multiple=True,
+    metavar="LABEL=ROLE[,ROLE]",
+    help="A signing key and its roles; may be repeated. Default: one or two for each desk.",
+)
+@unsafe_option
+@passphrase_option
+@json_option
+def card(
+    office: Path,
+    organisation: str,
+    name: str,
+    kind: str,
+    validator: bool | None,
+    peer_address: str,
+    public_address: str,
+    role_keys: tuple[str, ...],
+    unsafe: bool,
+    passphrase_fd: int | None,
+    as_json: bool,
+) -> None:
+    """Make your keys and your signed card.
+
+    Keys that are there already are kept, so a card can be made again with another address.
+    """
+    from cli import ceremony
+    from cli.session import new_passphrase
+
+    votes = kind == "insurer" if validator is None else validator
+    made = ceremony.make_card(
+        office,
+        organisation=organisation,
+        kind=kind,
+        name=name,
+        validator=votes,
+        peer_address=peer_address,
+        public_address=public_address,
+        role_keys=_role_keys(role_keys) if role_keys else ceremony.default_keys(kind),
+        passphrase=new_passphrase(passphrase_fd, unsafe, office),
+    )
+    path = office / "card.json"
+    if as_json:
+        emit({"card": str(path), "organisation": made.id, "ledger_key": made.body.ledger_key})
+        return
+    facts([("card", path), ("organisation", made.id), ("ledger key", made.body.ledger_key)])
+    say("Hand over the card. Keep everything else in the office to yourself, and back its keys up.")
+
+
+@command.command(example="lossbook genesis assemble alpha.json beta.json gamma.json delta.json --name market")
+@click.argument("cards", nargs=-1, required=True, type=FILE)
+@click.option("--name", required=True, help="What people call the network.")
+@click.option("--out", type=FILE, default=Path("genesis.json"), show_default=True, help="File to write.")
+@click.option("--time", "time_text", metavar="ISO8601", help="Block time of height 0. Default: now.")
+@click.option(
+    "--parameter",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A network parameter other than its default; may be repeated.",
+)
+@json_option
+def assemble(
+    cards: tuple[Path, ...],
+    name: str,
+    out: Path,
+    time_text: str | None,
+    parameters: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Put the cards together into the genesis file; the same file whoever does it with the same words."""
+    from ledger.cards import decode_card
+    from ledger.genesis import assemble as put_together
+    from ledger.genesis import load_genesis
+    from store.home import write_durably
+
+    if out.exists():
+        fail(f"{out} exists already and is not written over", "Move it away, or give another name with --out")
+    read = [decode_card(path.read_bytes()) for path in cards]
+    raw = put_together(read, name=name, time_ms=_time_ms(time_text), parameters=_parameters(parameters))
+    write_durably(out, raw)
+    out.chmod(0o644)
+    genesis = load_genesis(raw)
+    if as_json:
+        emit({"genesis": str(out), "chain_id": genesis.chain_id.hex(), "organisations": len(read)})
+        return
+    facts([("genesis", out), ("chain id", aloud(genesis.chain_id)), ("organisations", len(read))])
+    say("Give it to every organisation; each runs `lossbook genesis check` and reads the chain id aloud.")
+
+
+@command.command(example="lossbook genesis check genesis.json --card office/card.json")
+@click.argument("file", type=FILE)
+@click.option("--chain-id", metavar="HEX", help="What the others read; must be equal.")
+@click.option("--card", "card_file", type=FILE, help="Your own card; must stand in the file unchanged.")
+@json_option
+def check(file: Path, chain_id: str | None, card_file: Path | None, as_json: bool) -> None:
+    """Check every signature and rule of a genesis file, and show its chain id."""
+    from ledger.cards import decode_card
+    from ledger.genesis import load_genesis
+    from lossbook_sdk.values import parse_id
+
+    expected = parse_id(chain_id.replace(" ", ""), "chain id", 32) if chain_id else None
+    genesis = load_genesis(file.read_bytes(), expected)
+    if card_file is not None:
+        own = decode_card(card_file.read_bytes())
+        found = genesis.organisation(own.id)
+        if found is None or found.text != own.text:
+            fail(
+                f"the card of {own.id} does not stand in {file} as it is in {card_file}",
+                "Hand your card over again and have the genesis assembled anew",
+                4,
+            )
+    if as_json:
+        emit({"chain_id": genesis.chain_id.hex(), "name": genesis.name, "organisations": len(genesis.organisations)})
+        return
+    facts(
+        [
+            ("network", genesis.name),
+            ("chain id", aloud(genesis.chain_id)),
+            ("organisations", len(genesis.organisations)),
+            ("validators", len(genesis.validators)),
+            ("checked", "every card's signature, proof of possession and certificate; no id or key twice"),
+        ]
+    )
+
+
+@command.command(example="lossbook genesis show genesis.json")
+@click.argument("file", type=FILE)
+@json_option
+def show(file: Path, as_json: bool) -> None:
+    """Show who takes part, with keys, roles and addresses, and the parameters."""
+    from ledger.genesis import load_genesis
+
+    genesis = load_genesis(file.read_bytes())
+    if as_json:
+        emit(_document(genesis))
+        return
+    from lossbook_sdk.values import render_time
+
+    facts(
+        [
+            ("network", genesis.name),
+            ("chain id", aloud(genesis.chain_id)),
+            ("time", render_time(genesis.time_ms)),
+        ]
+    )
+    click.echo()
+    table(
+        ("organisation", "kind", "votes", "reads", "follows", "peers", "clients"),
+        (
+            (
+                one.id,
+                one.body.kind,
+                one.is_validator,
+                genesis.may_read(one.id),
+                genesis.may_subscribe(one.id),
+                one.body.peer_address or "-",
+                one.body.public_address or "-",
+            )
+            for one in genesis.organisations
+        ),
+    )
+    click.echo()
+    table(
+        ("organisation", "key", "roles", "public key"),
+        (
+            (one.id, key.label, ", ".join(key.roles), key.public)
+            for one in genesis.organisations
+            for key in one.body.keys
+        ),
+    )
+
+
+def aloud(chain_id: bytes) -> str:
+    """Hex in groups of four, as people read it to each other."""
+    text = chain_id.hex()
+    return " ".join(text[at : at + 4] for at in range(0, len(text), 4))
+
+
+def _document(genesis: Genesis) -> dict[str, Any]:
+    import msgspec
+
+    return {
+        "name": genesis.name,
+        "chain_id": genesis.chain_id.hex(),
+        "time_ms": genesis.time_ms,
+        "parameters": msgspec.to_builtins(genesis.parameters),
+        "organisations": [
+            msgspec.to_builtins(one.body)
+            | {"may_read": genesis.may_read(one.id), "may_subscribe": genesis.may_subscribe(one.id)}
+            for one in genesis.organisations
+        ],
+    }
+
+
+def _role_keys(pairs: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for pair in pairs:
+        label, separator, roles = pair.partition("=")
+        if (
+            not separator
+            or not label
+            or not roles
+            or "/" in label
+            or label in ("ledger", "consensus")
+            or label in found
+        ):
+            raise click.BadParameter(
+                f"{pair!r} is not LABEL=ROLE[,ROLE] with a label of its own", param_hint="--role-key"
+            )
+        found[label] = tuple(role.strip() for role in roles.split(","))
+    return found
+
+
+def _time_ms(text: str | None) -> int:
+    import datetime
+    import time
+
+    if text is None:
+        return time.time_ns() // 1_000_000
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not a time like 2025-01-31T12:00:00Z", param_hint="--time") from error
+    if moment.tzinfo is None:
+        raise click.BadParameter(f"{text!r} names no time zone: end it with Z for UTC", param_hint="--time")
+    return int((moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)) / datetime.timedelta(milliseconds=1))
+
+
+def _parameters(pairs: tuple[str, ...]) -> Any:
+    import msgspec
+
+    from ledger.parameters import Parameters
+
+    given: dict[str, str] = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator:
+            raise click.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--parameter")
+        given[name] = value
+    try:
+        return msgspec.convert(given, Parameters, strict=False)
+    except msgspec.ValidationError as error:
+        known = ", ".join(Parameters.__struct_fields__)
+        raise click.BadParameter(f"{error}; parameters: {known}", param_hint="--parameter") from error

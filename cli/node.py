@@ -1,0 +1,170 @@
+"""``lossbook node``: a validator's daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.base import EXIT_UNREACHABLE, fail, group
+from cli.options import FILE, FOLDER, home_option, json_option, parse_settings, passphrase_option, set_option
+from cli.output import emit, facts, say
+
+if TYPE_CHECKING:
+    from lossbook.v1.query_pb2 import GetStatusResponse
+
+
+@group(example="lossbook node status --home ./node")
+def command() -> None:
+    """A validator's daemon: make its home, run it, see why it waits."""
+
+
+@command.command(example="lossbook node init --home ./node --genesis genesis.json --keys ./office/keys")
+@home_option
+@click.option("--genesis", type=FILE, required=True, help="The network's genesis file.")
+@click.option("--keys", type=FOLDER, required=True, help="Folder with ledger.key and consensus.key; they are copied.")
+@set_option
+@passphrase_option
+@json_option
+def init(
+    home: Path, genesis: Path, keys: Path, settings: tuple[str, ...], passphrase_fd: int | None, as_json: bool
+) -> None:
+    """Make the home of a validator from the genesis and the organisation's keys."""
+    from cli.session import key_passphrase
+    from node.init import init_home
+
+    made = init_home(
+        home,
+        genesis=genesis,
+        keys=keys,
+        passphrase=key_passphrase(keys / "ledger.key", passphrase_fd),
+        settings=parse_settings(settings),
+    )
+    _made(made, as_json)
+
+
+@command.command(example="lossbook node start --home ./node")
+@home_option
+@set_option
+@passphrase_option
+def start(home: Path, settings: tuple[str, ...], passphrase_fd: int | None) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C.
+
+    Settings: --set goes before LOSSBOOK_SECTION_KEY in the environment, that before lossbook.toml in the home.
+    """
+    from cli.session import key_passphrase
+    from node.config import load_config
+    from node.daemon import run
+    from store.home import HomeKind, open_home
+
+    found = open_home(home, HomeKind.NODE)
+    config = load_config(home, os.environ, parse_settings(settings))
+    sys.exit(run(config, key_passphrase(found.keys / "consensus.key", passphrase_fd)))
+
+
+@command.command(example="lossbook node status --home ./node")
+@home_option
+@json_option
+def status(home: Path, as_json: bool) -> None:
+    """Show where the node stands, and why there is no progress if there is none."""
+    from cli.reach import ask_status, of_home
+    from cli.session import run as run_work
+    from store.home import HomeKind
+
+    connector, node = of_home(home, HomeKind.NODE)
+    answer = run_work(ask_status(connector, node))
+    if answer is None:
+        _down(home, "node", str(node))
+        return
+    show_status(answer, as_json)
+
+
+@command.command(example="lossbook node resync --home ./node --yes")
+@home_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def resync(home: Path, yes: bool, as_json: bool) -> None:
+    """Set damaged stores aside and begin anew from the other members' blocks.
+
+    Nothing is deleted. Until the others have told this node what it may have signed before, it signs nothing.
+    """
+    from cli.resync import resync_node
+
+    if not yes:
+        click.confirm(f"Set the stores of {home} aside and fetch everything again?", abort=True, err=True)
+    kept = resync_node(home)
+    if as_json:
+        emit({"home": str(home), "set_aside": [str(path) for path in kept]})
+        return
+    facts([("home", home), *(("set aside", path) for path in kept)])
+    say(f"Start it: `lossbook node start --home {home}`. It catches up, then votes again.")
+
+
+def show_status(answer: GetStatusResponse, as_json: bool) -> None:
+    """A daemon's status, for people or programs."""
+    detail: dict[str, Any] = json.loads(answer.detail_json or "{}")
+    if as_json:
+        emit(
+            {
+                "organisation": answer.organisation,
+                "kind": answer.kind,
+                "chain_id": answer.chain_id.hex(),
+                "view": answer.view,
+                "finalized_height": answer.finalized_height,
+                "executed_height": answer.executed_height,
+                "state_root": answer.state_root.hex(),
+                "block_time_ms": answer.block_time_ms,
+                "detail": detail,
+                "roots": [
+                    {
+                        "height": each.height,
+                        "state_root": each.state_root.hex(),
+                        "receipts_root": each.receipts_root.hex(),
+                    }
+                    for each in answer.roots
+                ],
+            }
+        )
+        return
+    from lossbook_sdk.values import render_time
+
+    facts(
+        [
+            ("organisation", f"{answer.organisation} ({answer.kind})"),
+            ("network", answer.chain_id.hex()[:16]),
+            ("view", answer.view or None),
+            ("final height", answer.finalized_height),
+            ("executed height", answer.executed_height),
+            ("block time", render_time(answer.block_time_ms)),
+            ("state root", answer.state_root.hex()),
+            *((name.replace("_", " "), _plain(value)) for name, value in detail.items()),
+        ]
+    )
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain(inner)}" for name, inner in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(str(_plain(inner)) for inner in value) or "none"
+    return value if value not in (None, "") else "none"
+
+
+def _made(home: Any, as_json: bool) -> None:
+    if as_json:
+        emit({"home": str(home.path), "organisation": home.organisation, "chain_id": home.chain_id.hex()})
+        return
+    facts([("home", home.path), ("organisation", home.organisation), ("network", home.chain_id.hex()[:16])])
+    say(f"Start it: `lossbook {home.kind.value} start --home {home.path}`.")
+
+
+def _down(home: Path, kind: str, node: str) -> None:
+    fail(
+        f"{node} does not answer",
+        f"If it should run: `lossbook {kind} start --home {home}`, and `lossbook doctor --home {home}`",
+        EXIT_UNREACHABLE,
+    )

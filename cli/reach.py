@@ -1,0 +1,83 @@
+"""Asking one particular daemon, by the credentials that lie on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from cli.base import Stop
+
+if TYPE_CHECKING:
+    from cli.daemons import DaemonPlace
+    from cli.local import Network
+    from lossbook.v1.query_pb2 import GetStatusResponse
+    from lossbook_sdk.channel import Connector
+    from lossbook_sdk.profile import Node
+
+ANSWER_S: Final = 2.0
+"""A daemon on this machine answers at once, or is busy starting."""
+
+
+def daemon_status(network: Network, place: DaemonPlace) -> GetStatusResponse | None:
+    """How a daemon of a local network is doing; None if it does not answer."""
+    from lossbook_sdk import profile as profiles
+    from lossbook_sdk.channel import Connector
+    from lossbook_sdk.profile import Node
+
+    profile = profiles.load(network.profile(place.organisation))
+    connector = Connector.from_files(profile.load_genesis_of(), profile.certificate, profile.key)
+    return asyncio.run(ask_status(connector, Node(place.organisation, place.address)))
+
+
+async def ask_status(connector: Connector, node: Node, timeout_s: float = ANSWER_S) -> GetStatusResponse | None:
+    """One GetStatus, no retries; None if it does not answer."""
+    import grpc
+
+    from lossbook.v1 import query_pb2, query_pb2_grpc
+
+    channel = connector.channel(node)
+    try:
+        stub = query_pb2_grpc.QueryServiceStub(channel)
+        answer: GetStatusResponse = await stub.GetStatus(
+            query_pb2.GetStatusRequest(), timeout=timeout_s, metadata=connector.metadata
+        )
+    except grpc.aio.AioRpcError as error:
+        if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+            return None
+        raise Stop(
+            f"{node} refused the question: {error.details()}", "Check that its home and this one are of one network"
+        ) from error
+    finally:
+        await channel.close()
+    return answer
+
+
+def of_home(home: Path, kind: Any) -> tuple[Connector, Node]:
+    """How to reach the daemon of a home: its own certificate, and the address its settings say.
+
+    Raises:
+        StoreError, SettingError, GenesisError: the home cannot be read.
+    """
+    import tomllib
+
+    from ledger.genesis import load_genesis
+    from lossbook_sdk.channel import Connector
+    from lossbook_sdk.profile import Node
+    from store.home import open_home
+
+    found = open_home(home, kind)
+    genesis = load_genesis(found.genesis.read_bytes(), found.chain_id)
+    connector = Connector.from_files(genesis, found.tls / "leaf.pem", found.tls / "leaf.key")
+    try:
+        listen = tomllib.loads(found.config.read_text(encoding="utf-8")).get("listen", {})
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Stop(
+            f"{found.config} cannot be read: {error}", "Correct it; docs/operations.md lists the settings"
+        ) from error
+    card = genesis.organisation(found.organisation)
+    address = str(listen.get("public") or (card.body.public_address if card else ""))
+    host, _, port = address.rpartition(":")
+    if host in ("0.0.0.0", "[::]", ""):  # listening everywhere: here it is reached on this machine
+        address = f"127.0.0.1:{port}"
+    return connector, Node(found.organisation, address)

@@ -1,0 +1,144 @@
+"""``lossbook record``: any record of the state, with its proof."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.base import fail, group
+from cli.options import FILE, json_option, profile_option
+from cli.output import emit, facts
+
+if TYPE_CHECKING:
+    from ledger.state import Table
+
+
+@group(example="lossbook record show policy/00112233445566778899aabbccddeeff --prove policy.proof")
+def command() -> None:
+    """Any record of the state, with its proof.
+
+    A record is named TABLE/KEY: policy/HEX, claim/HEX, organisation/ID, key/HEX, parameters; or by its whole key in
+    hex, table byte first.
+    """
+
+
+@command.command(example="lossbook record show policy/00112233445566778899aabbccddeeff --prove policy.proof")
+@click.argument("name")
+@click.option("--prove", "out", type=FILE, help="Write the record's proof to this file; it is checked first.")
+@profile_option
+@json_option
+def show(name: str, out: Path | None, profile_name: str | None, as_json: bool) -> None:
+    """Show a record; with --prove, as it stands under a certified root, with the proof of it."""
+    from cli.session import client
+    from ledger.wire.proofs import encode_proof
+    from store.home import write_durably
+
+    key = parse_name(name)
+    with client(profile_name) as session:
+        found = session.record(key, prove=out is not None)
+    if found is None:
+        fail(f"there is no record {name}", "Check the name; `lossbook policy list` and `claim list` show ids")
+    if out is not None and found.proof is not None:
+        write_durably(out, encode_proof(found.proof))
+    fields = decode(found.key, found.value)
+    if as_json:
+        emit(
+            {
+                "record": name,
+                "key": key.hex(),
+                "height": found.height,
+                "node": found.node,
+                "fields": fields,
+                "value": found.value.hex(),
+                "proof": str(out) if out is not None else None,
+            }
+        )
+        return
+    facts(
+        [
+            ("record", name),
+            *((field.replace("_", " "), _shown(value)) for field, value in fields.items()),
+            ("height", found.height),
+            ("proof", out),
+        ]
+    )
+    if out is not None:
+        click.echo()
+        click.echo(f"Anybody with the genesis can check it: `lossbook proof verify {out} --genesis genesis.json`")
+
+
+def tables() -> dict[str, Table[Any]]:
+    """Tables by the name people use."""
+    from contracts.records import CLAIMS, POLICIES
+    from ledger.organisations import KEYS, ORGANISATIONS
+    from ledger.parameters import PARAMETERS
+
+    return {
+        "policy": POLICIES,
+        "claim": CLAIMS,
+        "organisation": ORGANISATIONS,
+        "key": KEYS,
+        "parameters": PARAMETERS,
+    }
+
+
+def parse_name(name: str) -> bytes:
+    """Table byte and key of a name.
+
+    Raises:
+        BadInput: no such table, or the key is not of its form.
+    """
+    from lossbook_sdk.errors import BadInput
+    from lossbook_sdk.values import parse_id
+
+    kind, separator, rest = name.partition("/")
+    known = tables()
+    if kind in known and (separator or kind == "parameters"):
+        prefix = known[kind].prefix
+        if kind == "organisation":
+            return prefix + rest.encode()
+        if kind == "parameters":
+            return prefix
+        return prefix + parse_id(rest, f"{kind} id", 32 if kind == "key" else 16)
+    try:
+        raw = bytes.fromhex(name)
+    except ValueError:
+        raw = b""
+    if not raw:
+        raise BadInput(f"{name!r} names no record", advice=f"Write TABLE/KEY with a table of {', '.join(known)}")
+    return raw
+
+
+def decode(key: bytes, value: bytes) -> dict[str, Any]:
+    """Fields of a record by name; nothing where its table or form is not known here."""
+    import msgspec
+
+    for one in tables().values():
+        if one.prefix == key[:1]:
+            try:
+                record = one.decode(value)
+            except msgspec.MsgspecError:
+                return {}
+            plain: Any = msgspec.to_builtins(_by_name(record), builtin_types=(bytes,))
+            return dict(plain)
+    return {}
+
+
+def _by_name(value: Any) -> Any:
+    import msgspec
+
+    if isinstance(value, msgspec.Struct):
+        return {name: _by_name(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, tuple | list):
+        return [_by_name(item) for item in value]
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        import json
+
+        return json.dumps(value)
+    return "-" if value is None else value
