@@ -45,7 +45,8 @@ class Block:
 class Blocks:
     """Blocks above the floor by digest, with the headers of floor and genesis.
 
-    Bounded: besides the current view and the next, only blocks a quorum has notarized (and those that are evidence).
+    Bounded: besides the next view, the current one and a few before, only blocks that a quorum has notarized (and such
+    as are evidence).
     """
 
     def __init__(self, genesis: Header, headers: Headers) -> None:

@@ -67,7 +67,8 @@ class Build:
 class Verify:
     """Judge this block, fetching what is missing; answer ``Verified`` once it is certain. Parents are asked first.
 
-    After a restart blocks come again that were judged before the crash, so that the application can rebuild its tree.
+    A block may come again and has to be answered again: after a restart (so that the application can rebuild its tree),
+    and when it was dropped unnotarized and then turned out to be notarized.
     """
 
     proposal: Proposal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from consensus.blocks import Blocks
 from consensus.config import Config
@@ -20,6 +21,9 @@ from consensus.startup import StartUp
 from consensus.timers import STREAK_MAX, Activity, Pacemaker
 from consensus.types import Certificate, Header, ValidatorSet, Vote, VoteKind
 from consensus.votes import VoteChecker
+
+LEFT_VIEWS_KEPT: Final = 8
+"""Blocks of so many views left behind are kept: their Notarizations may be under way."""
 
 
 class State:
@@ -179,12 +183,12 @@ class State:
             self.out.append(ViewEntered(view, self.leader))
 
     def _forget_left_behind(self) -> None:
-        """Drop blocks of earlier views that no quorum notarized; should one turn up, its block is fetched (R5)."""
+        """Drop blocks of earlier views that no quorum notarized; should it turn out so, they are fetched (R5)."""
         self.blocks.forget(
             [
                 block.header.digest
                 for block in self.blocks.ascending()
-                if self.floor_view < block.header.view < self.view
+                if self.floor_view < block.header.view < self.view - LEFT_VIEWS_KEPT
                 and not block.false_justification
                 and ((found := self.rounds.get(block.header.view)) is None or found.notarized is None)
             ]

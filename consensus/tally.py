@@ -162,3 +162,4 @@ class Tally:
         s.blocks.prune(certificate.view)
         s.blocks.look_again = True
         s.enter(certificate.view + 1)
+        s.pace.back_off(s.streak())

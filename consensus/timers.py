@@ -21,10 +21,14 @@ class Pacemaker:
         self.leader_seen = False  #: its proposal came: only the certification timer runs on
         self.retry_at_ms: int | None = None
 
-    def enter(self, now_ms: int, streak: int) -> None:
-        """R1: a new view; ``streak`` nullified views lie between it and the floor."""
+    def back_off(self, streak: int) -> None:
+        """``streak`` nullified views lie between the floor and the current view."""
         self._leader_ms = self._backed_off(self._config.leader_ms, streak)
         self._certification_ms = self._backed_off(self._config.certification_ms, streak)
+
+    def enter(self, now_ms: int, streak: int) -> None:
+        """R1: a new view."""
+        self.back_off(streak)
         self.entered_ms = now_ms
         self.armed_ms = None
         self.expired = False
