@@ -59,6 +59,10 @@ class DrivenValidator(Protocol):
         """Execute one envelope of a finalized block; True while more waits."""
 
     @property
+    def executed_height(self) -> int:
+        """Last executed height."""
+
+    @property
     def deadline_ms(self) -> int | None:
         """Monotonic time at which a Tick is due."""
 
@@ -134,6 +138,7 @@ class TurnLoop:
         self._now = now
         self._io = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lossbook-io")
         self._executing = True  # a restart may have blocks left to execute
+        self._effects_wait = True  # execution did something that the next turn takes
         self._stopping = False
         self._turn_began: float | None = None
         self.failure: str = ""
@@ -155,7 +160,7 @@ class TurnLoop:
         try:
             while not self._stopping:
                 inputs = self._mailbox.drain()
-                if not inputs and not self._executing and not await self._wait():
+                if not inputs and not self._executing and not self._effects_wait and not await self._wait():
                     continue
                 self._turn_began = time.monotonic()
                 await self._turn(inputs or self._mailbox.drain())
@@ -182,20 +187,23 @@ class TurnLoop:
             validator.handle(item, now)
         if not inputs:
             validator.handle(Tick(), now)
-        self._execute(began + EXECUTION_SLICE_S)
+        self._effects_wait = False
         turn = validator.take_turn()
         self._metrics.turn(len(inputs), time.perf_counter() - began)
         await self._persist(turn)
         self._release(turn)
         if self._votes is not None and self._votes.size_bytes > VOTE_LOG_BYTES_MAX:
             await asyncio.get_running_loop().run_in_executor(self._io, self._votes.rotate, validator.live_records())
+        self._execute()
 
-    def _execute(self, until: float) -> None:
+    def _execute(self) -> None:
+        """Slices until the time is over or nothing is left."""
+        validator = self._validator
+        until, before = time.perf_counter() + EXECUTION_SLICE_S, validator.executed_height
         self._executing = True
-        while time.perf_counter() < until:
-            if not self._validator.execute_slice(self._now()):
-                self._executing = False
-                return
+        while self._executing and time.perf_counter() < until:
+            self._executing = validator.execute_slice(self._now())
+        self._effects_wait = self._effects_wait or validator.executed_height != before
 
     async def _persist(self, turn: Turn) -> None:
         if turn.vote_records and self._votes is None:
@@ -208,7 +216,7 @@ class TurnLoop:
         job = asyncio.get_running_loop().run_in_executor(self._io, self._write, turn)
         if not any(isinstance(write, FinalizedWrite) for write in turn.block_writes):
             while self._executing and not job.done():
-                self._execute(time.perf_counter() + EXECUTION_SLICE_S)
+                self._execute()
                 await asyncio.sleep(0)
         await job
 

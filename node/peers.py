@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -204,11 +205,17 @@ class Peers:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
+Context = grpc.aio.ServicerContext[peer_pb2.ExchangeRequest, peer_pb2.ExchangeResponse]
+
+_Ending = asyncio.Future[tuple[grpc.StatusCode, str]]
+
+
 class PeerServicer:
     """Receives what the other validators' links send.
 
     Args:
         indices: signer index by organisation, the others only.
+        clock_s: monotonic seconds.
     """
 
     def __init__(
@@ -216,27 +223,23 @@ class PeerServicer:
         indices: Mapping[str, int],
         mailbox: Mailbox,
         metrics: Metrics,
-        clock_s: Callable[[], float] | None = None,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._indices = indices
         self._mailbox = mailbox
         self._metrics = metrics
-        self._clock_s = clock_s or (lambda: asyncio.get_running_loop().time())
-        self._streams: dict[int, asyncio.Task[object]] = {}
+        self._clock_s = clock_s
+        self._streams: dict[int, _Ending] = {}
         self._muted_until: dict[int, float] = {}
         self._closed = False
 
     def close(self) -> None:
         """End all streams: the daemon is leaving."""
         self._closed = True
-        for stream in list(self._streams.values()):
-            stream.cancel()
+        for index in list(self._streams):
+            self._end(index, grpc.StatusCode.UNAVAILABLE, "this node stops")
 
-    async def Exchange(  # noqa: N802 - gRPC's name
-        self,
-        request_iterator: object,
-        context: grpc.aio.ServicerContext[peer_pb2.ExchangeRequest, peer_pb2.ExchangeResponse],
-    ) -> None:
+    async def Exchange(self, request_iterator: object, context: Context) -> None:  # noqa: N802 - gRPC's name
         """See peer.proto; ends when the peer does, or when the peer opens another stream."""
         caller = caller_of(context)
         index = self._indices.get(caller.organisation)
@@ -245,31 +248,30 @@ class PeerServicer:
                 grpc.StatusCode.PERMISSION_DENIED, f"{caller.organisation} is not another validator of this epoch"
             )
             return
-        if self._closed or self._clock_s() < self._muted_until.get(index, 0.0):
+        if self._closed:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "this node stops")
+        if self._clock_s() < self._muted_until.get(index, 0.0):
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "not listened to for a while: see this node's log")
-        replaced = self._streams.get(index)
-        if replaced is not None:
-            replaced.cancel()
-        own = asyncio.current_task()
-        if own is None:
-            raise RuntimeError("gRPC runs every call in a task of its own")
-        self._streams[index] = own
+        self._end(index, grpc.StatusCode.ABORTED, "replaced by a newer stream of the same node")
+        ending: _Ending = asyncio.get_running_loop().create_future()
+        self._streams[index] = ending
+        await context.send_initial_metadata(())
+        # In a task of its own, so that a stream can be ended from outside, with a status the peer sees.
+        receiving = asyncio.create_task(self._receive(index, caller.organisation, context))
         try:
-            await context.send_initial_metadata(())
-            await self._receive(index, caller.organisation, context)
+            await asyncio.wait((receiving, ending), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            if self._streams.get(index) is own:
+            receiving.cancel()
+            if self._streams.get(index) is ending:
                 del self._streams[index]
+        if ending.done():
+            await context.abort(*ending.result())
+        receiving.result()
 
-    async def _receive(
-        self,
-        index: int,
-        organisation: str,
-        context: grpc.aio.ServicerContext[peer_pb2.ExchangeRequest, peer_pb2.ExchangeResponse],
-    ) -> None:
+    async def _receive(self, index: int, organisation: str, context: Context) -> None:
         received = self._metrics.peer_received.labels(organisation)
         while True:
-            request = await context.read()
+            request: object = await context.read()
             if not isinstance(request, peer_pb2.ExchangeRequest):
                 return
             size = request.ByteSize()
@@ -278,14 +280,17 @@ class PeerServicer:
                 messages = peer_wire.decode_all(request.messages)
             except WireError as error:
                 self.penalise(index, organisation, str(error))
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+                return
             await self._mailbox.put(organisation, size, PeerMessages(index, messages))
 
     def penalise(self, index: int, organisation: str, reason: str) -> None:
-        """The peer sent what no honest node can send: close its stream and do not listen for a while."""
+        """The peer sent what no honest node can send: end its stream and do not listen for a while."""
         self._metrics.penalties.labels(organisation).inc()
         self._muted_until[index] = self._clock_s() + MUTE_S
         _log.warning("peer sent what no honest node sends", peer=organisation, reason=reason, mute_s=MUTE_S)
-        stream = self._streams.get(index)
-        if stream is not None and stream is not asyncio.current_task():
-            stream.cancel()
+        self._end(index, grpc.StatusCode.INVALID_ARGUMENT, reason)
+
+    def _end(self, index: int, code: grpc.StatusCode, text: str) -> None:
+        ending = self._streams.pop(index, None)
+        if ending is not None and not ending.done():
+            ending.set_result((code, text))

@@ -117,7 +117,7 @@ class Tracker:
         entry = self._entries.get(envelope_id)
         if entry is None:
             return
-        entry.listeners = [(until, other) for until, other in entry.listeners if other is not listener]
+        entry.listeners = [(until, other) for until, other in entry.listeners if other != listener]
         if not entry.listeners and entry.size == 0:
             self._drop(envelope_id, entry)
 

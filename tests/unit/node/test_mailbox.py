@@ -1,0 +1,82 @@
+"""The mailbox: order, bounds for each source, and a consumer that wakes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+from node.mailbox import TURN_BYTES_MAX, TURN_INPUTS_MAX, Mailbox
+from node.turn import PeerConnected, Tick
+
+
+def test_inputs_come_out_in_the_order_they_came_in() -> None:
+    async def main() -> None:
+        mailbox = Mailbox()
+        await mailbox.put("a", 10, PeerConnected(1))
+        mailbox.put_now(PeerConnected(2))
+        await mailbox.put("b", 10, PeerConnected(3))
+        assert mailbox.drain() == [PeerConnected(1), PeerConnected(2), PeerConnected(3)]
+        assert mailbox.drain() == []
+        assert mailbox.held_bytes == 0
+
+    asyncio.run(main())
+
+
+def test_a_source_that_sends_too_much_waits_and_no_other_does() -> None:
+    async def main() -> None:
+        mailbox = Mailbox(source_bytes_max=100)
+        await mailbox.put("greedy", 80, Tick())
+        waiting = asyncio.ensure_future(mailbox.put("greedy", 30, Tick()))
+        await mailbox.put("modest", 30, Tick())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        mailbox.drain()
+        await waiting
+        assert mailbox.held_bytes == 30
+
+    asyncio.run(main())
+
+
+def test_an_input_above_the_bound_goes_through_alone() -> None:
+    async def main() -> None:
+        mailbox = Mailbox(source_bytes_max=100)
+        await mailbox.put("a", 500, Tick())
+        waiting = asyncio.ensure_future(mailbox.put("a", 1, Tick()))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        assert len(mailbox.drain()) == 1
+        await waiting
+
+    asyncio.run(main())
+
+
+def test_a_turn_takes_a_bounded_part() -> None:
+    async def main() -> None:
+        mailbox = Mailbox()
+        for at in range(TURN_INPUTS_MAX + 1):
+            mailbox.put_now(PeerConnected(at))
+        assert len(mailbox.drain()) == TURN_INPUTS_MAX
+        assert mailbox.drain() == [PeerConnected(TURN_INPUTS_MAX)]
+        await mailbox.put("a", TURN_BYTES_MAX, Tick())
+        await mailbox.put("b", 1, Tick())
+        assert len(mailbox.drain()) == 1
+        assert len(mailbox.drain()) == 1
+
+    asyncio.run(main())
+
+
+def test_the_consumer_wakes_for_an_input_a_wake_up_call_and_the_time() -> None:
+    async def main() -> None:
+        mailbox = Mailbox()
+        wakes: list[Callable[[], None]] = [partial(mailbox.put_now, Tick()), mailbox.wake]
+        for wake in wakes:
+            waiting = asyncio.ensure_future(mailbox.wait(None))
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            wake()
+            await waiting
+            mailbox.drain()
+        await mailbox.wait(0.001)
+
+    asyncio.run(main())

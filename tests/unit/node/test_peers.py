@@ -1,0 +1,276 @@
+"""Streams and fetches between two nodes on this machine, with real TLS."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from consensus.messages import Want
+from lossbook.v1 import block_pb2, peer_pb2, peer_pb2_grpc
+from node import peers as peers_module
+from node.fetcher import Fetcher
+from node.mailbox import Mailbox
+from node.metrics import Metrics
+from node.peers import Peers, PeerServicer
+from node.turn import (
+    BatchesFetched,
+    FetchBatches,
+    FetchBlocks,
+    FetchFailed,
+    FetchProposals,
+    Input,
+    PeerConnected,
+    PeerLost,
+    PeerMessages,
+)
+from services.pulse import Pulse
+from services.sources import StoredBlock
+from services.sync import SyncServicer
+from tests.support.insurers import INSURERS, Organisation
+from tests.support.tls import identity, serving
+from tests.unit.node.test_peer_wire import BATCH
+
+ALPHA, BETA, GAMMA = INSURERS[0], INSURERS[1], INSURERS[2]
+
+
+async def inputs(mailbox: Mailbox, count: int) -> list[Input]:
+    """The next inputs, as they come."""
+    found: list[Input] = []
+    async with asyncio.timeout(20):
+        while len(found) < count:
+            await mailbox.wait(None)
+            found += mailbox.drain()
+    return found
+
+
+class Receiver:
+    """BETA's node, as far as peers see it."""
+
+    def __init__(self) -> None:
+        self.mailbox = Mailbox()
+        self.metrics = Metrics()
+        self.servicer = PeerServicer({ALPHA.id: 0, GAMMA.id: 2}, self.mailbox, self.metrics)
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[str]:
+        registration = (
+            "lossbook.v1.PeerService",
+            peer_pb2_grpc.add_PeerServiceServicer_to_server,
+            self.servicer,
+        )
+        async with serving(BETA, registration) as (address, _):
+            yield address
+
+
+@asynccontextmanager
+async def dialling(address: str, organisation: Organisation = ALPHA) -> AsyncIterator[tuple[Peers, Mailbox, Metrics]]:
+    mailbox, metrics = Mailbox(), Metrics()
+    peers = Peers({1: (BETA.id, address)}, identity(organisation), mailbox, metrics)
+    peers.start()
+    try:
+        yield peers, mailbox, metrics
+    finally:
+        await peers.stop()
+
+
+def test_messages_of_a_turn_arrive_in_order_from_the_authenticated_sender() -> None:
+    async def main() -> None:
+        receiver = Receiver()
+        async with receiver.listening() as address, dialling(address) as (peers, mailbox, _):
+            assert await inputs(mailbox, 1) == [PeerConnected(1)]
+            peers.send([(None, Want(0, 1)), (1, Want(0, 2)), (3, Want(0, 3)), (None, BATCH)])
+            (received,) = await inputs(receiver.mailbox, 1)
+            assert received == PeerMessages(0, [Want(0, 1), Want(0, 2), BATCH])
+
+    asyncio.run(main())
+
+
+def test_a_peer_that_comes_back_is_dialled_again_and_announced() -> None:
+    async def main() -> None:
+        receiver = Receiver()
+        async with receiver.listening() as address, dialling(address) as (peers, mailbox, _):
+            assert await inputs(mailbox, 1) == [PeerConnected(1)]
+            receiver.servicer.close()
+            assert await inputs(mailbox, 1) == [PeerLost(1)]
+            assert not peers.links[1].connected
+            receiver.servicer._closed = False
+            assert await inputs(mailbox, 1) == [PeerConnected(1)]
+
+    asyncio.run(main())
+
+
+def test_messages_to_a_peer_that_is_away_are_dropped_not_kept() -> None:
+    async def main() -> None:
+        async with dialling("127.0.0.1:9") as (peers, _, _):  # the discard port: nobody listens
+            peers.send([(None, BATCH)] * 1000)
+            assert peers.links[1]._queued_bytes == 0
+
+    asyncio.run(main())
+
+
+def test_a_peer_too_slow_loses_its_stream_and_is_resent_what_matters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers_module, "QUEUE_BYTES_MAX", 2 * len(BATCH.raw))
+
+    async def main() -> None:
+        receiver = Receiver()
+        async with receiver.listening() as address, dialling(address) as (peers, mailbox, metrics):
+            await inputs(mailbox, 1)
+            peers.send([(None, BATCH)] * 10)
+            assert await inputs(mailbox, 2) == [PeerLost(1), PeerConnected(1)]
+            resets = metrics.registry.get_sample_value("lossbook_peer_resets_total", {"peer": BETA.id})
+            assert resets == 1
+
+    asyncio.run(main())
+
+
+async def exchange(address: str, organisation: Organisation, raw: bytes) -> grpc.StatusCode:
+    """Send one request as this organisation's node; how the call ended."""
+    caller = identity(organisation)
+    async with caller.channel(BETA.id, address) as channel:
+        stream: Any = channel.stream_stream(peers_module.METHOD)
+        call = stream(metadata=caller.metadata)
+        await call.write(raw)
+        try:
+            while await call.read() is not grpc.aio.EOF:
+                pass
+        except grpc.aio.AioRpcError as error:
+            return error.code()
+        code: grpc.StatusCode = await call.code()
+        return code
+
+
+def test_invalid_messages_cost_the_peer_its_stream_for_a_while() -> None:
+    bad = peer_pb2.ExchangeRequest(messages=[peer_pb2.PeerMessage(batch=b"\xff\xff")]).SerializeToString()
+
+    async def main() -> None:
+        receiver = Receiver()
+        async with receiver.listening() as address, asyncio.timeout(20):
+            assert await exchange(address, ALPHA, bad) is grpc.StatusCode.INVALID_ARGUMENT
+            assert await exchange(address, ALPHA, b"") is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert receiver.metrics.registry.get_sample_value("lossbook_peer_penalties_total", {"peer": ALPHA.id})
+
+    asyncio.run(main())
+
+
+def test_invalid_peer_that_is_no_other_validator_is_refused() -> None:
+    async def main() -> None:
+        receiver = Receiver()
+        async with receiver.listening() as address, asyncio.timeout(20):
+            assert await exchange(address, INSURERS[3], b"") is grpc.StatusCode.PERMISSION_DENIED
+
+    asyncio.run(main())
+
+
+def test_a_second_stream_of_a_peer_replaces_the_first() -> None:
+    async def main() -> None:
+        receiver = Receiver()
+        async with receiver.listening() as address, dialling(address) as (_, mailbox, _):
+            assert await inputs(mailbox, 1) == [PeerConnected(1)]
+            async with dialling(address) as (_, second, _):
+                assert await inputs(second, 1) == [PeerConnected(1)]
+                assert await inputs(mailbox, 1) == [PeerLost(1)]
+
+    asyncio.run(main())
+
+
+# -- fetching ------------------------------------------------------------------------------
+
+
+class Store:
+    """What a source holds."""
+
+    def __init__(self, batches: Sequence[bytes] = (), lie: bytes | None = None) -> None:
+        self.batches = dict.fromkeys([BATCH.header.digest], batches[0]) if batches else {}
+        self.lie = lie
+        self.grown = Pulse()
+
+    def finalized_height(self) -> int:
+        return 0
+
+    def first_height(self) -> int:
+        return 1
+
+    def block(self, height: int, *, with_batches: bool = True) -> StoredBlock | None:
+        return None
+
+    def batch(self, digest: bytes) -> bytes | None:
+        return self.lie or self.batches.get(digest)
+
+    def proposal(self, digest: bytes) -> bytes | None:
+        return self.lie or None
+
+
+def fetched(stores: Sequence[Store], fetch: Any, count: int = 1) -> list[Input]:
+    """What comes back when INSURERS[1], [2], ... serve these stores."""
+
+    async def main() -> list[Input]:
+        addresses: dict[int, tuple[str, str]] = {}
+        mailbox = Mailbox()
+
+        async def serve(at: int, then: Callable[[], Any]) -> list[Input]:
+            if at == len(stores):
+                found: list[Input] = await then()
+                return found
+            registration = (
+                "lossbook.v1.SyncService",
+                peer_pb2_grpc.add_SyncServiceServicer_to_server,
+                SyncServicer(stores[at]),
+            )
+            async with serving(INSURERS[at + 1], registration) as (address, _):
+                addresses[at + 1] = (INSURERS[at + 1].id, address)
+                return await serve(at + 1, then)
+
+        async def ask() -> list[Input]:
+            fetcher = Fetcher(addresses, identity(ALPHA), mailbox, Metrics())
+            fetcher.fetch(fetch)
+            if stores:
+                fetcher.fetch(fetch)  # the same again: made once
+            try:
+                return await inputs(mailbox, count)
+            finally:
+                await fetcher.stop()
+
+        return await serve(0, ask)
+
+    return asyncio.run(main())
+
+
+DIGEST = BATCH.header.digest
+
+
+def test_the_next_source_is_asked_when_the_first_has_it_not() -> None:
+    fetch = FetchBatches((1, 2), (DIGEST,))
+    assert fetched([Store(), Store([BATCH.raw])], fetch) == [BatchesFetched(2, (BATCH,))]
+
+
+def test_the_next_source_is_asked_when_the_first_answers_nonsense() -> None:
+    fetch = FetchBatches((1, 2), (DIGEST,))
+    assert fetched([Store(lie=b"\xff\xff"), Store([BATCH.raw])], fetch) == [BatchesFetched(2, (BATCH,))]
+
+
+def test_a_batch_that_was_not_asked_for_is_not_handed_in() -> None:
+    fetch = FetchBatches((1,), (b"x" * 32,))
+    assert fetched([Store(lie=BATCH.raw)], fetch) == [FetchFailed(fetch, 1)]
+
+
+@pytest.mark.parametrize(
+    "fetch", [FetchBatches((1,), (DIGEST,)), FetchProposals((1,), (DIGEST,)), FetchBlocks((1,), 1)]
+)
+def test_what_nobody_has_fails_once_all_sources_were_asked(fetch: Any) -> None:
+    assert fetched([Store()], fetch) == [FetchFailed(fetch, 1)]
+
+
+def test_a_fetch_from_nobody_but_oneself_fails_at_once() -> None:
+    fetch = FetchBatches((0,), (DIGEST,))
+    assert fetched([], fetch) == [FetchFailed(fetch, 0)]
+
+
+def test_a_lying_proposal_is_not_handed_in() -> None:
+    raw = block_pb2.Proposal(header=b"\xff").SerializeToString()
+    fetch = FetchProposals((1,), (DIGEST,))
+    assert fetched([Store(lie=raw)], fetch) == [FetchFailed(fetch, 1)]
