@@ -9,7 +9,8 @@ from collections import defaultdict
 
 from consensus.evidence import Evidence
 from consensus.types import Certificate, Header, Proposal, ValidatorSet, Vote
-from tests.unit.consensus.support import F, N, X
+from consensus.votes import vote_message
+from tests.unit.consensus.support import CHAIN_ID, F, N, X, fake_signature
 
 
 class Oracle:
@@ -18,6 +19,7 @@ class Oracle:
     def __init__(self, validators: ValidatorSet, genesis: Header, honest: set[int]) -> None:
         count = len(validators.members)
         self.quorum = next(q for q in range(1, count + 1) if 3 * (count - q) < count)
+        self.keys = [member.public_key for member in validators.members]
         self.genesis = genesis
         self.honest = honest
         self.headers: dict[bytes, Header] = {genesis.digest: genesis}
@@ -43,11 +45,15 @@ class Oracle:
     def sent(self, vote: Vote) -> None:
         """A vote went over the network (Byzantine ones are only seen here)."""
         box = self.boxes[vote.kind, vote.view, vote.parent_view, vote.digest]
-        if vote.signer in box:
+        if vote.signer in box or not self._genuine(vote):
             return
         box.add(vote.signer)
         if len(box) == self.quorum:
             self._certified(vote)
+
+    def _genuine(self, vote: Vote) -> bool:
+        message = vote_message(CHAIN_ID, vote.kind, vote.epoch, vote.view, vote.parent_view, vote.digest)
+        return vote.signature == fake_signature(self.keys[vote.signer], message)
 
     def _certified(self, vote: Vote) -> None:
         same_view = {key for key, box in self.boxes.items() if key[1] == vote.view and len(box) >= self.quorum}
