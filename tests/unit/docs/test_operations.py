@@ -88,10 +88,8 @@ def test_commands_and_their_options_exist(line: str) -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    anchors = {
-        re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-")
-        for title in re.findall(r"^#+ (.+)$", PAGE, re.MULTILINE)
-    }
+    titles = re.findall(r"^#+ (.+)$", PAGE, re.MULTILINE)
+    anchors = {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles}
     for target in re.findall(r"\]\(([^)]+)\)", PAGE):
         path, _, anchor = target.partition("#")
         assert not path or (Path(__file__).parents[3] / "docs" / path).exists(), target
