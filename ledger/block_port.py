@@ -3,13 +3,14 @@
 Digests are 32 bytes and name what is stored; values are opaque bytes, exactly as they were hashed or signed. Writes of
 one turn of the loop are collected in a list and committed at once, with one sync.
 
-Left out: lookup of envelopes (a batch is the unit that travels) and of headers by anything but digest and height.
+Left out: which batches this node acknowledged (a promise as a vote is, so the vote log has it), lookup of envelopes (a
+batch is the unit that travels) and of headers by anything but digest and height.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -36,30 +37,13 @@ class FinalizedWrite(msgspec.Struct, frozen=True, gc=False):
     certificate: bytes  #: its own Finalization, serialized; empty where only a descendant has one
 
 
-class PositionWrite(msgspec.Struct, frozen=True, gc=False):
-    """This node acknowledges this digest, and never another, at this position of an origin's chain."""
-
-    origin: str
-    incarnation: int
-    sequence: int
-    digest: bytes
-
-
 class BatchDrop(msgspec.Struct, frozen=True, gc=False):
-    """A batch that can never be listed any more is forgotten; its positions stay."""
+    """A batch that can never be listed any more is forgotten."""
 
     digest: bytes
 
 
-BlockWrite = BatchWrite | ProposalWrite | FinalizedWrite | PositionWrite | BatchDrop
-
-
-class Position(NamedTuple):
-    """Where an origin's batch stands, and which one was acknowledged there."""
-
-    incarnation: int
-    sequence: int
-    digest: bytes
+BlockWrite = BatchWrite | ProposalWrite | FinalizedWrite | BatchDrop
 
 
 class BlockStore(Protocol):
@@ -89,21 +73,12 @@ class BlockStore(Protocol):
     def finalized(self, first: int, last: int) -> Iterator[tuple[int, bytes]]:
         """(height, digest) of the stored heights first <= height <= last, ascending."""
 
-    def acknowledged(self, origin: str, incarnation: int, sequence: int) -> bytes | None:
-        """Digest this node acknowledged at a position."""
-
-    def last_acknowledged(self, origin: str) -> Position | None:
-        """The highest position of an origin that this node acknowledged."""
-
-    def acknowledged_from(self, origin: str, incarnation: int, sequence: int) -> Iterator[Position]:
-        """Acknowledged positions of one incarnation from ``sequence`` on, ascending."""
-
     def commit(self, writes: Sequence[BlockWrite], *, sync: bool = True) -> None:
         """Make all writes appear at once; with ``sync``, on disk before returning.
 
         Raises:
             StoreError: nothing may be sent that waited for them; the store takes no further writes.
-            ContradictoryWrite: a second digest for a height or a position (a StoreError, too); nothing was written.
+            ContradictoryWrite: a second digest for a height (a StoreError, too); nothing was written.
         """
 
     def close(self) -> None:

@@ -52,16 +52,22 @@ class WrongNetwork(GenesisError):
 
     Attributes:
         expected: chain id that was wanted.
-        found: chain id of the file.
+        found: chain id of the file or the data.
+        where: path of the data; empty for a genesis file.
     """
 
-    def __init__(self, expected: bytes, found: bytes) -> None:
-        super().__init__(
-            f"this genesis file is of network {found.hex()[:16]}, expected was {expected.hex()[:16]}",
-            "Get the genesis file of your network and compare its chain id aloud: `lossbook genesis check`.",
-        )
+    def __init__(self, expected: bytes, found: bytes, where: str = "") -> None:
+        networks = f"of network {found.hex()[:16]}, expected was {expected.hex()[:16]}"
+        if where:
+            problem = f"{where} is {networks}"
+            advice = "Use a home directory and a genesis.json of one and the same network."
+        else:
+            problem = f"this genesis file is {networks}"
+            advice = "Get the genesis file of your network and compare its chain id aloud: `lossbook genesis check`."
+        super().__init__(problem, advice)
         self.expected = expected
         self.found = found
+        self.where = where
 
 
 class Permissions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

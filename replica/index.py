@@ -20,10 +20,11 @@ import msgspec
 
 from ledger.codes import Code
 from ledger.execution import Outcome
+from ledger.genesis import WrongNetwork
 from replica.errors import ReplicaStateError
 from replica.projection import NO_REPORT, Report
 from replica.sources import Distrust
-from store.errors import StoreError, WrongNetwork, WrongSchema
+from store.errors import StoreError, WrongSchema
 from store.level import Level
 
 SCHEMA: Final = 1
@@ -53,7 +54,7 @@ class Index:
         self._level = Level(path, WRITE_BUFFER_BYTES, CACHE_BYTES)
         try:
             self._check(chain_id)
-        except StoreError:
+        except (StoreError, WrongNetwork):
             self._level.close()
             raise
 
@@ -148,7 +149,7 @@ class Index:
         if schema != b"%d" % SCHEMA:
             raise WrongSchema(str(self._path), (schema or b"none").decode(errors="replace"), SCHEMA)
         if chain != chain_id:
-            raise WrongNetwork(self._path, chain_id, chain or b"")
+            raise WrongNetwork(chain_id, chain or b"", str(self._path))
 
 
 def _u64(number: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The block store: batches, proposals, final heights and acknowledged positions, in one LevelDB.
+"""The block store: batches, proposals and final heights, in one LevelDB.
 
 ::
 
@@ -6,7 +6,6 @@
     "b" digest           arrival of a batch, u64           "p" digest     arrival of a proposal, u64
     "h" height u64       digest of the final block         "c" height u64   its own Finalization, where one is held
     "m" name             "schema", "chain" (genesis digest)
-    "o" origin 00 incarnation u64 sequence u64             digest acknowledged at that position
 
 Integers are big-endian. Batches lie under rising numbers, **below** every other key: a file of new rows then overlaps
 old files only where those hold short rows, so LevelDB's compaction does not write old batches again (ADR 0013 has the
@@ -22,12 +21,11 @@ from ledger.block_port import (
     BatchWrite,
     BlockWrite,
     FinalizedWrite,
-    Position,
-    PositionWrite,
     ProposalWrite,
 )
+from ledger.genesis import WrongNetwork
 from ledger.invariant import invariant
-from store.errors import ContradictoryWrite, CorruptBlocks, StoreError, WrongNetwork, WrongSchema, fail
+from store.errors import ContradictoryWrite, CorruptBlocks, StoreError, WrongSchema, fail
 from store.files import DIRECTORY_MODE
 from store.level import Level
 
@@ -61,7 +59,7 @@ class LevelBlockStore:
             self._check(chain_id)
             self._next_arrival = self._above(b"A", b"B")
             self._next_height = self._above(b"h", b"i")
-        except StoreError:
+        except (StoreError, WrongNetwork):
             self._level.close()
             raise
 
@@ -100,24 +98,6 @@ class LevelBlockStore:
         for key, digest in self._level.rows(b"h" + _u64(first), b"h" + _u64(last + 1)):
             yield int.from_bytes(key[1:], "big"), digest
 
-    def acknowledged(self, origin: str, incarnation: int, sequence: int) -> bytes | None:
-        """See ``BlockStore``."""
-        return self._level.get(_position_key(origin, incarnation, sequence))
-
-    def last_acknowledged(self, origin: str) -> Position | None:
-        """See ``BlockStore``."""
-        prefix = _origin_prefix(origin)
-        for key, digest in self._level.rows(prefix, prefix[:-1] + b"\x01", reverse=True):
-            return _position(prefix, key, digest)
-        return None
-
-    def acknowledged_from(self, origin: str, incarnation: int, sequence: int) -> Iterator[Position]:
-        """See ``BlockStore``."""
-        prefix = _origin_prefix(origin)
-        stop = prefix + _u64(incarnation + 1)
-        for key, digest in self._level.rows(_position_key(origin, incarnation, sequence), stop):
-            yield _position(prefix, key, digest)
-
     # -- writing ---------------------------------------------------------------------------
 
     def commit(self, writes: Sequence[BlockWrite], *, sync: bool = True) -> None:
@@ -154,7 +134,7 @@ class LevelBlockStore:
         elif schema != b"%d" % SCHEMA:
             raise WrongSchema(str(self._path), (schema or b"none").decode(errors="replace"), SCHEMA)
         elif chain != chain_id:
-            raise WrongNetwork(self._path, chain_id, chain or b"")
+            raise WrongNetwork(chain_id, chain or b"", str(self._path))
 
     def _above(self, kind: bytes, next_kind: bytes) -> int:
         """One more than the highest number of a kind of rows; 0 if there are none."""
@@ -184,9 +164,6 @@ class _TurnOfWrites:
             self._add_value(b"b" + digest, digest + write.raw)
         elif isinstance(write, ProposalWrite):
             self._add_value(b"p" + digest, digest + write.raw)
-        elif isinstance(write, PositionWrite):
-            key = _position_key(write.origin, write.incarnation, write.sequence)
-            self._decide(key, digest, f"position ({write.origin}, {write.incarnation}, {write.sequence})")
         elif isinstance(write, FinalizedWrite):
             self._decide(b"h" + _u64(write.height), digest, f"height {write.height}")
             self.next_height = max(self.next_height, write.height + 1)
@@ -211,19 +188,6 @@ class _TurnOfWrites:
 
     def _row(self, key: bytes) -> bytes | None:
         return self.rows[key] if key in self.rows else self._level.get(key)
-
-
-def _origin_prefix(origin: str) -> bytes:
-    return b"o" + origin.encode() + b"\x00"
-
-
-def _position_key(origin: str, incarnation: int, sequence: int) -> bytes:
-    return _origin_prefix(origin) + _u64(incarnation) + _u64(sequence)
-
-
-def _position(prefix: bytes, key: bytes, digest: bytes) -> Position:
-    numbers = key[len(prefix) :]
-    return Position(int.from_bytes(numbers[:8], "big"), int.from_bytes(numbers[8:], "big"), digest)
 
 
 def _u64(number: int) -> bytes:

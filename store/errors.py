@@ -25,7 +25,6 @@ __all__ = [
     "StoreInUse",
     "VoteLogDamaged",
     "VoteLogMissing",
-    "WrongNetwork",
     "WrongOwner",
     "WrongSchema",
     "fail",
@@ -103,22 +102,6 @@ class VoteLogMissing(StoreError):
         super().__init__(f"There is no vote log in {path}. This node refuses to vote. {RESYNC_HINT}")
 
 
-class WrongNetwork(StoreError):
-    """The directory belongs to another network (another genesis).
-
-    Attributes: path; expected, found (chain ids).
-    """
-
-    def __init__(self, path: Path, expected: bytes, found: bytes) -> None:
-        self.path = path
-        self.expected = expected
-        self.found = found
-        super().__init__(
-            f"{path} belongs to the network {found.hex()}, not to {expected.hex()}. "
-            "Use the home directory and the genesis.json of one and the same network."
-        )
-
-
 class WrongOwner(StoreError):
     """The directory belongs to another organisation of the same network.
 
@@ -148,7 +131,7 @@ class CorruptBlocks(CorruptStore):
 
 
 class ContradictoryWrite(StoreError):
-    """A second, different value for something that is decided only once (a finalized height, an acked position).
+    """A second, different value for something that is decided only once (the block of a height).
 
     Attributes: what; stored, offered (digests).
     """

@@ -27,9 +27,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ledger.genesis import WrongNetwork
 from ledger.invariant import invariant
 from store.blocks import LevelBlockStore
-from store.errors import HomeExists, HomeInUse, HomeMissing, WrongNetwork, WrongSchema, fail
+from store.errors import HomeExists, HomeInUse, HomeMissing, WrongSchema, fail
 from store.files import DIRECTORY_MODE, FILE_MODE, OsFiles
 from store.state import LevelStateStore
 from store.votelog import VoteLog
@@ -108,7 +109,7 @@ class Home:
             WrongNetwork: it is another network's.
         """
         if chain_id != self.chain_id:
-            raise WrongNetwork(self.path, chain_id, self.chain_id)
+            raise WrongNetwork(chain_id, self.chain_id, str(self.path))
 
     def lock(self) -> HomeLock:
         """Claim the home for this process.
@@ -255,7 +256,8 @@ def open_all(home: Home, *, vote: bool = True) -> OpenStores:
     Raises:
         HomeInUse: another process works here.
         VoteLogDamaged, VoteLogMissing: this node must not vote.
-        CorruptStore, WrongSchema, WrongNetwork, StoreFailed: see ``store.errors``.
+        WrongNetwork: a store of another network lies in this home.
+        CorruptStore, WrongSchema, StoreFailed: see ``store.errors``.
     """
     with ExitStack() as stack:
         stack.enter_context(home.lock())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Iterator, Sequence
 from random import Random
 
@@ -11,8 +10,6 @@ from ledger.block_port import (
     BatchWrite,
     BlockWrite,
     FinalizedWrite,
-    Position,
-    PositionWrite,
     ProposalWrite,
 )
 from ledger.invariant import invariant
@@ -78,20 +75,6 @@ class MemoryBlockStore:
         heights = sorted(height for height in self._heights if first <= height <= last)
         return ((height, self._heights[height][0]) for height in heights)
 
-    def acknowledged(self, origin: str, incarnation: int, sequence: int) -> bytes | None:
-        """See ``BlockStore``."""
-        return self._acknowledged.get((origin, incarnation, sequence))
-
-    def last_acknowledged(self, origin: str) -> Position | None:
-        """See ``BlockStore``."""
-        positions = self._positions.get(origin)
-        return positions[-1] if positions else None
-
-    def acknowledged_from(self, origin: str, incarnation: int, sequence: int) -> Iterator[Position]:
-        """See ``BlockStore``."""
-        positions = self._positions.get(origin, [])
-        return (one for one in positions if one.incarnation == incarnation and one.sequence >= sequence)
-
     def commit(self, writes: Sequence[BlockWrite], *, sync: bool = True) -> None:
         """See ``BlockStore``."""
         if self._fault is not None:
@@ -113,24 +96,16 @@ class MemoryBlockStore:
         self._batches: dict[bytes, bytes] = {}
         self._proposals: dict[bytes, bytes] = {}
         self._heights: dict[int, tuple[bytes, bytes]] = {}
-        self._acknowledged: dict[tuple[str, int, int], bytes] = {}
-        self._positions: dict[str, list[Position]] = {}
 
     def _check(self, writes: Sequence[BlockWrite]) -> None:
         """All guards before the first change."""
-        decided: dict[str, bytes] = {}
+        decided: dict[int, bytes] = {}
         for write in writes:
             invariant(len(write.digest) == 32, "a digest is 32 bytes")
             if isinstance(write, FinalizedWrite):
-                what, stored = f"height {write.height}", self.digest_at(write.height)
-            elif isinstance(write, PositionWrite):
-                what = f"position ({write.origin}, {write.incarnation}, {write.sequence})"
-                stored = self.acknowledged(write.origin, write.incarnation, write.sequence)
-            else:
-                continue
-            first = stored or decided.setdefault(what, write.digest)
-            if first != write.digest:
-                raise ContradictoryWrite(what, first, write.digest)
+                first = self.digest_at(write.height) or decided.setdefault(write.height, write.digest)
+                if first != write.digest:
+                    raise ContradictoryWrite(f"height {write.height}", first, write.digest)
 
     def _apply(self, writes: Sequence[BlockWrite]) -> None:
         for write in writes:
@@ -140,14 +115,6 @@ class MemoryBlockStore:
                 self._proposals.setdefault(write.digest, write.raw)
             elif isinstance(write, BatchDrop):
                 self._batches.pop(write.digest, None)
-            elif isinstance(write, FinalizedWrite):
+            else:
                 _, certificate = self._heights.get(write.height, (b"", b""))
                 self._heights[write.height] = (write.digest, certificate or write.certificate)
-            else:
-                self._acknowledge(write)
-
-    def _acknowledge(self, write: PositionWrite) -> None:
-        key = (write.origin, write.incarnation, write.sequence)
-        if key not in self._acknowledged:
-            self._acknowledged[key] = write.digest
-            insort(self._positions.setdefault(write.origin, []), Position(*key[1:], write.digest))

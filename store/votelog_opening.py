@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ledger.genesis import WrongNetwork
 from ledger.invariant import invariant
-from store.errors import VoteLogDamaged, VoteLogMissing, WrongNetwork, WrongOwner, WrongSchema
+from store.errors import VoteLogDamaged, VoteLogMissing, WrongOwner, WrongSchema
 from store.files import Files, OpenFile
 from store.votelog_format import (
     BODY_BYTES_MAX,
@@ -129,7 +130,7 @@ def _check_header(path: Path, data: bytes, number: int, chain_id: bytes, owner: 
             raise WrongSchema(str(path), str(error.schema), SCHEMA) from error
         raise VoteLogDamaged(path, error.detail, 0) from error
     if header.chain_id != chain_id:
-        raise WrongNetwork(path, chain_id, header.chain_id)
+        raise WrongNetwork(chain_id, header.chain_id, str(path))
     if header.owner != owner:
         raise WrongOwner(path, owner, header.owner)
     if header.number != number:

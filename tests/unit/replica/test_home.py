@@ -10,7 +10,7 @@ import pytest
 from crypto import keyfile, tls
 from crypto.keyfile import KdfCost, WrongPassphrase
 from ledger.cards import GenesisError
-from ledger.genesis import Permissions, assemble, load_genesis
+from ledger.genesis import Permissions, WrongNetwork, assemble, load_genesis
 from replica.access import local_address
 from replica.config import load_config, sources_of
 from replica.errors import ReplicaConfigError
@@ -19,7 +19,7 @@ from replica.init import LEAF_VALIDITY, ensure_leaf, init_home
 from replica.resync import resync
 from replica.sources import Distrust, Source
 from services.settings import SettingError
-from store.errors import HomeExists, HomeInUse, HomeMissing, WrongNetwork
+from store.errors import HomeExists, HomeInUse, HomeMissing
 from store.home import HomeKind, create_home, open_home
 from tests.support.insurers import INSURERS, MARKET, SUPERVISOR, key_of, market_genesis
 

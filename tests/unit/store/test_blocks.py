@@ -19,10 +19,9 @@ from ledger.block_port import (
     BatchWrite,
     BlockStore,
     FinalizedWrite,
-    Position,
-    PositionWrite,
     ProposalWrite,
 )
+from ledger.genesis import WrongNetwork
 from ledger.invariant import InvariantViolated
 from store.blocks import LevelBlockStore
 from store.errors import (
@@ -31,7 +30,6 @@ from store.errors import (
     FailureKind,
     StoreFailed,
     StoreInUse,
-    WrongNetwork,
     WrongSchema,
 )
 from store.level import Level
@@ -63,9 +61,6 @@ def test_a_new_store_is_empty(blocks: BlockStore) -> None:
     assert blocks.digest_at(0) is None
     assert blocks.finalization(0) is None
     assert list(blocks.finalized(0, 100)) == []
-    assert blocks.acknowledged("alpha", 1, 1) is None
-    assert blocks.last_acknowledged("alpha") is None
-    assert list(blocks.acknowledged_from("alpha", 0, 0)) == []
 
 
 def test_batches_and_proposals_are_found_by_digest_and_never_mixed_up(blocks: BlockStore) -> None:
@@ -117,15 +112,12 @@ def test_a_backfilled_lower_height_does_not_lower_the_highest(blocks: BlockStore
     assert blocks.finalized_height() == 9
 
 
-def test_a_second_digest_for_a_height_or_position_is_refused_and_nothing_of_that_turn_is_written(
-    blocks: BlockStore,
-) -> None:
-    blocks.commit([FinalizedWrite(1, d(1), b""), PositionWrite("alpha", 1, 1, d(1))])
-    for contradiction in (FinalizedWrite(1, d(2), b"c"), PositionWrite("alpha", 1, 1, d(2))):
-        with pytest.raises(ContradictoryWrite) as refused:
-            blocks.commit([BatchWrite(d(7), b"x"), contradiction])
-        assert (refused.value.stored, refused.value.offered) == (d(1), d(2))
-        assert not blocks.has_batch(d(7))
+def test_a_second_digest_for_a_height_is_refused_and_nothing_of_that_turn_is_written(blocks: BlockStore) -> None:
+    blocks.commit([FinalizedWrite(1, d(1), b"")])
+    with pytest.raises(ContradictoryWrite) as refused:
+        blocks.commit([BatchWrite(d(7), b"x"), FinalizedWrite(1, d(2), b"c")])
+    assert (refused.value.stored, refused.value.offered) == (d(1), d(2))
+    assert not blocks.has_batch(d(7))
     with pytest.raises(ContradictoryWrite):
         blocks.commit([FinalizedWrite(2, d(2), b""), FinalizedWrite(2, d(3), b"")])
     assert blocks.digest_at(2) is None
@@ -133,24 +125,11 @@ def test_a_second_digest_for_a_height_or_position_is_refused_and_nothing_of_that
     assert blocks.has_batch(d(8))
 
 
-def test_positions_are_kept_per_origin_and_incarnation(blocks: BlockStore) -> None:
-    positions = [(1, 1), (1, 2), (1, 300), (2, 1), (256, 1)]
-    writes = [PositionWrite("alpha", *position, d(position)) for position in positions]
-    writes.append(PositionWrite("alpha-2", 999, 1, d("other")))
-    blocks.commit(writes[::-1])
-    assert blocks.acknowledged("alpha", 1, 300) == d((1, 300))
-    assert blocks.acknowledged("alpha", 1, 3) is None
-    assert blocks.last_acknowledged("alpha") == Position(256, 1, d((256, 1)))
-    assert blocks.last_acknowledged("alph") is None
-    assert list(blocks.acknowledged_from("alpha", 1, 2)) == [Position(1, s, d((1, s))) for s in (2, 300)]
-
-
 def test_a_dropped_batch_is_gone_and_may_come_again(blocks: BlockStore) -> None:
-    blocks.commit([BatchWrite(d(1), b"one"), BatchWrite(d(2), b"two"), PositionWrite("alpha", 1, 1, d(1))])
+    blocks.commit([BatchWrite(d(1), b"one"), BatchWrite(d(2), b"two")])
     blocks.commit([BatchDrop(d(1)), BatchDrop(d("never there"))])
     assert blocks.batch(d(1)) is None
     assert blocks.batch(d(2)) == b"two"
-    assert blocks.acknowledged("alpha", 1, 1) == d(1)
     blocks.commit([BatchWrite(d(1), b"one")])
     assert blocks.batch(d(1)) == b"one"
     blocks.commit([BatchWrite(d(3), b"three"), BatchDrop(d(3))])
@@ -169,7 +148,7 @@ def filled(path: Path) -> LevelBlockStore:
     store = LevelBlockStore(path, CHAIN)
     for number in range(50):
         batch, final = BatchWrite(d(number), b"%d" % number * 500), FinalizedWrite(number, d(number), b"c%d" % number)
-        store.commit([batch, PositionWrite("alpha", 1, number, d(number)), final])
+        store.commit([batch, final])
     store.commit([BatchDrop(d(10)), ProposalWrite(d("p"), b"proposal")])
     return store
 
@@ -179,7 +158,6 @@ def check_filled(store: LevelBlockStore) -> None:
         assert store.batch(d(number)) == (None if number == 10 else b"%d" % number * 500)
         assert store.finalization(number) == b"c%d" % number
     assert store.finalized_height() == 49
-    assert store.last_acknowledged("alpha") == Position(1, 49, d(49))
     assert store.proposal(d("p")) == b"proposal"
 
 
@@ -246,6 +224,7 @@ def test_another_network_another_schema_and_a_second_opener_are_refused(tmp_path
     with pytest.raises(WrongNetwork) as wrong:
         LevelBlockStore(tmp_path, bytes(32))
     assert wrong.value.found == CHAIN
+    assert wrong.value.where == str(tmp_path)
     level = Level(tmp_path, 1 << 20, 1 << 20)
     level.write({b"mschema": b"9"}, sync=True)
     level.close()

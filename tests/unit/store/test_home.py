@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ledger.block_port import BatchWrite
+from ledger.genesis import WrongNetwork
 from store.backup import (
     MARKER_NAME,
     backup,
@@ -28,7 +29,6 @@ from store.errors import (
     StoreFailed,
     VoteLogDamaged,
     VoteLogMissing,
-    WrongNetwork,
     WrongSchema,
 )
 from store.home import Home, HomeKind, create_home, open_all, open_home

@@ -201,7 +201,7 @@ def test_a_directory_of_something_else_is_refused(path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_an_error_with_advice(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StoreError, match="Check the file.s owner"):
+    with pytest.raises(StoreError, match=r"Check the file.s owner"):
         LevelStateStore(tmp_path / "file" / "state")
 
 

@@ -13,13 +13,13 @@ from random import Random
 
 import pytest
 
+from ledger.genesis import WrongNetwork
 from ledger.invariant import InvariantViolated
 from store.errors import (
     FailureKind,
     StoreFailed,
     VoteLogDamaged,
     VoteLogMissing,
-    WrongNetwork,
     WrongOwner,
     WrongSchema,
 )
