@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -19,7 +20,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
@@ -27,21 +28,20 @@ from typing import Self
 import grpc
 
 from crypto import keyfile, tls
+from crypto.hashing import TAG_ENVELOPE_SIGNATURE
+from crypto.keys import SigningKey
 from ledger.genesis import Genesis, assemble, load_genesis
+from ledger.operations import Operation
 from ledger.parameters import Parameters
-from lossbook.v1 import query_pb2, query_pb2_grpc
+from ledger.wire import encode_envelope, encode_envelope_body
+from lossbook.v1 import gateway_pb2, gateway_pb2_grpc, query_pb2, query_pb2_grpc
 from node.init import init_home
 from services.limits import CHANNEL_OPTIONS
 from services.members import Members
-from tests.support.insurers import Organisation
+from tests.support.insurers import ALL_DESKS, Organisation
 
 INSURERS = ("alpha", "beta", "gamma", "delta")
 SUPERVISOR = "watch"
-
-START_NODE = (
-    "import sys; from pathlib import Path; from node.config import load_config; from node.daemon import run; import os;"
-    "sys.exit(run(load_config(Path(sys.argv[1]), os.environ)))"
-)
 
 FAST = {
     "consensus.delay_ms": "100",
@@ -159,7 +159,7 @@ class Network:
     def start(self, name: str, environment: Mapping[str, str] | None = None) -> Daemon:
         """Start an insurer's node in the background."""
         log = self.path / f"{name}.log"
-        arguments = [sys.executable, "-c", START_NODE, str(self.home(name))]
+        arguments = [sys.executable, "-m", "cli", "node", "start", "--home", str(self.home(name))]
         daemon = self.daemons[name] = Daemon(name, arguments, log, environment or {})
         return daemon
 
@@ -221,6 +221,47 @@ class Network:
         credentials = grpc.ssl_channel_credentials(member.ca_pem, key, leaf)
         options = [*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", f"{to}.lossbook")]
         return grpc.secure_channel(member.public_address, credentials, options=options)
+
+    def envelope(
+        self,
+        name: str,
+        *operations: Operation,
+        desks: Sequence[str] = ALL_DESKS,
+        not_after_ms: int | None = None,
+        chain_id: bytes | None = None,
+        keys: Sequence[SigningKey] | None = None,
+    ) -> bytes:
+        """An envelope of the insurer, signed by its desks."""
+        signers = [self.organisations[name].desks[desk] for desk in desks] if keys is None else list(keys)
+        body = encode_envelope_body(
+            chain_id=self.genesis.chain_id if chain_id is None else chain_id,
+            organisation=name,
+            signer_keys=[key.public for key in signers],
+            not_after_ms=time.time_ns() // 1_000_000 + 600_000 if not_after_ms is None else not_after_ms,
+            salt=secrets.token_bytes(16),
+            operations=operations,
+        )
+        return encode_envelope(body, [key.sign(TAG_ENVELOPE_SIGNATURE + body) for key in signers])
+
+    def submit(
+        self,
+        to: str,
+        envelope: bytes,
+        wait: gateway_pb2.Stage.ValueType = gateway_pb2.STAGE_FINAL,
+        timeout_s: float = 30.0,
+    ) -> gateway_pb2.EnvelopeStatus:
+        """Submit to a node and wait for the stage; the answer, whatever it is."""
+        with self.channel(to) as channel:
+            stub = gateway_pb2_grpc.GatewayServiceStub(channel)
+            request = gateway_pb2.SubmitRequest(envelope=envelope, wait=wait)
+            return stub.Submit(request, metadata=self.metadata(), timeout=timeout_s).status
+
+    def wait_until(self, what: str, holds: Callable[[], bool], timeout_s: float = 30.0) -> None:
+        """Until the condition holds; fails naming it."""
+        until = time.monotonic() + timeout_s
+        while not holds():
+            assert time.monotonic() < until, f"not within {timeout_s} s: {what}"
+            time.sleep(0.05)
 
     def status(self, name: str) -> query_pb2.GetStatusResponse:
         with self.channel(name) as channel:
