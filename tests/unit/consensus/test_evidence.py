@@ -74,7 +74,10 @@ def test_a_fork_over_a_skipped_view_names_more_than_f_and_stops_the_node() -> No
     assert node.core.floor_view == 1
 
 
-@pytest.mark.parametrize("wrong", ["missing", "another view", "no quorum", "without the parent", "parent of another"])
+@pytest.mark.parametrize(
+    "wrong",
+    ["missing", "another view", "no quorum", "without the parent", "parent of another", "parent without a quorum"],
+)
 def test_a_false_justification_convicts_everybody_who_notarizes_it(wrong: str) -> None:
     node = Solo()
     first = node.notarized_block(1)
@@ -85,6 +88,7 @@ def test_a_false_justification_convicts_everybody_who_notarizes_it(wrong: str) -
         "another view": justify(parent, [node.nullification(1)]),
         "no quorum": justify(parent, [certificate(X, 2, None, (1, 2))]),
         "without the parent": justify(None, [node.nullification(2)]),
+        "parent without a quorum": justify(certificate(N, 1, first, (1, 2)), [node.nullification(2)]),
         "parent of another": justify(node.notarization(node.proposal(1, payload=b"b").header), [node.nullification(2)]),
     }[wrong]
     lie = propose(child(first, 3, justification), justification, node.validators)
