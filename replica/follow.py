@@ -69,8 +69,7 @@ def make_verifier(genesis: Genesis, executor: ReplicaExecutor) -> ChainVerifier:
     return ChainVerifier(
         chain_id=genesis.chain_id,
         validators=genesis.validator_set(),
-        k_max=genesis.parameters.k_max,
-        state_scheme=genesis.parameters.state_scheme,
+        parameters=genesis.parameters,
         genesis=executor.genesis_header,
         start=executor.start_point(),
     )

@@ -32,9 +32,11 @@ from consensus.justification import HeaderRules
 from consensus.types import Certificate, Header, ValidatorSet, VoteKind
 from consensus.votes import VoteChecker
 from crypto.hashing import TAG_BATCH_SIGNATURE
+from crypto.merkle import EMPTY_ROOT
 from crypto.merkle import root as merkle_root
 from ledger.codes import Code
 from ledger.invariant import InvariantViolated, invariant
+from ledger.parameters import Parameters
 from ledger.types import Batch, Block, Envelope
 from ledger.wellformed import read_envelope, signature_jobs
 from replica.errors import FeedError, ForgedBlock, ForgedCertificate, Gap, TruncatedStream
@@ -106,8 +108,7 @@ class ChainVerifier:
     Args:
         chain_id: genesis digest; the one thing that is trusted.
         validators: set of the epoch.
-        k_max: blocks that lie further than this above their state height list no batch.
-        state_scheme: of the network.
+        parameters: of the network.
         genesis: header of height 0.
         start: where to go on.
     """
@@ -117,15 +118,13 @@ class ChainVerifier:
         *,
         chain_id: bytes,
         validators: ValidatorSet,
-        k_max: int,
-        state_scheme: int,
+        parameters: Parameters,
         genesis: Header,
         start: StartPoint,
     ) -> None:
         self._chain_id = chain_id
         self._validators = validators
-        self._k_max = k_max
-        self._state_scheme = state_scheme
+        self._parameters = parameters
         self._rules = HeaderRules(PROTOCOL_VERSION, chain_id, validators, genesis)
         self._keys = {member.id: member.public_key for member in validators.members}
         self._final = start
@@ -210,8 +209,8 @@ class ChainVerifier:
             case.forged(f"block time {header.timestamp_ms} is not after its parent's, {parent.timestamp_ms}")
         if header.state_height < parent.state_height:
             case.forged(f"state height {header.state_height} is below its parent's, {parent.state_height}")
-        if header.state_scheme != self._state_scheme:
-            case.forged(f"state scheme {header.state_scheme} instead of {self._state_scheme}")
+        if header.state_scheme != self._parameters.state_scheme:
+            case.forged(f"state scheme {header.state_scheme} instead of {self._parameters.state_scheme}")
 
     def _check_justification(self, case: _Case) -> None:
         header, justification, parent = case.block.header, case.block.justification, self._tip
@@ -255,8 +254,12 @@ class ChainVerifier:
             case.forged("the list of batches is not the one its header commits to")
         if tuple(batch.header.digest for batch in batches) != payload.batch_digests:
             case.forged("the batches are not those it lists, in that order")
-        if batches and header.height - header.state_height > self._k_max:
-            case.forged(f"it lists batches more than {self._k_max} heights above its state")
+        k_max, bytes_max = self._parameters.k_max, self._parameters.block_bytes_max
+        if batches and header.height - header.state_height > k_max:
+            case.forged(f"it lists batches more than {k_max} heights above its state")
+        size = sum(batch.header.envelope_bytes for batch in batches)
+        if len(batches) > 1 and size > bytes_max:
+            case.forged(f"it lists {size} bytes in {len(batches)} batches, at most {bytes_max} are allowed")
 
     def _check_batches(self, case: _Case) -> Mapping[str, Head]:
         if not case.block.batches:
@@ -269,6 +272,8 @@ class ChainVerifier:
                 case.forged(f"a batch of {header.origin!r}, who is no validator")
             if header.chain_id != self._chain_id or header.epoch != self._validators.epoch:
                 case.forged(f"a batch of {header.origin} is for another network or epoch")
+            if header.attachment_root != EMPTY_ROOT:
+                case.forged(f"a batch of {header.origin} has attachments, which this version does not know")
             if not extends(heads.get(header.origin, NO_HEAD), batch):
                 case.forged(f"a batch of {header.origin} does not follow its last listed batch")
             if merkle_root(batch.envelopes) != header.envelope_root:

@@ -31,13 +31,11 @@ class FeedLost(Exception):
 
     Attributes:
         organisation: whose server it is.
-        refused: it answered with a refusal that a retry will not change soon.
     """
 
-    def __init__(self, organisation: str, reason: str, *, refused: bool = False) -> None:
+    def __init__(self, organisation: str, reason: str) -> None:
         super().__init__(reason)
         self.organisation = organisation
-        self.refused = refused
 
 
 class ServerHeartbeat(msgspec.Struct, frozen=True):
@@ -45,15 +43,6 @@ class ServerHeartbeat(msgspec.Struct, frozen=True):
 
     finalized_height: int
     server_time_ms: int
-
-
-_REFUSALS: Final = (
-    grpc.StatusCode.UNAUTHENTICATED,
-    grpc.StatusCode.PERMISSION_DENIED,
-    grpc.StatusCode.FAILED_PRECONDITION,
-    grpc.StatusCode.OUT_OF_RANGE,
-    grpc.StatusCode.UNIMPLEMENTED,
-)
 
 
 async def subscribe(
@@ -92,8 +81,7 @@ async def subscribe(
         except TimeoutError as error:
             raise FeedLost(organisation, f"no message for {silence_s:g} s") from error
         except grpc.aio.AioRpcError as error:
-            refused = error.code() in _REFUSALS
-            raise FeedLost(organisation, f"{error.code().name}: {error.details()}", refused=refused) from error
+            raise FeedLost(organisation, f"{error.code().name}: {error.details()}") from error
         except asyncio.InvalidStateError as error:
             raise FeedLost(organisation, "the stream broke") from error
         finally:

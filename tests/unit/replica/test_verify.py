@@ -8,6 +8,7 @@ import pytest
 
 from consensus.types import Certificate, VoteKind
 from crypto.keys import verify
+from ledger.parameters import Parameters
 from ledger.types import Block
 from ledger.wire import (
     decode_batch,
@@ -26,12 +27,11 @@ from tests.support.insurers import policy_issue
 SOURCE = "insurer-2"
 
 
-def make_verifier(chain: Chain, start: StartPoint | None = None) -> ChainVerifier:
+def make_verifier(chain: Chain, start: StartPoint | None = None, parameters: Parameters | None = None) -> ChainVerifier:
     return ChainVerifier(
         chain_id=chain.genesis.chain_id,
         validators=chain.validators,
-        k_max=chain.genesis.parameters.k_max,
-        state_scheme=1,
+        parameters=parameters or chain.genesis.parameters,
         genesis=chain.genesis_header,
         start=start or StartPoint(chain.genesis_header, {}),
     )
@@ -280,6 +280,31 @@ def test_invalid_batches_too_far_above_the_state() -> None:
         feed(verifier, chain.blocks[-1])
     block = altered_header(chain.block([chain.ledger.envelope([policy_issue()])]), state_height=0)
     refused(verifier, block, ForgedBlock, "lists batches more than")
+
+
+def test_invalid_more_bytes_than_a_block_may_list(chain: Chain) -> None:
+    verifier = make_verifier(chain, parameters=Parameters(block_bytes_max=1000))
+    feed(verifier, chain.blocks[0])  # one batch always fits
+    feed(verifier, chain.blocks[1])
+    refused(verifier, chain.blocks[2], ForgedBlock, "at most 1000 are allowed")
+
+
+def test_invalid_a_batch_with_attachments(chain: Chain) -> None:
+    batch = chain.blocks[0].batches[0]
+    header = encode_batch_header(
+        chain_id=batch.header.chain_id,
+        epoch=0,
+        origin=batch.header.origin,
+        incarnation=1,
+        sequence=1,
+        previous=bytes(32),
+        envelopes=batch.envelopes,
+        attachment_root=b"x" * 32,
+    )
+    batch = sign_batch(0, header, batch.envelopes)
+    payload = encode_payload([batch.header.digest])
+    block = altered(chain.blocks[0], batches=(batch,), payload=payload, finalization=None)
+    refused(make_verifier(chain), altered_header(block, payload_root=payload.root), ForgedBlock, "has attachments")
 
 
 # ---------------------------------------------------------------- forged certificates
