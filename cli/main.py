@@ -5,9 +5,16 @@ The table below is all that ``lossbook --help`` reads: the module of a noun is i
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from cli.base import LazyGroup, Root
+
+# gRPC reads these when it is first imported. Daemons are started by exec, never by fork alone, so its fork handlers
+# have nothing to do but to say so on stderr.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 NOUNS = {
     "genesis": ("cli.genesis", "The ceremony that founds a network: cards, genesis file, its digest."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,6 +52,14 @@ async def ask_status(connector: Connector, node: Node, timeout_s: float = ANSWER
     finally:
         await channel.close()
     return answer
+
+
+def is_ready(answer: GetStatusResponse | None) -> bool:
+    """Whether a daemon answered and does all of its work; a replica that answers does."""
+    if answer is None:
+        return False
+    detail: dict[str, Any] = json.loads(answer.detail_json or "{}")
+    return bool(detail.get("ready", True))
 
 
 def of_home(home: Path, kind: Any) -> tuple[Connector, Node]:

@@ -137,15 +137,15 @@ def status(base: Path, as_json: bool) -> None:
 def wait_ready(network: Network, started: list[Daemon], timeout_s: float = READY_S) -> None:
     """Wait until every daemon that was started answers; Stop with its last words if one does not."""
     from cli import daemons
-    from cli.reach import daemon_status
+    from cli.reach import daemon_status, is_ready
 
     until_s = time.monotonic() + timeout_s
     for daemon in started:
-        while daemon_status(network, daemon.place) is None:
+        while not is_ready(daemon_status(network, daemon.place)):
             if daemon.exit_code is not None:
                 raise daemons.not_up(daemon.place, f"ended with exit code {daemon.exit_code}")
             if time.monotonic() > until_s:
-                raise daemons.not_up(daemon.place, f"did not answer within {timeout_s:.0f} s")
+                raise daemons.not_up(daemon.place, f"was not ready within {timeout_s:.0f} s")
             time.sleep(0.1)
 
 

@@ -71,7 +71,8 @@ async def _screen(nodes: Nodes, every_s: float) -> None:
 
 
 def _head(seen: dict[str, Any]) -> str:
-    following = seen["detail"].get("following") or seen["detail"].get("source") or "-"
+    sources = seen["detail"].get("sources", [])
+    following = next((source["organisation"] for source in sources if source["state"] == "following"), "nobody")
     return (
         f"{seen['organisation']}  height {seen['height']:,}  lag {seen['lag_ms'] / 1000:,.1f} s  "
         f"signatures {seen['signatures_verified']:,}  operations {seen['operations']:,}  "

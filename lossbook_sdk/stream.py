@@ -112,6 +112,7 @@ class BulkSubmitter:
         self._error: ClientError | None = None
         self._task: asyncio.Task[None] | None = None
         self._last_heard_s = 0.0
+        self._streams = 0
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
@@ -200,7 +201,8 @@ class BulkSubmitter:
     async def _stream(self, node: Node) -> str:
         """Run one stream until it ends; the reason where that was the node's doing."""
         stub = gateway_pb2_grpc.GatewayServiceStub(self._nodes.channel(node))
-        call = stub.SubmitStream(self._requests(), metadata=self._nodes.connector.metadata)
+        self._streams += 1
+        call = stub.SubmitStream(self._requests(self._streams), metadata=self._nodes.connector.metadata)
         self._last_heard_s = self._clock_s()
         watch = asyncio.create_task(self._watch(call))
         try:
@@ -222,35 +224,45 @@ class BulkSubmitter:
         except VerificationFailed as error:
             return error.problem  # a liar is left like a dead node; the next one answers for the same ids
         finally:
+            self._streams += (
+                1  # gRPC leaves the request iterator of a call that failed waiting: it must take nothing more
+            )
+            self._changed.set()
             watch.cancel()
             call.cancel()
         return "" if not self._flights else "the stream ended before all was answered"
 
-    async def _requests(self) -> AsyncIterator[gateway_pb2.SubmitStreamRequest]:
-        while True:
-            request = gateway_pb2.SubmitStreamRequest(wait=self._wait.value)  # type: ignore[arg-type]
-            size, soonest_s = 0, float("inf")
-            for _ in range(len(self._unsent)):
-                flight = self._unsent.popleft()
-                if flight.signed.id not in self._flights:
-                    continue
-                now_s = self._clock_s()
-                too_full = size and size + len(flight.signed.raw) > MESSAGE_BYTES
-                if flight.not_before_s > now_s or too_full:
-                    self._unsent.append(flight)
-                    soonest_s = min(soonest_s, max(flight.not_before_s - now_s, 0.0))
-                    continue
-                size += len(flight.signed.raw)
-                flight.sent_s = flight.sent_s or now_s
-                request.envelopes.append(flight.signed.raw)
-            if request.envelopes:
-                yield request
+    async def _requests(self, stream: int) -> AsyncIterator[gateway_pb2.SubmitStreamRequest]:
+        while stream == self._streams:
+            envelopes, wait_s = self._take()
+            if envelopes:
+                yield gateway_pb2.SubmitStreamRequest(envelopes=envelopes, wait=self._wait.value)  # type: ignore[arg-type]
                 continue
             if self._closing and not self._flights:
                 return
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), None if soonest_s == float("inf") else soonest_s + 0.001)
+                await asyncio.wait_for(self._changed.wait(), wait_s)
+
+    def _take(self) -> tuple[list[bytes], float | None]:
+        """One message full of envelopes that may be sent now; where there are none, seconds until some may."""
+        now_s, taken, size = self._clock_s(), list[bytes](), 0
+        later: list[_Flight] = []
+        while self._unsent and size < MESSAGE_BYTES:
+            flight = self._unsent.popleft()
+            if flight.signed.id not in self._flights:
+                continue
+            if flight.not_before_s > now_s:
+                later.append(flight)
+                continue
+            if taken and size + len(flight.signed.raw) > MESSAGE_BYTES:
+                self._unsent.appendleft(flight)
+                break
+            taken.append(flight.signed.raw)
+            size += len(flight.signed.raw)
+            flight.sent_s = flight.sent_s or now_s
+        self._unsent.extendleft(reversed(later))
+        return taken, min((flight.not_before_s - now_s for flight in later), default=None)
 
     async def _watch(self, call: grpc.aio.StreamStreamCall[Any, Any]) -> None:
         """Cancel the call when the node owes answers and is silent."""
