@@ -33,43 +33,54 @@ def merkle_vectors() -> dict[str, Any]:
     return {"leaves": [leaf.hex() for leaf in leaves], "trees": trees}
 
 
-def commitment_vectors() -> dict[str, Any]:
-    """A state of 2,051 leaves in two twigs, with proofs of each kind; and a range of receipts."""
+Asked = tuple[str, bytes, int, int]
+"""What a proof shows, the key, the height of the root, the height of the value."""
+
+BLOCKS: list[Writes] = [
+    [(b"\x01" + number.to_bytes(2, "big"), b"value %d" % number) for number in range(2046)],
+    [(b"\x01\x00\x05", b"second"), (b"\x01\x00\x06", b"")],
+    [(b"\x01\x00\x05", b"third"), (b"\x01\x00\x07", None)],
+    [(b"\x02", b"new table")],
+]
+ASKED: list[Asked] = [
+    ("current value", b"\x01\x00\x05", 3, 3),
+    ("current value in the last, partly filled twig, under an older root", b"\x01\x00\x05", 2, 2),
+    ("older value, superseded by a PUT", b"\x01\x00\x05", 3, 0),
+    ("older value, superseded by a DELETE", b"\x01\x00\x07", 3, 1),
+    ("empty value", b"\x01\x00\x06", 3, 3),
+    ("last leaf", b"\x02", 3, 3),
+]
+
+
+def commitment_log() -> tuple[StateLog, list[bytes], list[tuple[int, bytes]]]:
+    """A log of 2,051 leaves in two twigs; its leaves; (count, root) after each height."""
     leaves: list[bytes] = []
     log = StateLog(leaves.__getitem__, lambda start, stop: iter(leaves[start:stop]))
-    blocks: list[Writes] = [
-        [(b"\x01" + number.to_bytes(2, "big"), b"value %d" % number) for number in range(2046)],
-        [(b"\x01\x00\x05", b"second"), (b"\x01\x00\x06", b"")],
-        [(b"\x01\x00\x05", b"third"), (b"\x01\x00\x07", None)],
-        [(b"\x02", b"new table")],
-    ]
     roots = []
-    for height, writes in enumerate(blocks):
+    for height, writes in enumerate(BLOCKS):
         leaves += log.append(height, writes)[0]
-        roots.append({"height": height, "count": log.count, "root": log.root().hex()})
-    asked = [
-        ("current value", b"\x01\x00\x05", 3, 3),
-        ("current value in the last, partly filled twig, under an older root", b"\x01\x00\x05", 2, 2),
-        ("older value, superseded by a PUT", b"\x01\x00\x05", 3, 0),
-        ("older value, superseded by a DELETE", b"\x01\x00\x07", 3, 1),
-        ("empty value", b"\x01\x00\x06", 3, 3),
-        ("last leaf", b"\x02", 3, 3),
-    ]
+        roots.append((log.count, log.root()))
+    return log, leaves, roots
+
+
+def commitment_vectors() -> dict[str, Any]:
+    """The log with proofs of each kind; and a range of receipts."""
+    log, leaves, roots = commitment_log()
     return {
         "first_block": "height 0 puts, for n = 0 to 2045, the key 0x01 | n as u16 with the value 'value n' in decimal",
         "later_blocks": [
             {"height": height, "writes": [[key.hex(), None if value is None else value.hex()] for key, value in writes]}
-            for height, writes in enumerate(blocks)
+            for height, writes in enumerate(BLOCKS)
             if height
         ],
         "leaves": [
             {"index": index, "leaf": leaves[index].hex(), "hash": leaf_hash(leaves[index]).hex()}
             for index in (0, 5, 2046, 2048, 2049, 2050)
         ],
-        "roots": roots,
+        "roots": [{"height": height, "count": count, "root": root.hex()} for height, (count, root) in enumerate(roots)],
         "proofs": [
             {"what": what, "height": at, "value_at": value_at, **_proof(log.prove(key, at, 3, value_at))}
-            for what, key, at, value_at in asked
+            for what, key, at, value_at in ASKED
         ],
         "receipts": receipts_vectors(),
     }

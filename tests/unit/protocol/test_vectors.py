@@ -1,0 +1,129 @@
+"""The golden vectors are what the code makes, and their parts hang together as the page says."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consensus import votes
+from crypto.hashing import TAG_VOTE
+from crypto.keys import verify
+from ledger.proofs import verify_bytes
+from replica.verify import ChainVerifier, StartPoint
+from tests.vectors import make_protocol, small_network
+from tests.vectors.small_network import Network
+
+VECTORS = Path(__file__).parents[2] / "vectors"
+PROOFS = ("record", "receipt", "envelope", "first-block-envelope")
+
+
+@cache
+def pinned() -> Any:
+    return json.loads((VECTORS / "protocol.json").read_text())
+
+
+@cache
+def network() -> Network:
+    return small_network.build()
+
+
+def digest(tag: str, data: bytes) -> str:
+    return sha256(b"lossbook/v1/" + tag.encode() + b"\0" + data).hexdigest()
+
+
+def raw(text: str) -> bytes:
+    return bytes.fromhex(text)
+
+
+def test_the_pinned_bytes_are_still_the_ones_made() -> None:
+    made = make_protocol.files()
+    on_disk = {
+        str(path.relative_to(VECTORS)): path.read_bytes()
+        for path in [VECTORS / "protocol.json", *(VECTORS / "proofs").iterdir()]
+    }
+    assert sorted(made) == sorted(on_disk)
+    assert [name for name in made if made[name] != on_disk[name]] == []
+
+
+def test_every_private_key_is_a_test_seed() -> None:
+    for key in pinned()["keys"]:
+        assert key["test_seed_is_sha256_of"].startswith("lossbook test seed: ")
+        assert sha256(key["test_seed_is_sha256_of"].encode()).hexdigest() == key["test_seed"]
+
+
+@pytest.mark.parametrize("case", pinned()["signatures"], ids=lambda case: case["what"])
+def test_signature_rule(case: dict[str, Any]) -> None:
+    assert verify(raw(case["public"]), raw(case["message"]), raw(case["signature"])) is case["accepted"]
+
+
+def test_consensus_votes_under_the_same_tag() -> None:
+    assert votes.TAG_VOTE == TAG_VOTE
+
+
+def test_digests_follow_from_the_raw_bytes() -> None:
+    v = pinned()
+    file = (VECTORS / v["genesis"]["file"]).read_bytes()
+    assert digest("genesis", file) == v["genesis"]["chain_id"]
+    assert (
+        sha256(raw(v["genesis"]["validator_set"]["preimage"])).hexdigest()
+        == (v["genesis"]["validator_set"]["valset_hash"])
+    )
+    assert digest("envelope-id", raw(v["envelope"]["body"])) == v["envelope"]["id"]
+    assert digest("batch", raw(v["batch"]["header_raw"])) == v["batch"]["digest"]
+    for header in [v["genesis"]["header"], *v["headers"]]:
+        assert digest("header", raw(header["raw"])) == header["digest"]
+    for justification in v["justifications"]:
+        assert digest("justification", raw(justification["raw"])) == justification["digest"]
+    for receipt in v["receipts"]["receipts"]:
+        assert digest("receipt-leaf", raw(receipt["raw"])) == receipt["leaf_hash"]
+    for leaf in v["genesis"]["state"]["leaves"]:
+        assert digest("state-leaf", raw(leaf["leaf"])) == leaf["hash"]
+
+
+def test_signed_digests_follow_from_their_preimages_and_are_signed() -> None:
+    v = pinned()
+    keys = {member["id"]: raw(member["public"]) for member in v["genesis"]["validator_set"]["members"]}
+    signed = [(v["ack"], "charlie"), (v["accepted"], "alpha"), *((vote, "alpha") for vote in v["votes"])]
+    for value, signer in signed:
+        assert sha256(raw(value["preimage"])).hexdigest() == value["signed_message"]
+        assert verify(keys[signer], raw(value["signed_message"]), raw(value["signature"]))
+
+
+def test_signatures_of_card_envelope_and_batch_are_good() -> None:
+    v = pinned()
+    public = {key["test_seed_is_sha256_of"].split(": ")[1]: raw(key["public"]) for key in v["keys"]}
+    card = v["genesis"]["card"]
+    assert verify(public["alpha/ledger"], raw(card["signed_by_ledger_key"]), raw(card["signature"]))
+    assert verify(public["alpha/consensus"], raw(card["signed_by_consensus_key"]), raw(card["possession"]))
+    assert verify(public["alpha/consensus"], raw(v["batch"]["signed_message"]), raw(v["batch"]["signature"]))
+    envelope = v["envelope"]
+    for key, signature in zip(envelope["signer_keys"], envelope["signatures"], strict=True):
+        assert verify(raw(key), raw(envelope["signed_message"]), raw(signature))
+
+
+@pytest.mark.parametrize("name", PROOFS)
+def test_the_products_own_verifier_accepts_the_proofs(name: str) -> None:
+    shown = verify_bytes((VECTORS / "proofs" / f"{name}.proof").read_bytes(), network().genesis)
+    assert shown.signatures > 0
+
+
+def test_a_replica_accepts_the_chain() -> None:
+    made = network()
+    verifier = ChainVerifier(
+        chain_id=made.genesis.chain_id,
+        validators=made.validators,
+        parameters=made.genesis.parameters,
+        genesis=made.root,
+        start=StartPoint(made.root, {}),
+    )
+    final = []
+    for block in made.blocks:
+        examined = verifier.examine(block, "alpha")
+        verdicts = [verify(check.public, check.message, check.signature) for check in examined.checks]
+        final += verifier.accept(examined, verdicts)
+    assert [verified.header.height for verified in final] == [1, 2, 3, 4, 5]

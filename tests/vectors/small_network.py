@@ -1,0 +1,301 @@
+"""The network of the vectors: four insurers that validate, one supervisor, five blocks; the same bytes in every run.
+
+Every private key is a test seed: SHA-256 of a name that says so. Nothing here is shared with the fakes of other tests,
+so that the vectors change only with the bytes they pin.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from hashlib import sha256
+
+from consensus.types import Certificate, Header, VoteKind
+from consensus.votes import vote_message
+from contracts.dispatch import CONTRACTS
+from crypto.hashing import TAG_BATCH_SIGNATURE, TAG_ENVELOPE_SIGNATURE
+from crypto.keys import SigningKey
+from crypto.merkle import EMPTY_ROOT
+from crypto.tls import make_authority
+from ledger import operations as ops
+from ledger import wire
+from ledger.cards import Card, CardBody, RoleKey, sign_card
+from ledger.execution import ExecutableBlock, Execution, ListedBatch
+from ledger.genesis import Permissions, assemble, load_genesis, write_genesis_state
+from ledger.genesis_header import genesis_header
+from ledger.parameters import CurrencyRule, Parameters
+from ledger.proof_building import FinalHeader
+from ledger.proof_types import JustifiedHeader
+from ledger.state import State
+from ledger.types import Batch, Block, Envelope
+from store.memory import MemoryStateStore
+
+SEED_PREFIX = "lossbook test seed: "
+INSURERS = ("alpha", "bravo", "charlie", "delta")
+SUPERVISOR = "watch"
+TIME_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
+TODAY_DAYS = TIME_MS // 86_400_000
+BLOCK_MS = 1_000
+
+DESKS: dict[str, tuple[str, ...]] = {
+    "desk-1": ("underwriter", "claims-handler"),
+    "desk-2": ("claims-handler", "finance"),
+}
+
+PARAMETERS = Parameters(
+    currencies={"EUR": CurrencyRule(2, 10_000_000), "JPY": CurrencyRule(0, 10_000_000)},
+    verification="all",
+    k_max=20,
+    max_ahead_ms=86_400_000,
+    block_bytes_max=4 << 20,
+    batch_bytes_max=256 << 10,
+    block_interval_ms=50,
+    state_scheme=1,
+)
+
+POLICY_1, POLICY_2 = bytes(range(0x10, 0x20)), bytes(range(0x20, 0x30))
+CLAIM_1 = bytes(range(0x30, 0x40))
+SUBJECT_1, SUBJECT_2 = bytes(range(0x40, 0x50)), bytes(range(0x50, 0x60))
+
+
+def seed_name(owner: str, purpose: str) -> str:
+    """What is hashed to the seed of a key."""
+    return f"{SEED_PREFIX}{owner}/{purpose}"
+
+
+def seeded_key(owner: str, purpose: str) -> SigningKey:
+    """Ed25519 key whose seed is SHA-256 of its name."""
+    return SigningKey.from_seed(sha256(seed_name(owner, purpose).encode()).digest())
+
+
+def all_keys() -> list[tuple[str, str]]:
+    """(owner, purpose) of every key of the network."""
+    keys = [(owner, purpose) for owner in INSURERS for purpose in ("ledger", "consensus", *DESKS)]
+    return [*keys, (SUPERVISOR, "ledger"), (SUPERVISOR, "auditor")]
+
+
+def card(owner: str) -> Card:
+    """The organisation's card."""
+    insurer = owner in INSURERS
+    desks = DESKS if insurer else {"auditor": ("auditor",)}
+    ledger_key = seeded_key(owner, "ledger")
+    consensus_key = seeded_key(owner, "consensus") if insurer else None
+    port = 4000 + 10 * (*INSURERS, SUPERVISOR).index(owner)
+    body = CardBody(
+        id=owner,
+        kind="insurer" if insurer else "supervisor",
+        name=f"{owner.title()} {'Insurance' if insurer else 'Supervision'}",
+        ledger_key=ledger_key.public.hex(),
+        ca_certificate=make_authority(ledger_key, owner, datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)).decode(),
+        consensus_key=consensus_key.public.hex() if consensus_key else "",
+        peer_address=f"{owner}.example:{port}" if insurer else "",
+        public_address=f"{owner}.example:{port + 1}",
+        keys=tuple(RoleKey(seeded_key(owner, desk).public.hex(), roles, desk) for desk, roles in desks.items()),
+    )
+    return sign_card(body, ledger_key, consensus_key)
+
+
+def genesis_file() -> bytes:
+    """The genesis of the network."""
+    cards = [card(owner) for owner in (*INSURERS, SUPERVISOR)]
+    permissions = Permissions(read=(*INSURERS, SUPERVISOR), subscribe=(*INSURERS[:3], SUPERVISOR))
+    return assemble(cards, name="vectors", time_ms=TIME_MS, parameters=PARAMETERS, permissions=permissions)
+
+
+class Network:
+    """The chain, made block by block; a ``HeaderSource`` for proofs."""
+
+    def __init__(self) -> None:
+        self.genesis = load_genesis(genesis_file())
+        self.validators = self.genesis.validator_set()
+        self.store = MemoryStateStore()
+        self.state = State.open(self.store)
+        write_genesis_state(self.genesis, self.state)
+        self.genesis_writes = self.state.commit(0, TIME_MS, [])
+        self.store.commit(self.genesis_writes)
+        self.root = genesis_header(
+            time_ms=TIME_MS,
+            state_root=self.genesis_writes.record.state_root,
+            receipts_root=self.genesis_writes.record.receipts_root,
+            valset_hash=self.validators.hash,
+            scheme=PARAMETERS.state_scheme,
+        )
+        self.execution = Execution(self.state, CONTRACTS)
+        self.blocks: list[Block] = []
+        self.envelopes: list[Envelope] = []
+        self._heads: dict[str, tuple[int, bytes]] = {}
+
+    # -- HeaderSource
+
+    def finalized_height(self) -> int:
+        """Of the last block."""
+        return len(self.blocks)
+
+    def final_header(self, height: int) -> FinalHeader | None:
+        """The header of a height and its own Finalization, if it has one."""
+        if not 1 <= height <= len(self.blocks):
+            return None
+        block = self.blocks[height - 1]
+        return FinalHeader(JustifiedHeader(block.header, block.justification), block.finalization)
+
+    # -- what clients and validators make
+
+    def envelope(
+        self, operations: Sequence[ops.Operation], *, by: str = "alpha", desks: Sequence[str], atomic: bool = False
+    ) -> Envelope:
+        """A signed envelope; its salt counts."""
+        keys = [seeded_key(by, desk) for desk in desks]
+        body = wire.encode_envelope_body(
+            chain_id=self.genesis.chain_id,
+            organisation=by,
+            signer_keys=[key.public for key in keys],
+            not_after_ms=TIME_MS + 3_600_000,
+            salt=(len(self.envelopes) + 1).to_bytes(16, "big"),
+            operations=operations,
+            atomic=atomic,
+        )
+        raw = wire.encode_envelope(body, [key.sign(TAG_ENVELOPE_SIGNATURE + body) for key in keys])
+        self.envelopes.append(wire.decode_envelope(raw))
+        return self.envelopes[-1]
+
+    def batch(self, origin: str, envelopes: Sequence[Envelope]) -> Batch:
+        """The origin's next batch, in incarnation 1."""
+        sequence, previous = self._heads.get(origin, (0, bytes(32)))
+        raws = [envelope.raw for envelope in envelopes]
+        header = wire.encode_batch_header(
+            chain_id=self.genesis.chain_id,
+            epoch=0,
+            origin=origin,
+            incarnation=1,
+            sequence=sequence + 1,
+            previous=previous,
+            envelopes=raws,
+            attachment_root=EMPTY_ROOT,
+        )
+        signature = seeded_key(origin, "consensus").sign(TAG_BATCH_SIGNATURE + header)
+        batch = wire.decode_batch(wire.encode_batch(header, signature, raws))
+        self._heads[origin] = (sequence + 1, batch.header.digest)
+        return batch
+
+    def certificate(
+        self, kind: VoteKind, view: int, parent_view: int, digest: bytes, signers: Sequence[int]
+    ) -> Certificate:
+        """Votes of these signers."""
+        message = vote_message(self.genesis.chain_id, kind, 0, view, parent_view, digest)
+        signatures = tuple(seeded_key(INSURERS[signer], "consensus").sign(message) for signer in signers)
+        return Certificate(kind, 0, view, parent_view, digest, tuple(signers), signatures)
+
+    def of_block(self, kind: VoteKind, header: Header, signers: Sequence[int]) -> Certificate:
+        """A certificate of this header."""
+        return self.certificate(kind, header.view, header.parent_view, header.digest, signers)
+
+    def add(
+        self,
+        *batches: Batch,
+        skipped: Sequence[Sequence[int]] = (),
+        parent_kind: VoteKind = VoteKind.NOTARIZE,
+        finalized_by: Sequence[int] = (),
+    ) -> Block:
+        """The next block, executed.
+
+        Args:
+            skipped: signers of a nullification for each view between the parent's and this one's.
+            parent_kind: which certificate of the parent the justification holds.
+            finalized_by: signers of its Finalization; empty: a descendant finalizes it.
+        """
+        parent = self.blocks[-1].header if self.blocks else self.root
+        view = parent.view + 1 + len(skipped)
+        justification = wire.make_justification(
+            self.of_block(parent_kind, parent, (0, 1, 3)) if self.blocks else None,
+            [
+                self.certificate(VoteKind.NULLIFY, parent.view + 1 + at, 0, b"", signers)
+                for at, signers in enumerate(skipped)
+            ],
+        )
+        payload = wire.encode_payload([batch.header.digest for batch in batches])
+        roots = self.store.height_record(parent.height)
+        assert roots is not None
+        header = wire.encode_header(
+            version=1,
+            chain_id=self.genesis.chain_id,
+            epoch=0,
+            height=parent.height + 1,
+            view=view,
+            parent_view=parent.view,
+            parent_digest=parent.digest,
+            payload_root=payload.root,
+            justification_digest=justification.digest,
+            timestamp_ms=parent.timestamp_ms + BLOCK_MS,
+            state_height=parent.height,
+            state_root=roots.state_root,
+            receipts_root=roots.receipts_root,
+            valset_hash=self.validators.hash,
+            state_scheme=PARAMETERS.state_scheme,
+        )
+        finalization = self.of_block(VoteKind.FINALIZE, header, finalized_by) if finalized_by else None
+        block = Block(header, justification, payload, batches, finalization)
+        self.blocks.append(block)
+        listed = [
+            ListedBatch(batch.header, [wire.decode_envelope(raw) for raw in batch.envelopes]) for batch in batches
+        ]
+        done = self.execution.run(ExecutableBlock(header.height, header.timestamp_ms, header.digest, listed))
+        self.store.commit(done.writes)
+        return block
+
+
+def policy_issue(policy_id: bytes, subject_id: bytes, start_days: int, premium_minor: int | None) -> ops.PolicyIssue:
+    """Home cover of 500,000.00 less 500.00 to yesterday, issued on its first day."""
+    return ops.PolicyIssue(
+        policy_id=policy_id,
+        subject_id=subject_id,
+        line=ops.Line.HOME.value,
+        currency="EUR",
+        limit_minor=50_000_000,
+        deductible_minor=50_000,
+        period_start_days=start_days,
+        period_end_days=TODAY_DAYS - 1,
+        asserted_date_days=start_days,
+        premium_minor=premium_minor,
+    )
+
+
+def build() -> Network:
+    """The five blocks.
+
+    1  view 1  a policy, signed by two desks; own Finalization
+    2  view 4  after two skipped views; three batches, five envelopes; finalized by its child
+    3  view 5  empty; own Finalization
+    4  view 6  on a Finalization as parent's certificate; the claim moves on, one envelope is replayed
+    5  view 7  empty: certifies the state of height 4
+    """
+    made = Network()
+    issue = made.envelope([policy_issue(POLICY_1, SUBJECT_1, TODAY_DAYS - 365, 90_000)], desks=("desk-1", "desk-2"))
+    made.add(made.batch("alpha", [issue]), finalized_by=(0, 1, 2))
+    loss = TODAY_DAYS - 100
+    notify = made.envelope(
+        [ops.ClaimNotify(CLAIM_1, POLICY_1, loss, loss + 1), ops.ClaimRegister(CLAIM_1, loss + 2)], desks=("desk-1",)
+    )
+    partly = made.envelope(
+        [policy_issue(POLICY_1, SUBJECT_1, TODAY_DAYS - 365, None), ops.ClaimAssess(CLAIM_1, loss + 3, 1_234_567)],
+        desks=("desk-1",),
+    )
+    atomic = made.envelope(
+        [ops.ClaimApprove(CLAIM_1, loss + 4, 1_000_000), ops.ClaimClose(bytes(16), loss + 4)],
+        desks=("desk-2",),
+        atomic=True,
+    )
+    other = made.envelope([policy_issue(POLICY_2, SUBJECT_2, -10, None)], by="bravo", desks=("desk-1",))
+    foreign = made.envelope([ops.ClaimClose(CLAIM_1, loss + 4)], by="charlie", desks=("desk-1",))
+    made.add(
+        made.batch("alpha", [notify, partly, atomic]),
+        made.batch("bravo", [other]),
+        made.batch("charlie", [foreign]),
+        skipped=((0, 2, 3), (0, 1, 2, 3)),
+    )
+    made.add(finalized_by=(0, 2, 3))
+    decline = made.envelope(
+        [ops.ClaimDecline(CLAIM_1, loss + 5, ops.DeclineReason.NOT_LIABLE.value)], desks=("desk-1",)
+    )
+    made.add(made.batch("alpha", [decline, notify]), parent_kind=VoteKind.FINALIZE)
+    made.add(finalized_by=(1, 2, 3))
+    return made
