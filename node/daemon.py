@@ -18,7 +18,7 @@ import secrets
 import signal
 import time
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import uvloop
 
@@ -60,6 +60,7 @@ from services.server import ListenError, Server
 from services.settings import SettingError
 from services.stored_chain import StoredChain
 from services.sync import SyncServicer
+from services.tasks import Tasks
 from services.verification import VerificationPool
 from store.backup import clear_backup_marker, has_backup_marker
 from store.errors import StoreError, VoteLogDamaged, VoteLogMissing
@@ -106,6 +107,7 @@ class Node:
         self.metrics = Metrics()
         self._mailbox = Mailbox()
         self._health = Health()
+        self._tasks = Tasks()
         self._pool = VerificationPool(config.settings.verification.workers, lambda _: self.metrics.workers_died.inc())
         self._build(consensus_key)
 
@@ -167,11 +169,11 @@ class Node:
             if card.id != self._card.id
         }
         self._chain = StoredChain(stores.blocks, lambda: stores.blocks.finalized_height() or 0)
-        self._peers = Peers(others, self._identity, self._mailbox, self.metrics)
+        self._peers = Peers(others, self._identity, self._mailbox, self.metrics, self._tasks)
         self._peer_servicer = PeerServicer(
             {organisation: index for index, (organisation, _) in others.items()}, self._mailbox, self.metrics
         )
-        self._fetcher = Fetcher(others, self._identity, self._mailbox, self.metrics)
+        self._fetcher = Fetcher(others, self._identity, self._mailbox, self.metrics, self._tasks)
         self._tracker = Tracker(on_final=self._on_final)
         self._outbox = NodeOutbox(
             peers=self._peers,
@@ -183,6 +185,7 @@ class Node:
             metrics=self.metrics,
             organisations={index: organisation for index, (organisation, _) in others.items()},
             on_finalized=self._chain.grown.beat,
+            tasks=self._tasks,
         )
         self.loop = TurnLoop(
             validator=self.validator,
@@ -250,15 +253,15 @@ class Node:
             ListenError: an address cannot be had; nothing runs then.
         """
         listen = self._config.settings.listen
-        await self._server.start([listen.peer, listen.public])
         if listen.http:
             await self._http.start(listen.http)
+        await self._server.start([listen.peer, listen.public])
         marked = has_backup_marker(self._home.path)
         self.validator.start(clock.now(), secrets.token_bytes(NONCE_BYTES), restored_from_backup=marked)
         self._tracker.block_time_ms = self._state.head.timestamp_ms if self._state.head is not None else 0
         self._peers.start()
         self._turns = asyncio.create_task(self.loop.run())
-        self._watcher = asyncio.create_task(self._watch())
+        self._tasks.start(self._watch())
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -276,25 +279,27 @@ class Node:
 
     async def wait(self, stop: asyncio.Event) -> None:
         """Until ``stop`` is set; a failed store does not end it, a defect does, by its own exception."""
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait((stopping, self._turns), return_when=asyncio.FIRST_COMPLETED)
-        if self._turns.done():
-            self._turns.result()
-            await stopping
-        stopping.cancel()
+        stopping, defects = asyncio.create_task(stop.wait()), asyncio.create_task(self._tasks.watch())
+        waiting: set[asyncio.Task[Any]] = {stopping, defects, self._turns}
+        try:
+            while not stopping.done():
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+        finally:
+            stopping.cancel()
+            defects.cancel()
 
     async def close(self) -> None:
         """End cleanly: the running turn is carried out to its end, then everything is closed."""
         _log.info("node stops", height=self._state.height)
-        self._watcher.cancel()
         await self._health.set_serving(False)
         self.loop.stop()
         await asyncio.gather(self._turns, return_exceptions=True)
+        await self._tasks.stop()
         self._blocks_servicer.close()
         self._peer_servicer.close()
-        await self._peers.stop()
-        await self._fetcher.stop()
-        await self._outbox.stop()
+        await self._fetcher.close()
         await self._server.stop()
         await self._http.stop()
         await self._pool.stop()

@@ -7,7 +7,6 @@ validator decides whether to ask again. Nothing that comes back is believed here
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -30,6 +29,7 @@ from node.turn import (
 )
 from services.identity import Identity
 from services.logs import get_logger
+from services.tasks import Tasks
 
 ACTIVE_MAX: Final = 32
 """Requests at a time; a validator that wants more is told that they failed, and asks again later."""
@@ -57,17 +57,24 @@ class Fetcher:
 
     Args:
         addresses: by signer index of the others: (organisation, host:port).
+        tasks: where the requests run.
     """
 
     def __init__(
-        self, addresses: Mapping[int, tuple[str, str]], identity: Identity, mailbox: Mailbox, metrics: Metrics
+        self,
+        addresses: Mapping[int, tuple[str, str]],
+        identity: Identity,
+        mailbox: Mailbox,
+        metrics: Metrics,
+        tasks: Tasks,
     ) -> None:
+        self._tasks = tasks
         self._addresses = addresses
         self._identity = identity
         self._mailbox = mailbox
         self._metrics = metrics
         self._channels: dict[int, grpc.aio.Channel] = {}
-        self._active: dict[Fetch, asyncio.Task[None]] = {}
+        self._active: set[Fetch] = set()
 
     def fetch(self, fetch: Fetch) -> None:
         """Begin; the same request is not made twice at a time."""
@@ -77,16 +84,11 @@ class Fetcher:
         if not sources or len(self._active) >= ACTIVE_MAX:
             self._fail(fetch, fetch.sources[-1] if fetch.sources else -1)
             return
-        task = asyncio.create_task(self._run(fetch, sources))
-        self._active[fetch] = task
-        task.add_done_callback(lambda _: self._active.pop(fetch, None))
+        self._active.add(fetch)
+        self._tasks.start(self._run(fetch, sources), lambda: self._active.discard(fetch))
 
-    async def stop(self) -> None:
-        """Give up what runs and close the connections."""
-        tasks = list(self._active.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def close(self) -> None:
+        """Close the connections, once ``tasks`` has ended the requests."""
         for channel in self._channels.values():
             await channel.close()
 

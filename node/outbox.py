@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from ledger.types import Batch
@@ -24,6 +23,7 @@ from node.turn import (
     Penalty,
 )
 from services.logs import get_logger
+from services.tasks import Tasks
 
 _log = get_logger("node")
 
@@ -34,6 +34,7 @@ class NodeOutbox:
     Args:
         organisations: of the validators, by signer index.
         on_finalized: told that blocks became final (and are stored).
+        tasks: where checks run.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class NodeOutbox:
         metrics: Metrics,
         organisations: Mapping[int, str],
         on_finalized: Callable[[], None],
+        tasks: Tasks,
     ) -> None:
         self._peers = peers
         self._servicer = servicer
@@ -58,7 +60,7 @@ class NodeOutbox:
         self._metrics = metrics
         self._organisations = organisations
         self._on_finalized = on_finalized
-        self._checks: set[asyncio.Task[None]] = set()
+        self._tasks = tasks
 
     def send(self, sends: Sequence[tuple[int | None, PeerMessage]]) -> None:
         """See Outbox."""
@@ -70,9 +72,7 @@ class NodeOutbox:
 
     def check(self, batch: Batch) -> None:
         """See Outbox. Not bounded here: the validator holds a bounded amount of unchecked batches."""
-        task = asyncio.create_task(self._check(batch))
-        self._checks.add(task)
-        task.add_done_callback(self._checks.discard)
+        self._tasks.start(self._check(batch))
 
     async def _check(self, batch: Batch) -> None:
         self._mailbox.put_now(await self._checker.check(batch))
@@ -105,9 +105,3 @@ class NodeOutbox:
                     metrics.alarms.labels(notice.kind).inc()
                     _log.error("alarm", kind=notice.kind, text=notice.text)
         metrics.waiting_bytes.set(tracker.waiting_bytes)
-
-    async def stop(self) -> None:
-        """Give up what is being checked."""
-        for task in list(self._checks):
-            task.cancel()
-        await asyncio.gather(*self._checks, return_exceptions=True)

@@ -29,6 +29,7 @@ from services.auth import caller_of
 from services.identity import Identity, UnknownMember
 from services.limits import STREAM_CHUNK_BYTES
 from services.logs import get_logger
+from services.tasks import Tasks
 
 METHOD: Final = "/lossbook.v1.PeerService/Exchange"
 
@@ -173,20 +174,27 @@ class Peers:
 
     Args:
         addresses: by signer index of the others: (organisation, host:port).
+        tasks: where the links run.
     """
 
     def __init__(
-        self, addresses: Mapping[int, tuple[str, str]], identity: Identity, mailbox: Mailbox, metrics: Metrics
+        self,
+        addresses: Mapping[int, tuple[str, str]],
+        identity: Identity,
+        mailbox: Mailbox,
+        metrics: Metrics,
+        tasks: Tasks,
     ) -> None:
+        self._tasks = tasks
         self.links = {
             index: Link(index, organisation, address, identity, mailbox, metrics)
             for index, (organisation, address) in sorted(addresses.items())
         }
-        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to dial."""
-        self._tasks = [asyncio.create_task(link.run()) for link in self.links.values()]
+        """Begin to dial; ``tasks`` ends it."""
+        for link in self.links.values():
+            self._tasks.start(link.run())
 
     def send(self, sends: Sequence[tuple[int | None, PeerMessage]]) -> None:
         """Queue what a turn sends; each message is encoded once."""
@@ -197,12 +205,6 @@ class Peers:
                     link.send(raw)
             elif (link_ := self.links.get(to)) is not None:
                 link_.send(raw)
-
-    async def stop(self) -> None:
-        """Close all streams."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 Context = grpc.aio.ServicerContext[peer_pb2.ExchangeRequest, peer_pb2.ExchangeResponse]

@@ -31,6 +31,7 @@ from node.turn import (
 from services.pulse import Pulse
 from services.sources import StoredBlock
 from services.sync import SyncServicer
+from services.tasks import Tasks
 from tests.support.insurers import INSURERS, Organisation
 from tests.support.tls import identity, serving
 from tests.unit.node.test_peer_wire import BATCH
@@ -70,12 +71,13 @@ class Receiver:
 @asynccontextmanager
 async def dialling(address: str, organisation: Organisation = ALPHA) -> AsyncIterator[tuple[Peers, Mailbox, Metrics]]:
     mailbox, metrics = Mailbox(), Metrics()
-    peers = Peers({1: (BETA.id, address)}, identity(organisation), mailbox, metrics)
+    tasks = Tasks()
+    peers = Peers({1: (BETA.id, address)}, identity(organisation), mailbox, metrics, tasks)
     peers.start()
     try:
         yield peers, mailbox, metrics
     finally:
-        await peers.stop()
+        await tasks.stop()
 
 
 def test_messages_of_a_turn_arrive_in_order_from_the_authenticated_sender() -> None:
@@ -226,14 +228,16 @@ def fetched(stores: Sequence[Store], fetch: Any, count: int = 1) -> list[Input]:
                 return await serve(at + 1, then)
 
         async def ask() -> list[Input]:
-            fetcher = Fetcher(addresses, identity(ALPHA), mailbox, Metrics())
+            tasks = Tasks()
+            fetcher = Fetcher(addresses, identity(ALPHA), mailbox, Metrics(), tasks)
             fetcher.fetch(fetch)
             if stores:
                 fetcher.fetch(fetch)  # the same again: made once
             try:
                 return await inputs(mailbox, count)
             finally:
-                await fetcher.stop()
+                await tasks.stop()
+                await fetcher.close()
 
         return await serve(0, ask)
 
