@@ -159,10 +159,13 @@ class Helper:
         return True
 
     def on_start_query(self, event: StartQueryReceived) -> None:
-        """Answer at once, whatever this node waits for itself; answers are not votes."""
+        """Answer at once, whatever this node waits for itself; answers are not votes.
+
+        An observer is silent: without a vote log it cannot say what it signed.
+        """
         s, asker = self._s, event.sender
         s.activity.heard(asker)
-        if not self._budget.take(asker, s.now_ms):
+        if s.own_index is None or not self._budget.take(asker, s.now_ms):
             return
         for guide in self._guides():  # first: the answer counts only if its view is known to be reachable
             s.send(asker, guide)
@@ -175,7 +178,9 @@ class Helper:
         """Count an answer to this start's query; every vote in it has to be genuine and this node's."""
         s, startup, answer = self._s, self._s.startup, event.answer
         s.activity.heard(event.sender)
-        if startup is None or answer.nonce != startup.nonce or event.sender == s.own_index:
+        if startup is None or answer.nonce != startup.nonce:
+            return
+        if event.sender == s.own_index or not 0 <= event.sender < s.validators.n:
             return
         votes = answer.votes[:START_ANSWER_VOTES_MAX]
         for vote in votes:

@@ -620,6 +620,19 @@ def test_votes_far_ahead_are_dropped_and_those_of_the_next_view_kept() -> None:
     assert node.core.view == 3
 
 
+def test_below_the_window_nothing_is_kept() -> None:
+    node = Solo()
+    first = node.notarized_block(1)
+    header, _ = node.header(500, nullified=range(1, 500))
+    node.receive(certificate(F, 500, header, (1, 2, 3)))
+    rounds = node.core._state.rounds
+    assert rounds.get(1) is None
+    node.receive(node.vote(N, 500 - CONFIG.retention_views - 1, 3, first), node.nullification(1))
+    assert [found.view for found in rounds.ascending()] == [500]
+    node.votes(X, 500 - CONFIG.retention_views, [3])
+    assert [found.view for found in rounds.ascending()] == [500 - CONFIG.retention_views, 500]
+
+
 def test_a_tick_before_its_time_is_harmless() -> None:
     node = Solo()
     assert node.do(Tick()) == []

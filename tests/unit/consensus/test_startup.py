@@ -68,6 +68,18 @@ def test_answers_to_another_nonce_do_not_count() -> None:
     assert node.core.status().start_answers == (0, 2)
 
 
+@pytest.mark.parametrize("stranger", [0, 4, -1])
+def test_only_answers_of_other_validators_count(stranger: int) -> None:
+    node = Solo(ready=False)
+    answer(node, stranger)
+    assert node.core.status().start_answers == (0, 2)
+
+
+def test_an_observer_does_not_answer_because_it_cannot_know_what_it_signed() -> None:
+    node = Solo(index=None)
+    assert not node.do(StartQueryReceived(3, StartQuery(b"n" * 32)))
+
+
 def test_answers_are_given_at_once_also_while_waiting() -> None:
     node = Solo(ready=False)
     effects = node.do(StartQueryReceived(3, StartQuery(b"n" * 32)))
