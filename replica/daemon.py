@@ -95,7 +95,8 @@ def run(config: ReplicaConfig, passphrase: str | None = None) -> int:
     try:
         return uvloop.run(_main(config, passphrase))
     except EXPECTED as error:
-        _log.error("replica cannot run", problem=str(error))
+        # The stores' texts speak of nodes, which have the same stores.
+        _log.error("replica cannot run", problem=str(error).replace("lossbook node resync", "lossbook replica resync"))
     except Exception:  # noqa: BLE001 - the last line of defence: it is logged, and the process ends
         _log.exception("replica stopped by a defect; its home is as the last executed block left it")
     return EXIT_FAILED

@@ -67,7 +67,9 @@ async def subscribe(
             await call.write(blocks_pb2.SubscribeRequest(from_height=from_height, credit_bytes=CREDIT_BYTES))
             owed = 0
             while True:
-                response = await asyncio.wait_for(call.read(), silence_s)
+                # Not wait_for: in Python 3.11 it loses a cancellation that comes together with a message.
+                async with asyncio.timeout(silence_s):
+                    response = await call.read()
                 if not isinstance(response, blocks_pb2.SubscribeResponse):  # grpc.aio.EOF
                     raise FeedLost(organisation, "the server ended the stream")
                 if not response.HasField("block"):

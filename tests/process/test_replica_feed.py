@@ -18,6 +18,7 @@ from ledger.types import Block
 from ledger.wire import decode_batch, decode_envelope, encode_batch, encode_envelope
 from lossbook.v1 import gateway_pb2, gateway_pb2_grpc
 from lossbook_sdk.errors import NodeRefused
+from replica.resync import resync
 from tests.process.network import free_ports
 from tests.support.chain import Chain, altered, altered_certificate
 from tests.support.chain_server import ChainServer, identity_of
@@ -249,10 +250,37 @@ def test_an_unregistered_caller_is_refused(replicas: Replicas, chain: Chain) -> 
 def test_stops_quickly_in_the_middle_of_following(replicas: Replicas, chain: Chain) -> None:
     server = replicas.server(HONEST, chain.blocks)
     replica = replicas.replica(server.source)
-    replica.start()
-    until = time.monotonic() + 20
-    while "following" not in replica.said() and time.monotonic() < until:
-        time.sleep(0.02)
-    assert replica.stop() == 0
+    for start in range(1, 5):
+        replica.start()
+        until = time.monotonic() + 20
+        while replica.said().count('"following"') < start and time.monotonic() < until:
+            time.sleep(0.01)
+        assert replica.stop() == 0
     replica.start()
     assert replica.wait_until(lambda status: status.height == 30).height == 30
+
+
+def test_damaged_stores_are_one_clear_line_and_resync_rebuilds_them(replicas: Replicas, chain: Chain) -> None:
+    server = replicas.server(HONEST, chain.blocks)
+    replica = replicas.replica(server.source)
+    replica.start()
+    replica.wait_until(lambda status: status.height == 30)
+    assert replica.stop() == 0
+    for file in [*(replica.home / "state").glob("*.log"), *(replica.home / "state").glob("*.ldb")]:
+        raw = bytearray(file.read_bytes())
+        for at in range(100, len(raw), 500):
+            raw[at] ^= 1
+        file.write_bytes(raw)
+
+    replica.start()
+    assert replica.wait() == 1
+    assert "lossbook replica resync" in replica.said()
+    assert "Traceback" not in replica.said()
+
+    kept = resync(replica.home, "bits flipped")
+    assert (kept / "state").exists()
+    replica.start()
+    status = replica.wait_until(lambda status: status.height == 30)
+    record = chain.ledger.state.height_record(30)
+    assert record is not None
+    assert status.state_root == record.state_root.hex()

@@ -3,8 +3,11 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import pytest
 
 from crypto.keys import SigningKey
@@ -95,3 +98,21 @@ def test_a_cancelled_caller_does_not_leave_its_answer_to_the_next() -> None:
 def test_a_silly_number_of_workers_is_refused() -> None:
     with pytest.raises(ValueError):
         VerificationPool(1000)
+
+
+def test_a_worker_ends_with_its_daemon_and_not_at_a_signal_to_the_group() -> None:
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "services.verification_worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    frame = msgspec.msgpack.encode(jobs(2, frozenset({1})))
+    for _ in range(2):
+        worker.stdin.write(len(frame).to_bytes(4, "big") + frame)
+        worker.stdin.flush()
+        assert worker.stdout.read(6) == b"\x00\x00\x00\x02\x01\x00"
+        worker.send_signal(signal.SIGTERM)
+        worker.send_signal(signal.SIGINT)
+    worker.stdin.close()
+    assert worker.wait(10) == 0
+    worker.stdout.close()
