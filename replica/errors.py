@@ -77,10 +77,6 @@ class RootMismatch(Exception):
         self.own = own
 
 
-class NoSource(Exception):
-    """Every configured source is distrusted or unreachable."""
-
-
 class ReplicaConfigError(Exception):
     """The configuration cannot be used; the text says which setting and what is expected."""
 
