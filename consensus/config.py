@@ -17,7 +17,7 @@ class Config:
     """D, the assumed bound on message delay, processing included. Local."""
     retry_ms: int = 1_000
     """How often an unanswered message of the current view is sent again. Local."""
-    skip_ms: int = 6_000
+    skip_ms: int = 2_500
     """A leader silent for this much busy time is not waited for. Above certification and retry. Local."""
     timeout_ms_max: int = 20_000
     """Cap of the back-off: without one, Besu #7642 waited 4,096 s. Local."""

@@ -186,6 +186,7 @@ class Core:
 
     def _on_started(self, event: Started) -> None:
         state = self._state
+        self._helper.begin(event)
         state.out.append(ViewEntered(state.view, state.leader))
         self._intake.reload()
         if state.floor is not None:
@@ -194,7 +195,7 @@ class Core:
         highest = state.blocks.header(state.highest_certified()[0])
         if state.unfinalized and highest is not None:
             state.out.append(Certified(highest))
-        self._helper.on_started(event)
+        self._helper.resume()
 
     def _on_work(self, event: Work) -> None:
         self._state.work = event.pending

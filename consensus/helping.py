@@ -130,12 +130,16 @@ class Helper:
 
     # -- starting --------------------------------------------------------------------------
 
-    def on_started(self, event: Started) -> None:
-        """Ask what the log may lack, and say again what it holds."""
+    def begin(self, event: Started) -> None:
+        """From now on the others are asked what the log may lack."""
         s = self._s
         invariant(s.startup is None, "started twice")
         needed = s.validators.quorum - 1 if s.own_index is not None else 0
         s.startup = StartUp(event.nonce, needed, event.restored_from_backup, ask_again_ms=s.now_ms)
+
+    def resume(self) -> None:
+        """Say again what the log holds; a view that was given up before the restart stays so."""
+        s = self._s
         if s.own(s.current, X) is not None:
             s.pace.expire(s.now_ms)
         for message in self._latest():

@@ -50,9 +50,10 @@ class HeaderRules:
         problem = self._parent_problem(header, justification.parent, certificate_problem)
         if problem:
             return problem
+        count = header.view - header.parent_view - 1  # compared before anything counts up to it: views are up to 2^64
+        if len(justification.nullifications) != count:
+            return f"{len(justification.nullifications)} nullifications for {count} skipped views"
         skipped = range(header.parent_view + 1, header.view)
-        if len(justification.nullifications) != len(skipped):
-            return f"{len(justification.nullifications)} nullifications for {len(skipped)} skipped views"
         for view, nullification in zip(skipped, justification.nullifications, strict=True):
             if nullification.kind is not VoteKind.NULLIFY or nullification.view != view:
                 return f"no nullification of view {view} in its place"

@@ -151,6 +151,8 @@ class Node:
         self.backfill: Certificate | None = None
         self.certified: Header = self.store.final[-1]
         self.told_work = False
+        self.branches: dict[bytes, tuple[frozenset[bytes], int]] = {self.cluster.genesis.digest: (frozenset(), 0)}
+        self.logged = {record.vote for record in self.log if isinstance(record, OwnVote)}
         self.core = Core.restore(
             self.cluster.config,
             self.cluster.validators,
@@ -198,7 +200,8 @@ class Node:
         for effect in effects:
             if isinstance(effect, Persist):
                 self.log.append(effect.record)
-                if isinstance(effect.record, OwnVote) and effect.record.vote.signer == self.own_index:
+                if isinstance(effect.record, OwnVote):
+                    self.logged.add(effect.record.vote)
                     self.cluster.oracle.signed(effect.record.vote)
 
     def _leave(self, effects: list[Effect]) -> None:
@@ -272,7 +275,7 @@ class Node:
         """Nothing this node signed leaves before it is in its log."""
         vote = message.vote if isinstance(message, Proposal) else message
         if self.honest and isinstance(vote, Vote) and vote.signer == self.own_index:
-            assert OwnVote(vote) in self.log, "a vote left before it was logged"
+            assert vote in self.logged, "a vote left before it was logged"
 
     def receive(self, sender: int, message: Message) -> None:
         if not self.up:
@@ -308,32 +311,27 @@ class Node:
             header = parent
         return header.digest == self.store.final[header.height].digest
 
-    def _branch_payloads(self, header: Header) -> set[bytes]:
-        """Everything listed on the branch of a header."""
-        listed: set[bytes] = set()
-        while header.height > 0:
-            listed |= set(self.store.proposals[header.digest].payload.split())
+    def _branch(self, header: Header) -> tuple[frozenset[bytes], int]:
+        """Everything listed on the branch of a block held, and the height of the last block that listed something."""
+        path = []
+        while header.digest not in self.branches:
+            path.append(header)
             parent = self.store.header(header.parent_digest)
-            if parent is None:
-                break
+            assert parent is not None
             header = parent
-        return listed
-
-    def _last_listing_height(self, header: Header) -> int:
-        while header.height > 0:
-            if self.store.proposals[header.digest].payload:
-                return header.height
-            parent = self.store.header(header.parent_digest)
-            if parent is None:
-                return header.height
-            header = parent
-        return 0
+        listed, height = self.branches[header.digest]
+        for above in reversed(path):
+            payload = self.store.proposals[above.digest].payload
+            if payload:
+                listed, height = listed.union(payload.split()), above.height
+            self.branches[above.digest] = (listed, height)
+        return listed, height
 
     def _has_work(self, tip: Header) -> bool:
         if not self._holds_branch(tip):
             return False
-        unlisted = set(self.pool) - self._branch_payloads(tip)
-        return bool(unlisted) or self._last_listing_height(tip) > tip.state_height
+        listed, height = self._branch(tip)
+        return not listed.issuperset(self.pool) or height > tip.state_height
 
     def _tell_work(self) -> None:
         tip = self.certified if self.certified.height >= self.height else self.store.final[-1]
@@ -347,10 +345,10 @@ class Node:
         offer = self.offer
         if offer is None or not self.up or self.running.view != offer.view or not self._holds_branch(offer.parent):
             return
-        unlisted = sorted(set(self.pool) - self._branch_payloads(offer.parent)) if self.pool else []
+        listed, listing_height = self._branch(offer.parent)
+        unlisted = sorted(set(self.pool) - listed)
         executed = self._executed_on(offer.parent)
-        certifies = self._last_listing_height(offer.parent) > offer.parent.state_height
-        ready = certifies and executed.height >= self._last_listing_height(offer.parent)
+        ready = offer.parent.state_height < listing_height <= executed.height
         if not (offer.at_once or unlisted or ready):
             return
         self.offer = None

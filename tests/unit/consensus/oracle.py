@@ -26,6 +26,7 @@ class Oracle:
         #: (kind, view, parent view, digest) -> signers
         self.boxes: dict[tuple[int, int, int, bytes], set[int]] = defaultdict(set)
         self.by_signer: dict[tuple[int, int], set[tuple[int, int, bytes]]] = defaultdict(set)
+        self.certified: dict[int, set[tuple[int, int, int, bytes]]] = defaultdict(set)
         self.final_digests: dict[int, bytes] = {}
         self.evidence: list[Evidence] = []
 
@@ -56,7 +57,8 @@ class Oracle:
         return vote.signature == fake_signature(self.keys[vote.signer], message)
 
     def _certified(self, vote: Vote) -> None:
-        same_view = {key for key, box in self.boxes.items() if key[1] == vote.view and len(box) >= self.quorum}
+        same_view = self.certified[vote.view]
+        same_view.add((vote.kind, vote.view, vote.parent_view, vote.digest))
         finals = {key for key in same_view if key[0] == F}
         assert len(finals) <= 1, f"I1: two Finalizations in view {vote.view}"
         assert len({key for key in same_view if key[0] == N}) <= 1, f"I4: two Notarizations in view {vote.view}"
