@@ -47,6 +47,9 @@ RESTART_S_MIN: Final = 0.1
 RESTART_S_MAX: Final = 5.0
 """Back-off between starts of a worker that keeps dying."""
 
+END_S_MAX: Final = 2.0
+"""A worker ends within its message, some 25 ms; one that does not is killed."""
+
 WORKERS_MAX: Final = 16
 """More would wait for the loop that feeds them."""
 
@@ -175,11 +178,7 @@ class VerificationPool:
             feeder.cancel()
             await asyncio.gather(feeder, return_exceptions=True)
             self._processes.discard(process)
-            if process.stdin is not None:
-                process.stdin.close()
-            if process.returncode is None:
-                process.kill()
-            status = await process.wait()
+            status = await _end(process)
         self._on_worker_died(status)
         return served
 
@@ -200,6 +199,18 @@ class VerificationPool:
                 await writer.drain()
             except ConnectionError:
                 return  # the reading side sees the end, too, and deals with it
+
+
+async def _end(process: asyncio.subprocess.Process) -> int:
+    """Let it end with its input. Killing it at once would reap it behind asyncio's back, and its status be lost."""
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        async with asyncio.timeout(END_S_MAX):
+            return await process.wait()
+    except TimeoutError:
+        process.kill()
+        return await process.wait()
 
 
 def _parts(jobs: Sequence[SignatureJob]) -> Iterator[Sequence[SignatureJob]]:
