@@ -215,9 +215,10 @@ def _check_skipped(
     chain_id: bytes,
     validators: ValidatorSet,
 ) -> list[_NamedJob]:
+    count = header.view - header.parent_view - 1  # compared before anything counts up to it: views are up to 2^64
+    if len(nullifications) != count:
+        raise BadJustification(name, f"{len(nullifications)} nullifications for {count} skipped views")
     skipped = range(header.parent_view + 1, header.view)
-    if len(nullifications) != len(skipped):
-        raise BadJustification(name, f"{len(nullifications)} nullifications for {len(skipped)} skipped views")
     jobs: list[_NamedJob] = []
     for view, nullification in zip(skipped, nullifications, strict=True):
         if nullification.kind is not VoteKind.NULLIFY:

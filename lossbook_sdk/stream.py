@@ -242,7 +242,8 @@ class BulkSubmitter:
                 return
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._changed.wait()
 
     def _take(self) -> tuple[list[bytes], float | None]:
         """One message full of envelopes that may be sent now; where there are none, seconds until some may."""

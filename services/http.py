@@ -72,9 +72,11 @@ class HttpServer:
         self._connections += 1
         try:
             if self._connections <= CONNECTIONS_MAX:
-                head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), REQUEST_S_MAX)
+                async with asyncio.timeout(REQUEST_S_MAX):
+                    head = await reader.readuntil(b"\r\n\r\n")
                 writer.write(self.respond(head))
-                await asyncio.wait_for(writer.drain(), REQUEST_S_MAX)
+                async with asyncio.timeout(REQUEST_S_MAX):
+                    await writer.drain()
         except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
             pass  # whoever asks like this gets no page; there is nobody to tell
         finally:

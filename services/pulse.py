@@ -33,7 +33,8 @@ async def wait_any(*events: asyncio.Event, timeout_s: float) -> bool:
         return True
     if len(events) == 1:
         try:
-            await asyncio.wait_for(events[0].wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await events[0].wait()
         except TimeoutError:
             return False
         return True

@@ -13,6 +13,7 @@ from itertools import count
 from random import Random
 
 from consensus.events import Now
+from consensus.types import Header
 from contracts.dispatch import CONTRACTS
 from crypto.keys import SigningKey, verify, verify_many
 from ledger import wire
@@ -20,7 +21,7 @@ from ledger.genesis import Genesis
 from ledger.state import State
 from ledger.types import Batch, Block, Envelope
 from ledger.wellformed import read_envelope, signature_jobs
-from node.assembly import Settings, assemble, commit_genesis
+from node.assembly import Settings, assemble, commit_genesis, header_of_genesis
 from node.dissemination import Signer
 from node.turn import (
     BatchChecked,
@@ -155,6 +156,13 @@ class Node:
                 return BatchChecked(batch.header.digest, False, ())
             envelopes.append(envelope)
         return BatchChecked(batch.header.digest, True, tuple(envelopes))
+
+    @property
+    def genesis_header(self) -> Header:
+        """Block 0."""
+        record = self.state.height_record(0)
+        assert record is not None
+        return header_of_genesis(self.cluster.genesis, record)
 
     def serve(self, fetch: Fetch) -> Input | None:
         """What this node answers to a fetch."""
