@@ -254,6 +254,25 @@ class State:
         index = self._log.index.get(table.prefix + key)
         return None if index is None else self._value(index, table.prefix + key)
 
+    def committed_after(
+        self, table: Table[R], prefix: bytes = b"", after: bytes | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """(key, committed bytes) of keys that start with ``prefix`` and lie above ``after``, in byte order.
+
+        For listings: nothing is decoded, the open block is left out. Not to be kept over a change of the state.
+        """
+        ordered = self._sorted.get(table.prefix)
+        if ordered is None:
+            ordered = self._sort(table.prefix)
+        exclusive = after is not None and after >= prefix
+        start = table.prefix + (after if exclusive and after is not None else prefix)
+        for full in ordered.irange(start, None, (not exclusive, True)):
+            if not full.startswith(table.prefix + prefix):
+                return
+            index = self._log.index.get(full)
+            if index is not None:
+                yield full[1:], self._value(index, full)
+
     # ------------------------------------------------------------ inside
 
     def _write(self, full: bytes, record: msgspec.Struct | None) -> None:

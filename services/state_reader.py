@@ -6,6 +6,7 @@ A daemon adds what only it knows: its status, its reports, and where a receipt l
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from ledger import proof_building
@@ -106,18 +107,10 @@ class StateReader:
     def records(self, prefix: bytes, after: bytes, limit: int) -> tuple[Sequence[Entry], bool]:
         """See Reader."""
         table = self._tables[prefix[:1]]
-        found: list[Entry] = []
-        for key, _ in self._state.iterate(table, prefix[1:]):
-            full = table.prefix + key
-            if full <= after:
-                continue
-            value = self._state.committed_bytes(table, key)
-            if value is None:  # of the block that is being executed
-                continue
-            if len(found) == limit:
-                return found, True
-            found.append(Entry(full, value))
-        return found, False
+        start = after[1:] if after[:1] == table.prefix else None
+        rows = islice(self._state.committed_after(table, prefix[1:], start), limit + 1)
+        found = [Entry(table.prefix + key, value) for key, value in rows]
+        return found[:limit], len(found) > limit
 
     def receipt(self, envelope_id: bytes) -> bytes | None:
         """See Reader."""

@@ -1,0 +1,101 @@
+"""A validator's home is made whole from genesis and keys, or not at all."""
+
+from __future__ import annotations
+
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from crypto import keyfile, tls
+from crypto.keys import SigningKey
+from ledger.cards import GenesisError
+from node.config import load_config
+from node.init import LEAF_VALIDITY, InitError, init_home
+from services.settings import SettingError
+from store.errors import HomeExists
+from store.home import Home, HomeKind, open_all, open_home
+from tests.support.insurers import FIRST, INSURERS, SUPERVISOR, Organisation, market_genesis
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def ceremony(path: Path, organisation: Organisation = FIRST, **keys: SigningKey) -> tuple[Path, Path]:
+    """Genesis file and directory of keys, as the ceremony leaves them."""
+    genesis = path / "genesis.json"
+    genesis.write_bytes(market_genesis().raw)
+    directory = path / "keys"
+    directory.mkdir()
+    chosen = {"ledger": organisation.ledger_key, "consensus": organisation.consensus_key, **keys}
+    for kind, key in chosen.items():
+        if key is not None:
+            keyfile.save(directory / f"{kind}.key", key, kind, None, unsafe_plaintext=True)
+    return genesis, directory
+
+
+def make(path: Path, **settings: str) -> Home:
+    genesis, keys = ceremony(path)
+    return init_home(path / "home", genesis=genesis, keys=keys, passphrase=None, settings=settings, now=NOW)
+
+
+def test_a_home_holds_network_keys_certificate_and_settings(tmp_path: Path) -> None:
+    home = make(tmp_path)
+    assert (home.organisation, home.chain_id) == (FIRST.id, market_genesis().chain_id)
+    assert home.genesis.read_bytes() == market_genesis().raw
+    assert keyfile.load(home.keys / "consensus.key", None, "consensus").public == FIRST.consensus_key.public  # type: ignore[union-attr]
+    leaf = tls.check_leaf((home.tls / "leaf.pem").read_bytes(), FIRST.ledger_key.public, NOW)
+    assert (leaf.org, leaf.role, leaf.not_after) == (FIRST.id, "node", NOW + LEAF_VALIDITY)
+    for private in (home.keys / "ledger.key", home.keys / "consensus.key", home.tls / "leaf.key"):
+        assert stat.S_IMODE(private.stat().st_mode) == 0o600
+    open_all(open_home(home.path, HomeKind.NODE)).close()
+
+
+def test_addresses_come_from_the_card_and_settings_go_before_them(tmp_path: Path) -> None:
+    home = make(tmp_path, **{"listen.public": "127.0.0.1:9999", "consensus.delay_ms": "250"})
+    settings = load_config(home.path, {}).settings
+    card = market_genesis().organisation(FIRST.id)
+    assert card is not None
+    assert settings.listen.peer == card.body.peer_address
+    assert settings.listen.public == "127.0.0.1:9999"
+    assert settings.consensus.delay_ms == 250
+
+
+def test_invalid_setting_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"consensus\.delay_ms"):
+        make(tmp_path, **{"consensus.delay_ms": "soon"})
+    assert not (tmp_path / "home").exists()
+
+
+def test_invalid_keys_of_nobody_on_the_genesis(tmp_path: Path) -> None:
+    genesis, keys = ceremony(tmp_path, Organisation("stranger", "insurer"))
+    with pytest.raises(InitError, match="no card"):
+        init_home(tmp_path / "home", genesis=genesis, keys=keys, passphrase=None)
+    assert not (tmp_path / "home").exists()
+
+
+def test_invalid_consensus_key_of_another_member(tmp_path: Path) -> None:
+    other = INSURERS[1].consensus_key
+    assert other is not None
+    genesis, keys = ceremony(tmp_path, consensus=other)
+    with pytest.raises(InitError, match="not the one on the card"):
+        init_home(tmp_path / "home", genesis=genesis, keys=keys, passphrase=None)
+
+
+def test_invalid_supervisor_has_no_consensus_key_and_runs_no_validator(tmp_path: Path) -> None:
+    genesis, keys = ceremony(tmp_path, SUPERVISOR)
+    with pytest.raises(keyfile.MissingKeyFile):
+        init_home(tmp_path / "home", genesis=genesis, keys=keys, passphrase=None)
+
+
+def test_invalid_second_home_over_the_first(tmp_path: Path) -> None:
+    home = make(tmp_path)
+    with pytest.raises(HomeExists):
+        init_home(home.path, genesis=tmp_path / "genesis.json", keys=tmp_path / "keys", passphrase=None)
+
+
+def test_invalid_genesis_file(tmp_path: Path) -> None:
+    genesis, keys = ceremony(tmp_path)
+    genesis.write_bytes(genesis.read_bytes().replace(b"insurer-2", b"insurer-X"))
+    with pytest.raises(GenesisError):
+        init_home(tmp_path / "home", genesis=genesis, keys=keys, passphrase=None)
