@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from consensus.effects import Alarm, Build, FetchBlock, Finalized, Penalise, Report, Verify
+from consensus.effects import Alarm, Build, Certified, FetchBlock, Finalized, Penalise, Report, Verify
 from consensus.events import BlockFetched, CertificateReceived, HeadersStored, PeerConnected, Tick, VoteReceived
 from consensus.evidence import ConflictingVotes
 from consensus.invariant import InvariantViolated
@@ -252,6 +252,17 @@ def test_the_own_x_counts_again_after_a_restart() -> None:
     assert again.core.view == 1
     again.votes(X, 1, [3])
     assert again.core.view == 2
+
+
+def test_what_was_certified_stays_certified_after_a_restart() -> None:
+    node = Solo(index=2)
+    block = node.notarized_block(1)
+    node.store.proposals[block.digest] = node.proposal(1)
+    again = node.restarted()
+    assert (again.core.view, again.core.status().certified_view) == (2, 1)
+    assert only(again.effects, Certified)[-1].header == block
+    assert only(again.effects, Build)[-1].parent == block
+    assert again.signed(F) == node.signed(F)
 
 
 def test_a_notarization_of_an_unseen_digest_is_accepted_and_fetched_and_gets_no_f_before_it_is_certified() -> None:

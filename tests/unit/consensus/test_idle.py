@@ -195,6 +195,14 @@ def test_idle_silence_never_skips_a_leader() -> None:
     assert not node.signed(X)
 
 
+def test_a_leader_is_not_skipped_when_the_others_wake_first_after_idleness() -> None:
+    node = Solo()
+    node.wait(1_000_000)
+    node.votes(N, 1, [2, 3], node.proposal(1).header)
+    assert node.core.status().silent == ()
+    assert not node.signed(X)
+
+
 def test_skipping_fails_open_while_fewer_than_a_quorum_are_active() -> None:
     node = Solo()
     node.work()
