@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Final
+from typing import Any, Final, TextIO, cast
 
 import structlog
 
@@ -29,6 +29,27 @@ def _hex(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[
         if isinstance(value, bytes):
             event[name] = value.hex()
     return event
+
+
+class _Output:
+    """stderr, as far as it takes anything: a log on a full disk must not end the daemon that reports the full disk."""
+
+    def __init__(self) -> None:
+        self.dropped = 0
+
+    def write(self, text: str) -> None:
+        """Write one line; where the system refuses, count it."""
+        try:
+            sys.stderr.write(text)
+        except OSError:
+            self.dropped += 1
+
+    def flush(self) -> None:
+        """See ``write``."""
+        try:
+            sys.stderr.flush()
+        except OSError:
+            self.dropped += 1
 
 
 def configure(log_format: str, level: str) -> None:
@@ -55,7 +76,7 @@ def configure(log_format: str, level: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Output())),
         cache_logger_on_first_use=True,
     )
     # What libraries say through the standard library goes the same way; only what is wrong is of interest.

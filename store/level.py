@@ -86,7 +86,7 @@ def _translated(path: Path, error: Exception) -> StoreError:
     text = str(error)
     if isinstance(error, plyvel.CorruptionError) or "Corruption" in text:
         return CorruptBlocks(path, text)
-    if "lock" in text:
+    if "error: lock " in text:  # LevelDB's words; "lock" alone is also in "blocks"
         return StoreInUse(str(path))
     if "No space left" in text or "too large" in text:
         return StoreFailed(FailureKind.DISK_FULL, "write", path, text)

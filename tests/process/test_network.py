@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import secrets
 import subprocess
 import sys
@@ -357,6 +358,32 @@ def test_a_node_with_a_damaged_vote_log_observes_and_says_how_to_recover(own_net
     refused = network.submit("delta", network.envelope("delta", policy_issue(policy_id=new_id())))
     assert refused.rejection.code == Code.NOT_READY
     assert "node resync" in network.daemons["delta"].said()
+
+
+def test_a_node_whose_disk_is_full_votes_no_more_goes_on_answering_and_recovers(own_network: Network) -> None:
+    network = own_network
+    network.start_all()
+    policy = new_id()
+    first = network.submit("delta", network.envelope("delta", policy_issue(policy_id=policy)))
+    wait_executed(network, "delta", decode_receipt(first.receipt).height)
+    # No file may grow from now on: what a full disk does to a write (EFBIG instead of ENOSPC).
+    resource.prlimit(network.daemons["delta"].process.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+    status = network.submit("alpha", network.envelope("alpha", policy_issue(policy_id=new_id())))
+    assert status.stage == gateway_pb2.STAGE_FINAL  # the other three go on
+    network.wait_until("delta notices", lambda: network.detail("delta")["voting"] is False)
+    assert "disk full" in str(network.detail("delta")["failure"])
+    refused = network.submit("delta", network.envelope("delta", policy_issue(policy_id=new_id())))
+    assert refused.rejection.code == Code.NOT_READY
+    with network.channel("delta") as channel:
+        query = query_pb2_grpc.QueryServiceStub(channel)
+        request = query_pb2.GetRecordRequest(key=POLICIES.prefix + policy)
+        assert query.GetRecord(request, metadata=network.metadata(), timeout=10).found
+    assert "lossbook_voting 0.0" in network.metrics("delta")
+    network.daemons["delta"].stop()
+    network.start("delta")
+    network.wait_ready("delta")
+    again = network.submit("delta", network.envelope("delta", policy_issue(policy_id=new_id())))
+    assert again.stage == gateway_pb2.STAGE_FINAL
 
 
 def answers(network: Network, name: str) -> bool:

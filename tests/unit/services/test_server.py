@@ -171,3 +171,16 @@ def test_a_log_line_is_json_with_bytes_as_hex_and_without_secrets() -> None:
     assert (event["event"], event["part"], event["digest"]) == ("hello", "test", "0102")
     assert "sesame" not in line
     assert event["body"] == "(not logged)"
+
+
+class FullDisk(io.StringIO):
+    """A stderr that goes to a full disk."""
+
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_log_that_cannot_be_written_ends_nothing() -> None:
+    with redirect_stderr(FullDisk()):
+        logs.configure("json", "info")
+        logs.get_logger("test").error("disk full")
