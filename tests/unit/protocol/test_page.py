@@ -30,7 +30,7 @@ from ledger.types import (
 )
 from ledger.wire.checks import VALIDATORS_MAX
 from ledger.wire.proofs import HEADERS_MAX, PROOF_BYTES_MAX
-from lossbook.v1 import block_pb2, envelope_pb2, operation_pb2, proof_pb2, receipt_pb2
+from lossbook.v1 import block_pb2, envelope_pb2, gateway_pb2, operation_pb2, proof_pb2, receipt_pb2
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "protocol.md"
@@ -41,6 +41,7 @@ pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="the documentation is 
 MESSAGES = (
     *(envelope_pb2.Envelope, envelope_pb2.EnvelopeBody, receipt_pb2.Receipt),
     *(block_pb2.BatchHeader, block_pb2.Batch, block_pb2.Ack, block_pb2.Payload, block_pb2.Header),
+    gateway_pb2.Accepted,
     *(block_pb2.Vote, block_pb2.Certificate, block_pb2.Justification, block_pb2.Block),
     *(proof_pb2.Proof, proof_pb2.HeaderProof, proof_pb2.JustifiedHeader, proof_pb2.MerklePath),
     *(proof_pb2.RecordProof, proof_pb2.StateProof, proof_pb2.ReceiptProof, proof_pb2.EnvelopeProof),

@@ -6,23 +6,18 @@ import ast
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
-from consensus.types import Header, Justification, VoteKind
-from contracts.records import CLAIMS, POLICIES
+from contracts.records import POLICIES
 from ledger import proof_building as building
-from ledger import proofs, wire
 from ledger.proof_building import FinalHeader
-from ledger.proof_types import EnvelopeProof, HeaderProof, JustifiedHeader, Proof, ReceiptProof, RecordProof
+from ledger.proof_types import EnvelopeProof, JustifiedHeader, Proof, ReceiptProof, RecordProof
 from ledger.types import Envelope
-from ledger.wire.proofs import encode_header_proof, encode_proof
-from lossbook.v1 import proof_pb2
+from ledger.wire.proofs import encode_proof
 from tests.support.cluster import Cluster, Node
 from tests.support.insurers import Ledger, policy_issue
 from tests.unit.protocol import stranger
@@ -157,145 +152,6 @@ def test_state_proofs(case: dict[str, Any]) -> None:
             stranger.check_state_proof(raw[:place] + bytes((raw[place] ^ 1,)) + raw[place + 1 :], root)
 
 
-# ---------------------------------------------------------------- liars, some of whom hold keys
-
-Subject = RecordProof | ReceiptProof | EnvelopeProof
-
-
-def file_of(subject: Subject) -> bytes:
-    return encode_proof(Proof(made().genesis.chain_id, subject))
-
-
-def record_proof() -> RecordProof:
-    return building.record_proof(made(), made().state, CLAIMS, CLAIM_1)
-
-
-def receipt_proof(position: int = 2) -> ReceiptProof:
-    return building.receipt_proof(made(), made().state, position)
-
-
-def envelope_proof(index: int = 1) -> EnvelopeProof:
-    block = made().blocks[1]
-    return building.envelope_proof(made(), 2, block.payload, block.batches, index)
-
-
-def finalized_by(signers: tuple[int, ...], kind: VoteKind = VoteKind.FINALIZE, height: int = 5) -> RecordProof:
-    """The record's proof with another certificate of its header."""
-    certificate = made().of_block(kind, made().blocks[height - 1].header, signers)
-    return replace(record_proof(), header=HeaderProof(record_proof().header.headers, certificate))
-
-
-def justified_by(justification: Justification) -> EnvelopeProof:
-    """A quorum signed block 2, but with another justification."""
-    header = made().blocks[1].header
-    names = [name for name in Header.__dataclass_fields__ if name not in ("raw", "digest")]
-    fields = {name: getattr(header, name) for name in names} | {"justification_digest": justification.digest}
-    forged = wire.encode_header(**fields)
-    finalization = made().of_block(VoteKind.FINALIZE, forged, (0, 1, 2))
-    return replace(envelope_proof(), header=HeaderProof((JustifiedHeader(forged, justification),), finalization))
-
-
-def block_2_justification() -> Justification:
-    return made().blocks[1].justification
-
-
-LIES: dict[str, Callable[[], Subject]] = {
-    "two of four are no quorum": lambda: finalized_by((0, 1)),
-    "one signer twice": lambda: finalized_by((0, 1, 1)),
-    "a notarization is no finalization": lambda: finalized_by((0, 1, 2), VoteKind.NOTARIZE),
-    "finalization of another block": lambda: finalized_by((0, 1, 2), height=4),
-    "record under an older state": lambda: replace(record_proof(), header=building.header_proof(made(), 3)),
-    "receipt under an older range": lambda: replace(receipt_proof(), header=building.header_proof(made(), 1)),
-    "receipt of another position": lambda: replace(receipt_proof(), receipt=receipt_proof(3).receipt),
-    "envelope of another block": lambda: replace(envelope_proof(), header=building.header_proof(made(), 1)),
-    "envelope of another batch": lambda: replace(envelope_proof(), envelope=envelope_proof(3).envelope),
-    "a block is left out": lambda: replace(
-        envelope_proof(),
-        header=HeaderProof(
-            (envelope_proof().header.headers[0], *record_proof().header.headers), record_proof().header.finalization
-        ),
-    ),
-    "a state that was overwritten": lambda: replace(
-        record_proof(), state=made().state.prove(CLAIMS, CLAIM_1, at_height=4, value_at=2)
-    ),
-    "a skipped view without nullification": lambda: justified_by(
-        wire.make_justification(block_2_justification().parent, block_2_justification().nullifications[:1])
-    ),
-    "the same nullification twice": lambda: justified_by(
-        wire.make_justification(block_2_justification().parent, block_2_justification().nullifications[:1] * 2)
-    ),
-    "no certificate of the parent": lambda: justified_by(
-        wire.make_justification(None, block_2_justification().nullifications)
-    ),
-    "a nullification as certificate of the parent": lambda: justified_by(
-        wire.make_justification(block_2_justification().nullifications[0], block_2_justification().nullifications)
-    ),
-}
-
-
-@pytest.mark.parametrize("lie", LIES)
-def test_invalid_in_the_products_eyes_too(lie: str) -> None:
-    raw = file_of(LIES[lie]())
-    with pytest.raises(proofs.ProofError):
-        proofs.verify_bytes(raw, made().genesis)
-    with pytest.raises(stranger.Refused):
-        stranger.verify(raw, network())
-
-
-def test_the_lies_are_made_of_parts_that_are_good() -> None:
-    """Otherwise the test above could pass for another reason than the one it names."""
-    for subject in (
-        record_proof(),
-        receipt_proof(3),
-        envelope_proof(3),
-        finalized_by((1, 2, 3)),
-        justified_by(block_2_justification()),
-    ):
-        assert proofs.verify_bytes(file_of(subject), made().genesis).signatures
-        assert stranger.verify(file_of(subject), network())
-
-
-def rewritten(change: Callable[[proof_pb2.Proof], None]) -> bytes:
-    message = proof_pb2.Proof.FromString(proof("receipt"))
-    change(message)
-    return message.SerializeToString(deterministic=True)
-
-
-FORMS: dict[str, Callable[[], bytes]] = {
-    "peaks": lambda: rewritten(lambda message: message.receipt.peaks.append(bytes(32))),
-    "an unknown field": lambda: proof("receipt") + b"\x78\x01",
-    "a default that is written": lambda: proof("receipt") + b"\x28\x00",
-    "a number longer than it must be": lambda: proof("receipt").replace(b"\x0a\x20", b"\x0a\xa0\x00", 1),
-    "a second subject": lambda: rewritten(lambda message: message.envelope.SetInParent()) + proof("receipt"),
-    "the chain id twice": lambda: proof("receipt")[:34] + proof("receipt"),
-    "fields out of order": lambda: proof("receipt")[34:] + proof("receipt")[:34],
-}
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_invalid_forms(form: str) -> None:
-    raw = FORMS[form]()
-    with pytest.raises(proofs.ProofError):
-        proofs.verify_bytes(raw, made().genesis)
-    with pytest.raises(stranger.Refused):
-        stranger.verify(raw, network())
-
-
-def test_nothing_is_said_about_the_place_in_the_payload() -> None:
-    """The last of three batches has the same path as the second of two, and no header says how many there are."""
-    last = envelope_proof(4)
-    assert (last.in_payload.index, last.in_payload.size) == (2, 3)
-    other = replace(last, in_payload=replace(last.in_payload, index=1, size=2))
-    assert stranger.verify(file_of(last), network()) == stranger.verify(file_of(other), network())
-
-
-@pytest.mark.parametrize("height", range(1, 6))
-def test_a_header_without_finalization_is_proved_by_its_child(height: int) -> None:
-    header = building.header_proof(made(), height)
-    assert len(header.headers) == (2 if height in (2, 4) else 1)
-    assert stranger.check_headers(encode_header_proof(header).SerializeToString(), network())["height"] == height
-
-
 # ---------------------------------------------------------------- what validators make, not a fixture
 
 
@@ -348,5 +204,5 @@ def test_it_verifies_what_four_validators_agreed_on() -> None:
     assert any(found and found.justified.justification.nullifications for found in views)
 
 
-def _shown(known: stranger.Network, subject: Subject) -> dict[str, Any]:
+def _shown(known: stranger.Network, subject: RecordProof | ReceiptProof | EnvelopeProof) -> dict[str, Any]:
     return stranger.verify(encode_proof(Proof(known.chain_id, subject)), known)[1]
