@@ -31,6 +31,10 @@ class Head(msgspec.Struct, frozen=True, gc=False):
 NO_HEAD = Head(0, 0, bytes(32))
 
 
+class Misplaced(Exception):
+    """A batch that is held does not stand where somebody says it does."""
+
+
 def extends(head: Head, header: BatchHeader) -> bool:
     """May this batch be listed, or acknowledged, right after ``head``?"""
     if header.previous != head.digest:
@@ -75,6 +79,21 @@ class BatchPool:
         known = self._known.get(digest)
         if known is None and (raw := self._stored.batch(digest)) is not None:
             known = self.add(self._decode(raw), None, checked=True)
+        return known
+
+    def at(self, digest: bytes, position: tuple[str, int, int]) -> Known | None:
+        """From memory, else from disk, the batch that stands there: (origin, incarnation, sequence).
+
+        Raises:
+            Misplaced: it stands elsewhere; nothing was brought into memory, so nobody's claims can fill it with what
+                was executed long ago.
+        """
+        held = self._known.get(digest)
+        known = held or self.get(digest)
+        if known is not None and known.batch.header.position != position:
+            if held is None:
+                self.drop(digest)
+            raise Misplaced
         return known
 
     def in_memory(self, digest: bytes) -> Known | None:

@@ -15,10 +15,10 @@ As **acker** (``on_batch``, ``on_checked``, ``_advance``): one digest per positi
 from the origin's last listed digest in executed state, after the batch is checked and synced. The
 acknowledged head is a vote-log record, durable before the Ack leaves: forgetting it could
 acknowledge two digests at one position. Acks are cumulative, sent once per turn and origin to all,
-and again on reconnect.
+and again on reconnect. What others acknowledged and is not here is looked for (``node.wanted``).
+What an executed head left beside its chain can never be listed, and goes from disk.
 
-As **leader** (``listable``): what extends a branch's heads with Q holders, or f + 1 for longer than
-2D (a Byzantine origin that serves only f + 1 must not stall the others).
+As **leader** (``listable``): what enough others hold (``node.holders``).
 
 Specification: ledger.md, "Batch, block, proofs" (design); docs/protocol.md for the bytes.
 """
@@ -26,7 +26,7 @@ Specification: ledger.md, "Batch, block, proofs" (design); docs/protocol.md for 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 
 import msgspec
 
@@ -36,23 +36,23 @@ from crypto.hashing import TAG_BATCH_SIGNATURE
 from crypto.merkle import root as merkle_root
 from ledger import wire
 from ledger.acks import HELD, ack_message
-from ledger.block_port import BatchWrite
+from ledger.block_port import BatchDrop, BatchWrite
 from ledger.types import BATCH_BYTES_MAX, BATCH_ENVELOPES_MAX, Ack, Batch, Envelope
 from node.batches import NO_HEAD, BatchPool, Head, Known, StoredBatches
+from node.holders import Holders
 from node.turn import (
     AcceptedNotice,
-    FetchBatches,
     OriginAnswer,
     OriginQuery,
     Penalty,
     Turn,
 )
+from node.wanted import WantedBatches
 
 CLOSE_BYTES = 192 << 10  #: a busy origin closes at this size (64-256 KB cost least an operation)
 ORIGIN_BYTES_MAX = 16 << 20  #: of one origin in memory, unexecuted: some seconds of full load
-WANTED_MAX = 1024  #: digests being looked for; more are found again by their next ack
-FETCH_TRIES_MAX = 30  #: then nobody has it; who still needs it says so again
 BAD_MAX = 1024  #: digests of ill-formed batches remembered so that a block listing one is refused
+INCARNATION_MAX = 1 << 63  #: a higher one is a peer's lie; the bound leaves as many numbers again for honest starts
 NO_ATTACHMENTS = merkle_root(())
 
 
@@ -61,15 +61,6 @@ class Signer(msgspec.Struct, frozen=True):
 
     sign: Callable[[bytes], bytes]
     verify: Callable[[bytes, bytes, bytes], bool]
-
-
-class _Wanted:
-    __slots__ = ("asked_ms", "sources", "tries")
-
-    def __init__(self, now_ms: int) -> None:
-        self.asked_ms = now_ms
-        self.sources: set[int] = set()
-        self.tries = 0
 
 
 class Dissemination:
@@ -115,14 +106,23 @@ class Dissemination:
         self.pool = BatchPool(stored, wire.decode_batch)
         self.executed: dict[str, Head] = {member.id: heads.get(member.id, NO_HEAD) for member in validators.members}
         self._acked: dict[str, Head] = {
-            member.id: max(acked.get(member.id, NO_HEAD), self.executed[member.id], key=lambda h: h.position)
-            for member in validators.members
+            member.id: _higher(self.executed[member.id], acked.get(member.id, NO_HEAD)) for member in validators.members
         }
-        self._acks: dict[tuple[int, str], Ack] = {}  #: highest ack of (acker, origin)
-        self._early: dict[bytes, dict[tuple[int, str], Ack]] = {}  #: acks of batches not held yet
-        self._wanted: dict[bytes, _Wanted] = {}
+        self._wanted = WantedBatches(own, validators.n, delay_ms)
         self._bad: dict[bytes, None] = {}
-        self._dirty: set[str] = set()  #: origins whose new acknowledged head goes out this turn
+        self._holders = Holders(
+            chain_id=chain_id,
+            validators=validators,
+            verify=signer.verify,
+            pool=self.pool,
+            wanted=self._wanted,
+            executed=self.executed,
+            bad=self._bad,
+            on_quorum=self._on_quorum,
+            delay_ms=delay_ms,
+        )
+        #: Origins whose acknowledged head goes out this turn; after a start, all whose head was not listed.
+        self._dirty = {member.id for member in validators.members if self._is_ahead(member.id)}
         # As origin.
         self._incarnation = incarnation
         self._nonce = nonce
@@ -134,7 +134,6 @@ class Dissemination:
         self._pending: deque[Envelope] = deque()
         self._pending_bytes = 0
         self._pending_ids: set[bytes] = set()
-        self.changed = False  #: something became listable, or a batch arrived; the caller resets it
 
     # -- as origin ---------------------------------------------------------------------------
 
@@ -161,15 +160,16 @@ class Dissemination:
         self._open(now, turn)
         while self._due():
             self._close(turn)
-        self._send_acks(turn)
-        self._fetch_wanted(now, turn)
+        self._send_acks(now, turn)
+        self._holders.settle(now, turn)
+        turn.fetches += self._wanted.due(now)
 
     def deadline_ms(self) -> int | None:
-        """Monotonic time of the next retry, if any."""
-        times = [w.asked_ms + self._delay_ms for w in self._wanted.values()]
+        """Monotonic time of the next retry, or at which a batch becomes listable by waiting; None if there is none."""
+        times = [self._holders.deadline_ms(), self._wanted.deadline_ms()]
         if self._own is not None and not self._opened and self._asked_ms is not None:
             times.append(self._asked_ms + 2 * self._delay_ms)
-        return min(times, default=None)
+        return min((time for time in times if time is not None), default=None)
 
     def _open(self, now: Now, turn: Turn) -> None:
         if self._own is None or self._opened:
@@ -204,11 +204,21 @@ class Dissemination:
         self.submit(waiting)
 
     def _own_unlisted(self) -> list[Known]:
-        """Own batches made and not executed, oldest first; read back from disk after a restart."""
-        digest = self._acked[self._own_id].digest
-        while digest != self.executed[self._own_id].digest and (known := self.pool.get(digest)) is not None:
-            digest = known.batch.header.previous
-        return self.pool.of_origin(self._own_id)
+        """Batches of the own last incarnation that are not executed, oldest first; from disk after a restart.
+
+        What stood before it was listed, or is in it once more.
+        """
+        head, executed = self._acked[self._own_id], self.executed[self._own_id]
+        unlisted: list[Known] = []
+        digest, sequence = head.digest, head.sequence
+        while sequence and (head.incarnation, sequence) > executed.position:
+            known = self.pool.at(digest, (self._own_id, head.incarnation, sequence))
+            if known is None:
+                break
+            unlisted.append(known)
+            digest, sequence = known.batch.header.previous, sequence - 1
+        unlisted.reverse()
+        return unlisted
 
     def _due(self) -> bool:
         if not self._opened or not self._pending:
@@ -257,21 +267,33 @@ class Dissemination:
         """A batch arrived, pushed or fetched; it is checked before anything else is done with it."""
         header = batch.header
         index = self._index.get(header.origin)
-        if header.chain_id != self._chain_id or index is None or header.attachment_root != NO_ATTACHMENTS:
-            turn.penalties.append(Penalty(sender, "batch of another network or of no validator"))
+        if (
+            header.chain_id != self._chain_id
+            or header.epoch != self._validators.epoch
+            or index is None
+            or header.attachment_root != NO_ATTACHMENTS
+        ):
+            turn.penalties.append(Penalty(sender, "batch of another network or epoch, or of no validator"))
             return
-        wanted = header.digest in self._wanted
-        if self.pool.get(header.digest) is not None or header.digest in self._bad:
+        if self.pool.in_memory(header.digest) is not None or header.digest in self._bad:
             return
-        if (header.incarnation, header.sequence) <= self.executed[header.origin].position and not wanted:
+        if not self._wanted.is_listed(header.digest):
+            if (header.incarnation, header.sequence) <= self.executed[header.origin].position:
+                return
+            if self.pool.bytes_of(header.origin) + header.envelope_bytes > ORIGIN_BYTES_MAX:
+                return  # not acknowledged; taken when a block lists it, or when there is room
+        if self.pool.get(header.digest) is not None:
+            self._wanted.found(header.digest)
             return
-        if self.pool.bytes_of(header.origin) + header.envelope_bytes > ORIGIN_BYTES_MAX and not wanted:
-            return  # not acknowledged; fetched when a block lists it
         key = self._validators.members[index].public_key
         if not self._signer.verify(key, TAG_BATCH_SIGNATURE + header.raw, batch.signature):
             turn.penalties.append(Penalty(sender, "batch with a bad signature"))
             return
-        self._wanted.pop(header.digest, None)
+        if merkle_root(batch.envelopes) != header.envelope_root:
+            # The sender's fault, not the origin's: nothing may be remembered of this digest.
+            turn.penalties.append(Penalty(sender, "batch with other envelopes than its header commits to"))
+            return
+        self._wanted.found(header.digest)
         self.pool.add(batch, None, checked=False)
         turn.checks.append(batch)
 
@@ -281,10 +303,8 @@ class Dissemination:
         if known is None or known.checked:
             return
         header = known.batch.header
-        self.changed = True
         if not ok:
             self.pool.drop(digest)
-            self._early.pop(digest, None)
             self._bad[digest] = None
             if len(self._bad) > BAD_MAX:
                 del self._bad[next(iter(self._bad))]
@@ -294,17 +314,26 @@ class Dissemination:
         known.envelopes = envelopes
         turn.block_writes.append(BatchWrite(digest, known.batch.raw))
         turn.sync_blocks = True
-        for ack in self._early.pop(digest, {}).values():
-            self._count(ack, now, turn)
+        self._holders.on_held(known, now, turn)
         self._advance(header.origin, turn)
 
     def is_bad(self, digest: bytes) -> bool:
-        """Was this batch found ill-formed?"""
-        return digest in self._bad
+        """Is a block above the executed one invalid for listing this: is it ill-formed, or behind its origin's head?"""
+        if digest in self._bad:
+            return True
+        held = self.pool.in_memory(digest)
+        known = held or self.pool.get(digest)
+        if known is None:
+            return False
+        header = known.batch.header
+        behind = (header.incarnation, header.sequence) <= self.executed[header.origin].position
+        if behind and held is None:
+            self.pool.drop(digest)
+        return behind
 
     def _advance(self, origin: str, turn: Turn) -> None:
         """Acknowledge as far as the chain of checked batches reaches."""
-        head = max(self._acked[origin], self.executed[origin], key=lambda h: h.position)
+        head = _higher(self.executed[origin], self._acked[origin])
         before = self._acked[origin]
         while True:
             follower = next(self.pool.successors(origin, head), None)
@@ -330,16 +359,19 @@ class Dissemination:
                     wire.encode_record(wire.AckedRecord(origin, head.incarnation, head.sequence, head.digest))
                 )
 
-    def _send_acks(self, turn: Turn) -> None:
+    def _send_acks(self, now: Now, turn: Turn) -> None:
         if self._own is None:
             self._dirty.clear()
             return
         for origin in sorted(self._dirty):
             ack = self._own_ack(origin)
             turn.sends.append((None, ack))
-            self._acks[(self._own, origin)] = ack
-            self._mark(ack, turn, None)
+            self._holders.add(ack, now, turn)
         self._dirty.clear()
+
+    def _is_ahead(self, origin: str) -> bool:
+        """Was something acknowledged that is not executed?"""
+        return self._acked[origin].position > self.executed[origin].position
 
     def _own_ack(self, origin: str) -> Ack:
         head = self._acked[origin]
@@ -359,85 +391,19 @@ class Dissemination:
                 records.append(wire.encode_record(record))
         return records
 
-    # -- counting acknowledgements -----------------------------------------------------------
+    # -- as leader, and for the executor -----------------------------------------------------
 
     def on_ack(self, ack: Ack, sender: int, now: Now, turn: Turn) -> None:
         """An acknowledgement arrived; what it covers counts one holder more."""
-        if (
-            ack.kind != HELD
-            or ack.epoch != self._validators.epoch
-            or ack.acker >= self._validators.n
-            or ack.origin not in self._index
-        ):
-            turn.penalties.append(Penalty(sender, "acknowledgement that cannot be"))
-            return
-        best = self._acks.get((ack.acker, ack.origin))
-        if best is not None and (ack.incarnation, ack.sequence) <= (best.incarnation, best.sequence):
-            return
-        if (ack.incarnation, ack.sequence) <= self.executed[ack.origin].position:
-            return
-        key = self._validators.members[ack.acker].public_key
-        if not self._signer.verify(key, ack_message(self._chain_id, ack), ack.signature):
-            turn.penalties.append(Penalty(sender, "acknowledgement with a bad signature"))
-            return
-        self._acks[(ack.acker, ack.origin)] = ack
-        self._count(ack, now, turn)
-
-    def _count(self, ack: Ack, now: Now, turn: Turn) -> None:
-        known = self.pool.get(ack.digest)
-        if known is None or not known.checked:
-            slot = self._early.setdefault(ack.digest, {})
-            slot[(ack.acker, ack.origin)] = ack
-            if known is None:
-                self.want(ack.digest, (ack.acker,), now)
-            while len(self._early) > WANTED_MAX:
-                del self._early[next(iter(self._early))]
-            return
-        self._mark(ack, turn, now)
-
-    def _mark(self, ack: Ack, turn: Turn, now: Now | None) -> None:
-        """Set the acker's bit on the batch and on all before it in its incarnation."""
-        bit = 1 << ack.acker
-        quorum, weak = self._validators.quorum, self._validators.f + 1
-        digest = ack.digest
-        while (known := self.pool.in_memory(digest)) is not None and not known.ackers & bit:
-            known.ackers |= bit
-            holders = known.ackers.bit_count()
-            if holders == weak and now is not None:
-                known.weak_since_ms = now.monotonic_ms
-            if holders == quorum:
-                self.changed = True
-                if known.batch.header.origin == self._own_id:
-                    self._unacked = max(0, self._unacked - 1)
-                    ids = tuple([envelope.id for envelope in self.envelopes(known)])
-                    turn.notices.append(AcceptedNotice(digest, ids))
-            if known.batch.header.sequence == 1:
-                break
-            digest = known.batch.header.previous
-
-    # -- as leader, and for the executor -----------------------------------------------------
+        self._holders.on_ack(ack, sender, now, turn)
 
     def listable(self, heads: Mapping[str, Head], now: Now) -> Iterator[Known]:
         """Batches a leader may list after ``heads``, each origin's in chain order, origins in turn."""
-        current = {origin: heads.get(origin, NO_HEAD) for origin in self._index}
-        progress = True
-        while progress:
-            progress = False
-            for origin in self._index:
-                for known in self.pool.successors(origin, current[origin]):
-                    if self._held(known, now):
-                        header = known.batch.header
-                        current[origin] = Head(header.incarnation, header.sequence, header.digest)
-                        progress = True
-                        yield known
-                        break
+        return self._holders.listable(heads, now)
 
-    def _held(self, known: Known, now: Now) -> bool:
-        holders = known.ackers.bit_count()
-        if holders >= self._validators.quorum:
-            return True
-        since = known.weak_since_ms
-        return holders > self._validators.f and since is not None and now.monotonic_ms - since >= 2 * self._delay_ms
+    def want(self, digest: bytes, sources: Sequence[int], now: Now, *, at_once: bool = False) -> None:
+        """A block lists this batch, and it is not here; ``at_once`` if it is not on its way either."""
+        self._wanted.listed(digest, sources, now, at_once=at_once)
 
     def envelopes(self, known: Known) -> tuple[Envelope, ...]:
         """Decoded envelopes of a checked batch."""
@@ -448,51 +414,54 @@ class Dissemination:
     def on_executed(self, heads: Mapping[str, Head], turn: Turn) -> None:
         """A block was executed and moved these origins' heads."""
         for origin, head in heads.items():
-            self.executed[origin] = head
+            before, self.executed[origin] = self.executed[origin], head
+            listed = self._listed_between(origin, before, head)
             own = origin == self._own_id
             for digest in self.pool.overtaken(origin, head):
                 known = self.pool.in_memory(digest)
-                if own and known is not None and known.ackers.bit_count() < self._validators.quorum:
-                    self._unacked = max(0, self._unacked - 1)
+                if known is None:
+                    continue
+                if own and known.ackers.bit_count() < self._validators.quorum:
+                    self._no_longer_unacked(known)
+                if listed and digest not in listed and self._never_listed(known, before):
+                    turn.block_writes.append(BatchDrop(digest))
                 self.pool.drop(digest)
             if own and self._opened and not self._on_own_chain(head):
                 self._open_incarnation(max(self._incarnation, head.incarnation) + 1, turn)
             self._advance(origin, turn)
+            self._holders.on_moved(origin)
+
+    def _listed_between(self, origin: str, before: Head, head: Head) -> Set[bytes]:
+        """Digests that blocks listed to move the head from one to the other; empty if that cannot be told."""
+        listed: set[bytes] = set()
+        digest = head.digest
+        while digest != before.digest:
+            known = self.pool.in_memory(digest)
+            if known is None or known.batch.header.origin != origin:
+                return frozenset()
+            listed.add(digest)
+            digest = known.batch.header.previous
+        return listed
+
+    @staticmethod
+    def _never_listed(known: Known, before: Head) -> bool:
+        """It is stored, and did not come back from disk, where it lies because an earlier head listed it."""
+        header = known.batch.header
+        return known.checked and (header.incarnation, header.sequence) > before.position
+
+    def _on_quorum(self, known: Known, turn: Turn) -> None:
+        header = known.batch.header
+        if header.origin == self._own_id:
+            self._no_longer_unacked(known)
+            ids = tuple([envelope.id for envelope in self.envelopes(known)])
+            turn.notices.append(AcceptedNotice(header.digest, ids))
+
+    def _no_longer_unacked(self, known: Known) -> None:
+        if known.batch.header.incarnation == self._incarnation:
+            self._unacked = max(0, self._unacked - 1)
 
     def _on_own_chain(self, head: Head) -> bool:
         return head.incarnation == self._incarnation and head.sequence <= self._tip.sequence
-
-    # -- looking for batches -----------------------------------------------------------------
-
-    def want(self, digest: bytes, sources: Sequence[int], now: Now, *, at_once: bool = False) -> None:
-        """A batch is needed (a block lists it, or somebody acknowledged it); it may still be on its way."""
-        wanted = self._wanted.get(digest)
-        if wanted is None:
-            if len(self._wanted) >= WANTED_MAX:
-                return
-            wanted = self._wanted[digest] = _Wanted(now.monotonic_ms - (self._delay_ms if at_once else 0))
-        wanted.sources.update(s for s in sources if s != self._own)
-
-    def _fetch_wanted(self, now: Now, turn: Turn) -> None:
-        """Two holders first, then everybody: the origin may have served only a few."""
-        groups: dict[tuple[int, ...], list[bytes]] = {}
-        for digest, wanted in list(self._wanted.items()):
-            if now.monotonic_ms < wanted.asked_ms + self._delay_ms:
-                continue
-            if wanted.tries >= FETCH_TRIES_MAX or self.pool.get(digest) is not None:
-                del self._wanted[digest]
-                continue
-            wanted.asked_ms = now.monotonic_ms
-            wanted.tries += 1
-            everybody = [i for i in range(self._validators.n) if i != self._own]
-            sources = sorted(wanted.sources)[:2] if wanted.tries == 1 and wanted.sources else everybody
-            groups.setdefault(tuple(sources), []).append(digest)
-        for sources_key, digests in groups.items():
-            turn.fetches.append(FetchBatches(sources_key, tuple(digests)))
-
-    def no_longer_wanted(self, digest: bytes) -> None:
-        """Stop looking for a batch."""
-        self._wanted.pop(digest, None)
 
     # -- peers -------------------------------------------------------------------------------
 
@@ -506,9 +475,9 @@ class Dissemination:
         for known in self.pool.of_origin(self._own_id):
             if not known.ackers & bit:
                 turn.sends.append((peer, known.batch))
-        for (acker, _), ack in sorted(self._acks.items()):
-            if acker == self._own:
-                turn.sends.append((peer, ack))
+        for origin in sorted(self._acked):
+            if self._is_ahead(origin):
+                turn.sends.append((peer, self._own_ack(origin)))
 
     def on_origin_query(self, query: OriginQuery, sender: int, turn: Turn) -> None:
         """The sender starts: the highest incarnation seen of it, bound to its nonce."""
@@ -520,4 +489,9 @@ class Dissemination:
     def on_origin_answer(self, answer: OriginAnswer, sender: int) -> None:
         """One more peer's answer; Q - 1 open the next incarnation."""
         if answer.nonce == self._nonce and not self._opened:
-            self._answers[sender] = answer.incarnation
+            self._answers[sender] = min(answer.incarnation, INCARNATION_MAX)
+
+
+def _higher(executed: Head, acked: Head) -> Head:
+    """The executed head where both are at one position: what is executed no longer depends on what was acknowledged."""
+    return acked if acked.position > executed.position else executed
