@@ -98,15 +98,15 @@ class LazyGroup(_WithExample, click.Group):
 class Root(LazyGroup):
     """The whole command: runs it and turns every error into a text and an exit code."""
 
-    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> NoReturn:
         """Run and exit; never a traceback for anything a person can cause."""
-        kwargs["standalone_mode"] = False
-        kwargs.setdefault("prog_name", "lossbook")
+        words = list(sys.argv[1:] if args is None else args)
+        kwargs |= {"standalone_mode": False, "prog_name": "lossbook"}
         try:
-            code = super().main(*args, **kwargs)
+            code = super().main(words, *rest, **kwargs)
         except click.exceptions.Exit as leaving:
             code = leaving.exit_code
-        except click.Abort:
+        except (click.Abort, KeyboardInterrupt):
             click.echo("Interrupted.", err=True)
             code = EXIT_INTERRUPTED
         except click.ClickException as error:
@@ -115,8 +115,8 @@ class Root(LazyGroup):
         except BrokenPipeError:
             _drop_stdout()
             code = 0
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last line; see ``explain``
-            code = explain(error)
+        except Exception as error:  # noqa: BLE001 - the last line; see ``explain``
+            code = explain(error, words)
         try:
             sys.stdout.flush()
         except BrokenPipeError:
@@ -149,26 +149,22 @@ _UNVERIFIED: Final = ("ProofError", "BadCardSignature", "WrongNetwork", "Verific
 _USAGE: Final = ("MoneyError",)
 
 
-def explain(error: BaseException) -> int:
+def explain(error: Exception, words: Sequence[str]) -> int:
     """Say what happened, what is unchanged and what to do; the exit code.
 
     An error of our own rooms is expected and says all that itself. Anything else is a defect of this software, and
-    says so; ``--debug`` shows where.
+    says so; ``--debug`` shows where. With ``--json`` the same stands as a document on stdout.
     """
-    context = click.get_current_context(silent=True)
-    if (context is not None and context.find_root().meta.get("debug")) or os.environ.get("LOSSBOOK_DEBUG"):
+    if "--debug" in words or os.environ.get("LOSSBOOK_DEBUG"):
         import traceback
 
         traceback.print_exception(error)
-    if isinstance(error, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
-        return EXIT_INTERRUPTED
     text, code = described(error)
     click.echo(click.style("error: ", fg="red", bold=True) + text, err=True)
-    if "--json" in sys.argv:
+    if "--json" in words:
         import json
 
-        click.echo(json.dumps({"error": text, "kind": type(error).__name__, "exit_code": code}))
+        click.echo(json.dumps({"error": text, "kind": type(error).__name__, "exit_code": code}, indent=2))
     return code
 
 

@@ -9,7 +9,7 @@ import os
 
 import click
 
-from cli.base import LazyGroup, Root
+from cli.base import Root
 
 # gRPC reads these when it is first imported. Daemons are started by exec, never by fork alone, so its fork handlers
 # have nothing to do but to say so on stderr.
@@ -41,9 +41,8 @@ NOUNS = {
     lazy={name: (f"{module}:command", text) for name, (module, text) in NOUNS.items()},
     example="lossbook testnet init --unsafe-no-passphrase && lossbook testnet start",
 )
-@click.option("--debug", is_flag=True, envvar="LOSSBOOK_DEBUG", help="Show where an error was raised.")
-@click.pass_context
-def main(context: click.Context, debug: bool) -> None:
+@click.option("--debug", is_flag=True, expose_value=False, help="Show where an error was raised (or LOSSBOOK_DEBUG).")
+def main() -> None:
     """A permissioned ledger for insurance.
 
     Insurers run nodes and agree on signed policy and claim transactions; supervisors run replicas that verify
@@ -51,7 +50,3 @@ def main(context: click.Context, debug: bool) -> None:
 
     Exit codes: 0 done, 1 refused or failed, 2 usage, 3 node unreachable, 4 verification failed.
     """
-    context.meta["debug"] = debug
-
-
-__all__ = ["LazyGroup", "main"]

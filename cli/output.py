@@ -37,9 +37,13 @@ def console(*, stderr: bool = False) -> Console:
     """A rich console that keeps to the rules above."""
     from rich.console import Console
 
+    class QuietConsole(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # whoever read has gone: handled in one place, ``Root.main``
+
     stream = sys.stderr if stderr else sys.stdout
     terminal = stream.isatty()
-    return Console(
+    return QuietConsole(
         file=stream,
         width=None if terminal else PIPE_WIDTH,
         force_terminal=terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb",

@@ -144,14 +144,12 @@ class Nodes:
         Raises:
             NothingReachable: none may be tried before then.
         """
-        while True:
+        while self._places and self._clock_s() + self.wait_s() < until_s:
             node = self.choose()
             if node is not None:
                 return node
-            wait_s = self.wait_s()
-            if not self._places or self._clock_s() + wait_s >= until_s:
-                raise self.unreachable()
-            await asyncio.sleep(wait_s)
+            await asyncio.sleep(self.wait_s())
+        raise self.unreachable()
 
     def unreachable(self, unchanged: str = "Nothing was changed on the ledger by this call") -> NothingReachable:
         """What to tell a person when all of them fail."""

@@ -112,6 +112,7 @@ class BulkSubmitter:
         self._error: ClientError | None = None
         self._task: asyncio.Task[None] | None = None
         self._last_heard_s = 0.0
+        self._alone_since_s = 0.0
         self._streams = 0
 
     async def __aenter__(self) -> Self:
@@ -170,15 +171,16 @@ class BulkSubmitter:
     # -- the stream --------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        """One stream after another, until closed or out of nodes."""
+        """One stream after another, until closed, or until no node has said anything for too long."""
         left: Node | None = None
         reason = ""
+        self._alone_since_s = self._clock_s()
         try:
             while not (self._closing and not self._flights):
                 await self._until_work()
                 if self._closing and not self._flights:
                     return
-                node = await self._nodes.ready(self._clock_s() + self._give_up_s)
+                node = await self._nodes.ready(self._alone_since_s + self._give_up_s)
                 if self._on_move is not None and node != left:
                     self._on_move(left, node, reason)
                 left = node
@@ -193,6 +195,7 @@ class BulkSubmitter:
         while not self._flights and not self._closing:
             self._changed.clear()
             await self._changed.wait()
+            self._alone_since_s = self._clock_s()
 
     def _requeue(self) -> None:
         """Everything without a last answer is to be sent (again), in the order it came."""
@@ -207,7 +210,7 @@ class BulkSubmitter:
         watch = asyncio.create_task(self._watch(call))
         try:
             async for response in call:
-                self._last_heard_s = self._clock_s()
+                self._last_heard_s = self._alone_since_s = self._clock_s()
                 self._nodes.worked(node)
                 for message in response.statuses:
                     await self._on_status(read_status(message, node.organisation, self._nodes.connector.genesis))

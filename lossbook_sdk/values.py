@@ -17,6 +17,7 @@ ID_BYTES: Final = 16
 
 _EPOCH: Final = datetime.date(1970, 1, 1)
 _AMOUNT: Final = re.compile(r"(?P<sign>[-+]?)(?P<whole>[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.(?P<part>[0-9]+))?")
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _CURRENCY: Final = re.compile(r"[A-Za-z]{3}")
 
 
@@ -66,12 +67,13 @@ def parse_date(text: str) -> int:
     Raises:
         BadInput: not ``YYYY-MM-DD``, or no day of the calendar.
     """
+    advice = "Write it like 2024-01-31"
+    if not _DATE.fullmatch(text):  # fromisoformat also takes 20240131 and 2024-W05-3
+        raise BadInput(f"{text!r} is not a date", advice=advice)
     try:
-        if len(text) != 10:
-            raise ValueError("another form")  # noqa: TRY301 - fromisoformat takes 20240131 and 2024-W05-3, people do not
         return days_of(datetime.date.fromisoformat(text))
     except ValueError as error:
-        raise BadInput(f"{text!r} is not a date", advice="Write it like 2024-01-31") from error
+        raise BadInput(f"{text!r} is not a date of the calendar", advice=advice) from error
 
 
 def days_of(date: datetime.date) -> int:

@@ -55,10 +55,6 @@ def claims(
                 runner.run(demo.run())
         except Exception as error:  # noqa: BLE001 - whatever ended it, what was determined is shown; see ``described``
             demo.problems.append(described(error)[0])
-            if context.find_root().meta.get("debug"):
-                import traceback
-
-                traceback.print_exception(error)
         finally:
             if keep is None:
                 shutil.rmtree(base, ignore_errors=True)

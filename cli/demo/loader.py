@@ -33,7 +33,7 @@ OPERATIONS_MIN: Final = 7
 ENVELOPES_AIMED_AT: Final = 24
 """Of one insurer, at least, where there are rows enough: milestones are met to within a few per cent."""
 
-WINDOW: Final = 6
+WINDOW: Final = 4
 """Envelopes of one insurer without a receipt: enough to keep four nodes busy, few enough to wait little."""
 
 NOT_AFTER_MS: Final = 15 * 60_000

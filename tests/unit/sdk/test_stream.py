@@ -1,0 +1,203 @@
+"""Bulk submission: a bounded window, every envelope answered once, fail-over under the same ids."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from ledger import operations as ops
+from ledger.codes import Code
+from lossbook.v1 import gateway_pb2
+from lossbook_sdk.answers import Stage, Status
+from lossbook_sdk.envelopes import Signed, build_and_sign
+from lossbook_sdk.errors import NothingReachable
+from lossbook_sdk.stream import BulkSubmitter
+from tests.support.gateways import FakeGateway, accepted, always, final, id_of, never, nodes_of, rejected
+from tests.support.insurers import FIRST, market_genesis
+
+
+def envelopes(count: int) -> list[Signed]:
+    return [
+        build_and_sign(
+            chain_id=market_genesis().chain_id,
+            organisation=FIRST.id,
+            keys=[FIRST.desks["handler"]],
+            operations=[ops.ClaimClose(bytes(16), at)],
+        )
+        for at in range(count)
+    ]
+
+
+async def load(bulk: BulkSubmitter, signed: Sequence[Signed]) -> list[Status]:
+    async with bulk:
+        futures = [await bulk.submit(one) for one in signed]
+        await bulk.drain()
+        return [future.result() for future in futures]
+
+
+async def start(*gateways: FakeGateway) -> None:
+    for gateway in gateways:
+        await gateway.start()
+
+
+async def stop(*gateways: FakeGateway) -> None:
+    for gateway in gateways:
+        await gateway.stop()
+
+
+def test_every_envelope_gets_its_answer() -> None:
+    async def story() -> None:
+        gateway = FakeGateway("insurer-1", always(accepted, final))
+        await start(gateway)
+        stages: list[Stage] = []
+        signed = envelopes(30)
+        bulk = BulkSubmitter(nodes_of(gateway), on_stage=lambda status: stages.append(status.stage))
+        statuses = await load(bulk, signed)
+        assert [status.envelope_id for status in statuses] == [one.id for one in signed]
+        assert {status.stage for status in statuses} == {Stage.FINAL}
+        assert stages == [Stage.ACCEPTED] * 30
+        await stop(gateway)
+
+    asyncio.run(story())
+
+
+def test_no_more_than_the_window_is_unanswered() -> None:
+    async def answer(raw: bytes, wait: int) -> list[gateway_pb2.EnvelopeStatus]:
+        await asyncio.sleep(0.002)
+        return [final(raw)]
+
+    async def story() -> None:
+        gateway = FakeGateway("insurer-1", answer)
+        await start(gateway)
+        await load(BulkSubmitter(nodes_of(gateway), window_envelopes=3), envelopes(20))
+        assert gateway.most_unanswered == 3
+        await stop(gateway)
+
+    asyncio.run(story())
+
+
+def test_window_of_bytes_lets_one_large_envelope_through() -> None:
+    async def story() -> None:
+        gateway = FakeGateway("insurer-1", always(final))
+        await start(gateway)
+        assert len(await load(BulkSubmitter(nodes_of(gateway), window_bytes=1), envelopes(3))) == 3
+        assert gateway.most_unanswered == 1
+        await stop(gateway)
+
+    asyncio.run(story())
+
+
+def test_when_a_node_dies_the_rest_goes_to_the_next_under_the_same_ids() -> None:
+    async def story() -> None:
+        first, second = FakeGateway("insurer-1", never), FakeGateway("insurer-2", always(final))
+        await start(first, second)
+        moves: list[tuple[str, str]] = []
+        bulk = BulkSubmitter(
+            nodes_of(first, second),
+            window_envelopes=5,
+            on_move=lambda left, taken, _: moves.append((left.organisation if left else "", taken.organisation)),
+        )
+        signed = envelopes(12)
+        async with bulk:
+            loading = asyncio.create_task(_submit_all(bulk, signed))
+            await first.saw(5)
+            await first.stop()
+            await loading
+            await bulk.drain()
+        assert {id_of(raw) for raw in first.seen} == {one.id for one in signed[:5]}
+        assert [id_of(raw) for raw in second.seen] == [one.id for one in signed]
+        assert moves == [("", "insurer-1"), ("insurer-1", "insurer-2")]
+        await stop(second)
+
+    asyncio.run(story())
+
+
+def test_silent_node_is_left() -> None:
+    async def story() -> None:
+        silent, second = FakeGateway("insurer-1", never), FakeGateway("insurer-2", always(final))
+        await start(silent, second)
+        statuses = await load(BulkSubmitter(nodes_of(silent, second), silence_s=0.2), envelopes(4))
+        assert {status.node for status in statuses} == {"insurer-2"}
+        await stop(silent, second)
+
+    asyncio.run(story())
+
+
+def test_node_that_is_not_ready_is_left() -> None:
+    async def story() -> None:
+        starting = FakeGateway("insurer-1", always(lambda raw: rejected(raw, Code.NOT_READY, 10)))
+        second = FakeGateway("insurer-2", always(final))
+        await start(starting, second)
+        statuses = await load(BulkSubmitter(nodes_of(starting, second)), envelopes(4))
+        assert {status.node for status in statuses} == {"insurer-2"}
+        await stop(starting, second)
+
+    asyncio.run(story())
+
+
+def test_liar_is_left() -> None:
+    async def story() -> None:
+        liar = FakeGateway("insurer-1", always(lambda raw: accepted(raw, forged=True)))
+        second = FakeGateway("insurer-2", always(accepted, final))
+        await start(liar, second)
+        statuses = await load(BulkSubmitter(nodes_of(liar, second)), envelopes(4))
+        assert {status.node for status in statuses} == {"insurer-2"}
+        await stop(liar, second)
+
+    asyncio.run(story())
+
+
+def test_overload_is_waited_out() -> None:
+    seen: set[bytes] = set()
+
+    async def answer(raw: bytes, wait: int) -> list[gateway_pb2.EnvelopeStatus]:
+        if raw in seen:
+            return [final(raw)]
+        seen.add(raw)
+        return [rejected(raw, Code.OVERLOADED, 20)]
+
+    async def story() -> None:
+        gateway = FakeGateway("insurer-1", answer)
+        await start(gateway)
+        statuses = await load(BulkSubmitter(nodes_of(gateway)), envelopes(6))
+        assert {status.stage for status in statuses} == {Stage.FINAL}
+        assert len(gateway.seen) == 12
+        await stop(gateway)
+
+    asyncio.run(story())
+
+
+def test_final_refusals_are_answers() -> None:
+    async def story() -> None:
+        gateway = FakeGateway("insurer-1", always(lambda raw: rejected(raw, Code.BAD_SIGNATURE)))
+        await start(gateway)
+        statuses = await load(BulkSubmitter(nodes_of(gateway)), envelopes(2))
+        assert {status.rejection_code for status in statuses} == {Code.BAD_SIGNATURE}
+        await stop(gateway)
+
+    asyncio.run(story())
+
+
+def test_without_any_node_everything_in_flight_fails() -> None:
+    async def story() -> None:
+        gateway = FakeGateway("insurer-1", never)
+        await start(gateway)
+        await stop(gateway)
+        bulk = BulkSubmitter(nodes_of(gateway), give_up_s=0.3)
+        async with bulk:
+            future = await bulk.submit(envelopes(1)[0])
+            with pytest.raises(NothingReachable):
+                await bulk.drain()
+            with pytest.raises(NothingReachable):
+                await future
+            with pytest.raises(NothingReachable):
+                await bulk.submit(envelopes(1)[0])
+
+    asyncio.run(story())
+
+
+async def _submit_all(bulk: BulkSubmitter, signed: Sequence[Signed]) -> None:
+    for one in signed:
+        _answer = await bulk.submit(one)
