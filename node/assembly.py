@@ -20,11 +20,13 @@ from ledger.genesis import Genesis, write_genesis_state
 from ledger.genesis_header import genesis_header
 from ledger.ports import CorruptStore, HeightRecord, StateStore
 from ledger.state import State
-from node.application import Application
 from node.batches import Head
+from node.branches import Branches
+from node.building import Builder
 from node.catchup import Catchup, ChainRules
 from node.dissemination import CLOSE_BYTES, Dissemination, Signer
 from node.executor import BlockExecutor
+from node.finality import Finality
 from node.validator import Validator
 
 
@@ -35,7 +37,7 @@ class Settings(msgspec.Struct, frozen=True):
     """D, the assumed bound on message delay, processing included."""
     retry_ms: int = 1_000
     """How often what was not answered is sent again."""
-    skip_ms: int = 6_000
+    skip_ms: int = 2_500
     """A leader silent for this much busy time is not waited for."""
     timeout_ms_max: int = 20_000
     """Cap of the back-off of view time-outs."""
@@ -127,18 +129,27 @@ def assemble(
         delay_ms=settings.delay_ms,
         close_bytes=min(CLOSE_BYTES, genesis.parameters.batch_bytes_max),
     )
-    application = Application(
+    branches = Branches(
+        chain_id=genesis.chain_id,
+        validators=validators,
+        parameters=genesis.parameters,
+        root=_executed_header(state, headers, start),
+        heads=heads,
+        executed=executor,
+        dissemination=batches,
+        stored=blocks,
+    )
+    builder = Builder(
         chain_id=genesis.chain_id,
         validators=validators,
         parameters=genesis.parameters,
         heartbeat_ms=settings.heartbeat_ms,
-        root=_executed_header(state, headers, start),
-        heads=heads,
-        executor=executor,
+        executed=executor,
         dissemination=batches,
-        stored=blocks,
+        branches=branches,
     )
-    application.resume(_final_not_executed(state, blocks, headers))
+    finality = Finality(validators=validators, executor=executor, dissemination=batches, branches=branches)
+    finality.resume(_final_not_executed(state, blocks, headers))
     config = Config(
         chain_id=genesis.chain_id,
         delay_ms=settings.delay_ms,
@@ -155,7 +166,9 @@ def assemble(
     return Validator(
         validators=validators,
         core=core,
-        application=application,
+        branches=branches,
+        builder=builder,
+        finality=finality,
         dissemination=batches,
         catchup=Catchup(validators, index, settings.delay_ms),
         rules=rules,

@@ -27,6 +27,7 @@ class BlockExecutor:
         self._store = store
         self._execution = Execution(state, contracts)
         self._operations = 0
+        self.changed_height = 0  #: highest height executed since the start that changed the state
 
     @property
     def height(self) -> int:
@@ -54,15 +55,16 @@ class BlockExecutor:
         """Execute one envelope; whether more are waiting."""
         return self._execution.advance()
 
-    def finish(self) -> tuple[ExecutedNotice, bool]:
-        """Commit the block. Second: did it change the state?"""
+    def finish(self) -> ExecutedNotice:
+        """Commit the block."""
         result = self._execution.finish()
         self._store.commit(result.writes)
-        notice = ExecutedNotice(
+        if result.writes.leaves:
+            self.changed_height = result.height
+        return ExecutedNotice(
             height=result.height,
             block_time_ms=result.writes.record.timestamp_ms,
             receipts=result.receipts,
             operations=self._operations,
             state_root=result.state_root,
         )
-        return notice, bool(result.writes.leaves)

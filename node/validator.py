@@ -1,9 +1,12 @@
 """One validator, pure: consensus, dissemination and application joined.
 
-    peers' messages --> consensus core --effects--> application (build, judge, finalize, execute)
-                    --> dissemination <--heads that execution moved--    |
-    submissions     --> dissemination --batches that became listable-->  |
-                                      v
+    peers' messages --> consensus core  --Build----> building   what to list, and when
+                        (consensus.core) --Verify---> branches   VALID or INVALID
+                                         --Finalized-> finality  in order, then execution
+                    --> dissemination   batches and acknowledgements
+    submissions     --> dissemination
+                            |
+                            v
                        Turn (node.turn: what is stored, synced, sent, in this order)
 
 ``handle`` takes one input; ``take_turn`` settles what follows from all inputs since the last turn and
@@ -23,9 +26,11 @@ from consensus.messages import StartAnswer, StartQuery, Want
 from consensus.types import Certificate, Header, Proposal, ValidatorSet, Vote
 from ledger import wire
 from ledger.types import Ack, Batch
-from node.application import Application, BuildRequest
+from node.branches import Branches
+from node.building import Builder, BuildRequest
 from node.catchup import BadBlocks, Catchup, ChainRules, as_proposal, check_chain
 from node.dissemination import Dissemination
+from node.finality import Finality
 from node.turn import (
     AlarmNotice,
     BatchChecked,
@@ -55,7 +60,7 @@ class Validator:
 
     Args:
         validators: set of the epoch.
-        core, application, dissemination: the three that are joined.
+        core, branches, builder, finality, dissemination: the parts that are joined.
         catchup: backfill of finalized blocks.
         rules: what peers serve in backfill has to satisfy.
         votes: False for an observer, which has no vote log: it signs nothing that a log would have to remember.
@@ -66,7 +71,9 @@ class Validator:
         *,
         validators: ValidatorSet,
         core: Core,
-        application: Application,
+        branches: Branches,
+        builder: Builder,
+        finality: Finality,
         dissemination: Dissemination,
         catchup: Catchup,
         rules: ChainRules,
@@ -74,12 +81,14 @@ class Validator:
     ) -> None:
         self._validators = validators
         self._core = core
-        self._application = application
+        self._branches = branches
+        self._builder = builder
+        self._finality = finality
         self._batches = dissemination
         self._catchup = catchup
         self._rules = rules
         self._votes = votes
-        self._tip: Header = application.final.header  #: highest certified header
+        self._tip: Header = finality.header  #: highest certified header
         self._turn = Turn()
         self._events: deque[into.Event] = deque()
         self._work: bool | None = None
@@ -145,7 +154,7 @@ class Validator:
     def _on_blocks(self, item: BlocksFetched) -> None:
         """Backfill: believe the answer as a whole, or nothing of it."""
         self._catchup.answered()
-        final = self._application.final.header
+        final = self._finality.header
         blocks = [block for block in item.blocks if block.header.height > final.height]
         if not blocks:
             return
@@ -155,12 +164,12 @@ class Validator:
             self._turn.penalties.append(Penalty(item.sender, f"served blocks that do not hold: {problem}"))
             return
         for block in chain:
-            self._application.add(as_proposal(block, self._validators.leader(block.header.view)), asked=False)
+            self._branches.add(as_proposal(block, self._validators.leader(block.header.view)), asked=False)
             for batch in block.batches:
                 self._batches.want(batch.header.digest, (item.sender,), self._now)
                 self._batches.on_batch(batch, item.sender, self._now, self._turn)
         self._step(into.CertificateReceived(item.sender, certificate))
-        self._application.on_finalized(certificate)
+        self._finality.on_finalized(certificate)
 
     # -- consensus ---------------------------------------------------------------------------
 
@@ -169,7 +178,7 @@ class Validator:
         self._events.append(event)
         while self._events:
             event = self._events.popleft()
-            if self._application.diverged and not _answers_peers(event):
+            if self._finality.diverged and not _answers_peers(event):
                 continue
             for effect in self._core.step(event, self._now):
                 self._carry_out(effect)
@@ -187,19 +196,19 @@ class Validator:
             case out.Send(to, message):
                 turn.sends.append((to, message))
             case out.ViewEntered(view, _):
-                self._application.forget_request(view)
+                self._builder.forget(view)
             case out.Build(view, parent, certificate, nullifications, at_once):
-                self._application.request_block(
+                self._builder.request(
                     BuildRequest(view, parent, certificate, nullifications, self._now.monotonic_ms, at_once)
                 )
             case out.Verify(proposal):
-                self._application.add(proposal, asked=True)
+                self._branches.add(proposal, asked=True)
             case out.FetchBlock(digest, _, sources):
                 turn.fetches.append(FetchProposals(sources, (digest,)))
             case out.Certified(header):
                 self._tip = header
             case out.Finalized(certificate, _, _):
-                self._application.on_finalized(certificate)
+                self._finality.on_finalized(certificate)
             case out.Penalise(sender, reason):
                 turn.penalties.append(Penalty(sender, reason))
             case out.Alarm(kind, text):
@@ -211,10 +220,10 @@ class Validator:
 
     def _store_own(self, proposal: Proposal) -> None:
         """The own block, with the vote just signed: stored before it leaves."""
-        self._application.add(proposal, asked=False)
-        node = self._application.tree.get(proposal.header.digest)
+        self._branches.add(proposal, asked=False)
+        node = self._branches.get(proposal.header.digest)
         if node is not None:
-            self._application.write(node, self._turn)
+            self._branches.write(node, self._turn)
 
     # -- turns -------------------------------------------------------------------------------
 
@@ -223,7 +232,7 @@ class Validator:
 
         Calling it says that the turn before was carried out, down to its syncs.
         """
-        self._application.turn_stored()
+        self._finality.turn_stored()
         for _ in range(SETTLE_ROUNDS_MAX):
             if not self._settle():
                 break
@@ -233,25 +242,25 @@ class Validator:
 
     def _settle(self) -> bool:
         """One round; False when nothing followed."""
-        application, now = self._application, self._now
-        before = application.final.header
-        if application.settle_finality(now, self._turn):
+        branches, builder, finality, now = self._branches, self._builder, self._finality, self._now
+        before = finality.header
+        if finality.settle(now, self._turn):
             self._catchup.complete()
         else:
-            self._catchup.need(application.final.header.height + 1, now, self._turn)
-        moved = application.final.header is not before
+            self._catchup.need(finality.header.height + 1, now, self._turn)
+        moved = finality.header is not before
         if moved:
-            if application.final.header.view > self._tip.view:
-                self._tip = application.final.header
-            self._step(into.HeadersStored(application.final.header.digest))
-        judged = application.judge(now, self._turn)
+            if finality.header.view > self._tip.view:
+                self._tip = finality.header
+            self._step(into.HeadersStored(finality.header.digest))
+        judged = branches.judge(now, self._turn)
         for judgement in judged:
             verdict = into.Verdict.VALID if judgement.valid else into.Verdict.INVALID
             self._step(into.Verified(judgement.digest, verdict))
-        built = application.try_build(now)
+        built = builder.try_build(now)
         if built is not None:
             self._step(into.Built(built.view, built.header, built.justification, built.payload.raw))
-        work = application.work_pending(self._tip, now)
+        work = builder.work_pending(self._tip, now)
         if work != self._work:
             self._work = work
             self._step(into.Work(work))
@@ -262,7 +271,7 @@ class Validator:
         """Monotonic time at which a ``Tick`` is due."""
         times = (
             self._core.deadline_ms,
-            self._application.deadline_ms(self._tip, self._now),
+            self._builder.deadline_ms(self._tip, self._now),
             self._batches.deadline_ms(),
             self._catchup.deadline_ms(),
         )
@@ -271,7 +280,7 @@ class Validator:
     def execute_slice(self, now: Now) -> bool:
         """Execute one envelope of a finalized block; True while more is waiting."""
         self._now = now
-        return self._application.execute_slice(now, self._turn)
+        return self._finality.execute_slice(now, self._turn)
 
     # -- what others may ask -----------------------------------------------------------------
 
@@ -283,17 +292,17 @@ class Validator:
     @property
     def finalized_height(self) -> int:
         """Highest block that is final and in hand."""
-        return self._application.final.header.height
+        return self._finality.header.height
 
     @property
     def executed_height(self) -> int:
         """Last executed height."""
-        return self._application.executed_height
+        return self._finality.executed_height
 
     @property
     def caught_up(self) -> bool:
         """Is everything known to be final executed, and may this origin make batches?"""
-        return not self._application.behind and self._batches.opened
+        return not self._finality.behind and self._batches.opened
 
     def live_records(self) -> list[bytes]:
         """What a rewritten vote log has to hold."""
@@ -314,10 +323,10 @@ class Validator:
             "missing": list(core.missing),
             "finalized_height": self.finalized_height,
             "executed_height": self.executed_height,
-            "catching_up": self._application.behind,
+            "catching_up": self._finality.behind,
             "backlog_bytes": self.backlog_bytes,
             "origin_open": self._batches.opened,
-            "diverged": self._application.diverged,
+            "diverged": self._finality.diverged,
             "evidence": core.evidence_count,
         }
 

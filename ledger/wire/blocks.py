@@ -8,7 +8,7 @@ from consensus.types import Certificate, Header, Justification, Proposal
 from crypto.hashing import TAG_HEADER, TAG_JUSTIFICATION, tagged
 from ledger.types import Block
 from ledger.wire.batches import decode_batch, decode_payload
-from ledger.wire.checks import DIGEST, exact, exact_or_empty, parse
+from ledger.wire.checks import DIGEST, WireError, exact, exact_or_empty, parse
 from ledger.wire.votes import decode_certificate, decode_vote, encode_certificate, encode_vote
 from lossbook.v1 import block_pb2
 
@@ -119,13 +119,16 @@ def encode_proposal(proposal: Proposal) -> block_pb2.Proposal:
 
 
 def decode_proposal(m: block_pb2.Proposal) -> Proposal:
-    """Read a proposal; what the header commits to is not compared yet.
+    """Read a proposal; its payload is the one its header commits to, its justification is not compared yet.
 
     Raises:
-        WireError: a part does not parse.
+        WireError: a part does not parse, or another payload came with the header: the sender's fault, not the leader's.
     """
+    header = decode_header(m.header)
+    if decode_payload(m.payload).root != header.payload_root:
+        raise WireError("Proposal", "its payload is not the one its header commits to")
     return Proposal(
-        header=decode_header(m.header),
+        header=header,
         justification=decode_justification(m.justification),
         payload=m.payload,
         vote=decode_vote(m.vote),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from consensus.records import BuiltBlock, Certification, HeldCertificate, MutedUntil, OwnVote
-from consensus.types import Certificate, Vote, VoteKind
+from consensus.types import Certificate, Proposal, Vote, VoteKind
 from crypto.hashing import TAG_BATCH, TAG_ENVELOPE_ID, TAG_HEADER, tagged
 from ledger import operations as ops
 from ledger import wire
@@ -241,3 +241,13 @@ def test_a_record_of_the_vote_log_comes_back(record: wire.VoteLogRecord) -> None
 def test_invalid_record_of_a_later_version_is_not_skipped_silently() -> None:
     with pytest.raises(wire.WireError, match="does not know"):
         wire.decode_record(b"")
+
+
+def test_invalid_proposal_with_another_payload_is_its_sender_s_fault_not_its_leader_s() -> None:
+    header = genesis_header(time_ms=5, state_root=DIGEST, receipts_root=DIGEST, valset_hash=DIGEST, scheme=1)
+    justification = wire.make_justification(None, [])
+    honest = Proposal(header, justification, wire.encode_payload([]).raw, N_VOTE)
+    assert wire.decode_stored_proposal(wire.encode_stored_proposal(honest)).header == header
+    relayed = Proposal(header, justification, wire.encode_payload([DIGEST]).raw, N_VOTE)
+    with pytest.raises(wire.WireError, match="not the one its header commits to"):
+        wire.decode_stored_proposal(wire.encode_stored_proposal(relayed))

@@ -1,0 +1,277 @@
+"""The branches above the last executed block: what each has listed, and whether its blocks are valid.
+
+Consensus asks for verdicts. Each is VALID or INVALID, said once, when it is certain; silence while
+batches, parents or own execution are missing. Validity is a pure function of branch and body: a
+block's header follows its parent's, every batch extends its origin's chain on this branch, and the
+roots it commits to are those of this node's own execution. Nothing in it depends on a clock or on
+arrival. Rules: docs/consensus.md, R4 and R6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from consensus.events import Now
+from consensus.types import Header, Proposal, ValidatorSet
+from ledger import wire
+from ledger.block_port import ProposalWrite
+from ledger.parameters import Parameters
+from node.batches import NO_HEAD, Head, extends
+from node.dissemination import Dissemination
+from node.tree import BlockNode, BlockTree, Verdict
+from node.turn import Turn
+
+PROTOCOL_VERSION = 1
+
+
+class Roots(Protocol):
+    """What is known of an executed height."""
+
+    @property
+    def state_root(self) -> bytes:
+        """Root of the state commitment, 32 bytes."""
+
+    @property
+    def receipts_root(self) -> bytes:
+        """Root of the receipts range, 32 bytes."""
+
+
+class ExecutedState(Protocol):
+    """What execution has come to."""
+
+    @property
+    def height(self) -> int:
+        """Last executed height."""
+
+    @property
+    def changed_height(self) -> int:
+        """Highest height executed since the start that changed the state; 0 if none did."""
+
+    def roots(self, height: int) -> Roots | None:
+        """Roots after an executed height; None above it or where pruned."""
+
+
+class StoredBlocks(Protocol):
+    """What is read back of blocks: a proposal is stored before it is voted for or final."""
+
+    def proposal(self, digest: bytes) -> bytes | None:
+        """Serialized Proposal of a block."""
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """A verdict that consensus waits for."""
+
+    digest: bytes
+    valid: bool
+
+
+class Branches:
+    """See the module text.
+
+    Args:
+        chain_id: genesis digest.
+        validators: set of the epoch, whose ``hash`` headers carry.
+        parameters: network parameters.
+        root: the last executed block, or the genesis.
+        heads: last listed batch of every origin in executed state.
+        executed, dissemination, stored: ports and neighbours.
+    """
+
+    def __init__(
+        self,
+        *,
+        chain_id: bytes,
+        validators: ValidatorSet,
+        parameters: Parameters,
+        root: Header,
+        heads: Mapping[str, Head],
+        executed: ExecutedState,
+        dissemination: Dissemination,
+        stored: StoredBlocks,
+    ) -> None:
+        self._chain_id = chain_id
+        self._validators = validators
+        self._parameters = parameters
+        self._executed = executed
+        self._batches = dissemination
+        self._stored = stored
+        node = BlockNode(root, wire.encode_payload(()), None)
+        node.verdict, node.heads = Verdict.VALID, dict(heads)
+        self._tree = BlockTree(node)
+        self._written: set[bytes] = set()  #: proposals above the root that are on disk
+
+    # -- the tree ----------------------------------------------------------------------------
+
+    @property
+    def root(self) -> BlockNode:
+        """The last executed block."""
+        return self._tree.root
+
+    def get(self, digest: bytes) -> BlockNode | None:
+        """A block in memory."""
+        return self._tree.get(digest)
+
+    def set_root(self, node: BlockNode) -> None:
+        """``node`` was executed: no other branch from below it can matter again."""
+        self._tree.set_root(node)
+        self._written = {digest for digest in self._written if self._tree.get(digest) is not None}
+
+    def path(self, digest: bytes) -> list[BlockNode] | None:
+        """Blocks above the root down to ``digest``, oldest first; None where one is missing on disk too."""
+        path: list[BlockNode] = []
+        while digest != self.root.header.digest:
+            node = self._node(digest)
+            if node is None:
+                return None
+            path.append(node)
+            digest = node.header.parent_digest
+        path.reverse()
+        return path
+
+    def add(self, proposal: Proposal, *, asked: bool) -> None:
+        """A block was proposed or fetched; with ``asked``, consensus waits for the verdict.
+
+        Whoever made the Proposal from bytes has compared payload and justification with the header
+        (``ledger.wire``): a mismatch is the sender's fault and says nothing about the block.
+        """
+        node = self._tree.get(proposal.header.digest) or self._new_node(proposal)
+        if node is not None and asked:
+            node.asked = True
+
+    def _new_node(self, proposal: Proposal) -> BlockNode | None:
+        if proposal.header.height <= self._tree.root.header.height:
+            return None
+        return self._tree.add(BlockNode(proposal.header, wire.decode_payload(proposal.payload), proposal))
+
+    def add_stored(self, proposal: Proposal) -> BlockNode | None:
+        """A block that is on disk comes back after a restart; None if it was executed."""
+        self._written.add(proposal.header.digest)
+        self.add(proposal, asked=False)
+        return self.settled(proposal.header.digest)
+
+    def _node(self, digest: bytes) -> BlockNode | None:
+        """From the tree, else from disk."""
+        node = self._tree.get(digest)
+        if node is None and (raw := self._stored.proposal(digest)) is not None:
+            node = self._new_node(wire.decode_stored_proposal(raw))
+            if node is not None:
+                self._written.add(digest)
+        return node
+
+    def settled(self, digest: bytes) -> BlockNode | None:
+        """The node, with its heads worked out as far as its branch allows."""
+        chain: list[BlockNode] = []
+        node = self._node(digest)
+        while node is not None and node.heads is None:
+            chain.append(node)
+            node = self._node(node.header.parent_digest)
+        for pending in reversed(chain):
+            self._work_out(pending)
+        return self._tree.get(digest)
+
+    def judge(self, now: Now, turn: Turn) -> list[Judgement]:
+        """Verdicts that have become certain since the last call."""
+        found: list[Judgement] = []
+        for node in sorted(self._tree.nodes(), key=lambda n: n.header.height):
+            if not node.asked:
+                continue
+            if node.verdict is Verdict.PENDING:
+                self.settled(node.header.digest)
+                self._decide(node)
+                self._look_for(node, now)
+            if node.verdict is Verdict.PENDING:
+                continue
+            node.asked = False
+            if node.verdict is Verdict.VALID:
+                self.write(node, turn)
+            found.append(Judgement(node.header.digest, node.verdict is Verdict.VALID))
+        return found
+
+    def _work_out(self, node: BlockNode) -> None:
+        """Heads after this block, if its parent's are known and its batches are in hand."""
+        parent = self._tree.get(node.header.parent_digest)
+        if node.verdict is Verdict.INVALID or parent is None or parent.heads is None:
+            return
+        if not self._header_follows(node.header, parent.header):
+            node.verdict = Verdict.INVALID
+            return
+        if not self._bodies(node):
+            return
+        heads = dict(parent.heads)
+        size = 0
+        for digest in node.payload.batch_digests:
+            known = self._batches.pool.get(digest)
+            if known is None:
+                return
+            header = known.batch.header
+            if not extends(heads.get(header.origin, NO_HEAD), header):
+                node.verdict = Verdict.INVALID
+                return
+            heads[header.origin] = Head(header.incarnation, header.sequence, header.digest)
+            size += header.envelope_bytes
+        if size > self._parameters.block_bytes_max and len(node.payload.batch_digests) > 1:
+            node.verdict = Verdict.INVALID
+            return
+        node.heads = heads
+        node.last_work_height = node.header.height if node.payload.batch_digests else parent.last_work_height
+
+    def _header_follows(self, header: Header, parent: Header) -> bool:
+        """R4's field rules that need the parent only; one that fails proves the leader at fault."""
+        lag_ok = header.height - header.state_height <= self._parameters.k_max
+        return (
+            header.version == PROTOCOL_VERSION
+            and header.chain_id == self._chain_id
+            and header.epoch == self._validators.epoch
+            and header.height == parent.height + 1
+            and header.view > parent.view == header.parent_view
+            and header.timestamp_ms > parent.timestamp_ms
+            and parent.state_height <= header.state_height <= parent.height
+            and header.valset_hash == self._validators.hash
+            and header.next_valset_hash == b""
+            and header.state_scheme == self._parameters.state_scheme
+            and (lag_ok or header.payload_root == wire.encode_payload(()).root)
+        )
+
+    def _bodies(self, node: BlockNode) -> bool:
+        """Are all batches in hand and checked? One found ill-formed settles it."""
+        for digest in node.payload.batch_digests:
+            if self._batches.is_bad(digest):
+                node.verdict = Verdict.INVALID
+                return False
+        known = [self._batches.pool.get(digest) for digest in node.payload.batch_digests]
+        return all(k is not None and k.checked for k in known)
+
+    def _decide(self, node: BlockNode) -> None:
+        """VALID or INVALID by the state root, once the body is settled and the state executed."""
+        header = node.header
+        if node.verdict is not Verdict.PENDING or node.heads is None or self._executed.height < header.state_height:
+            return
+        node.verdict = Verdict.VALID if self.roots_agree(header) else Verdict.INVALID
+
+    def roots_agree(self, header: Header) -> bool:
+        """Does the header commit to the roots that this node found at that height?"""
+        roots = self._executed.roots(header.state_height)
+        return (
+            roots is not None and roots.state_root == header.state_root and roots.receipts_root == header.receipts_root
+        )
+
+    def _look_for(self, node: BlockNode, now: Now) -> None:
+        if node.verdict is Verdict.PENDING and node.heads is None:
+            self.look_for(node, (self._validators.leader(node.header.view),), now)
+
+    def look_for(self, node: BlockNode, sources: Sequence[int], now: Now) -> None:
+        """Ask for the batches that the block lists and we do not hold."""
+        for digest in node.payload.batch_digests:
+            if self._batches.pool.get(digest) is None:
+                self._batches.want(digest, sources, now, at_once=True)
+
+    def write(self, node: BlockNode, turn: Turn) -> None:
+        """Store the block, once, before anything is said about it."""
+        digest = node.header.digest
+        if node.proposal is not None and digest not in self._written:
+            self._written.add(digest)
+            turn.block_writes.append(ProposalWrite(digest, wire.encode_stored_proposal(node.proposal)))
+            turn.sync_blocks = True

@@ -1,0 +1,176 @@
+"""Building blocks: what the leader lists, and when there is a reason for a block at all (R2, R12).
+
+Waiting is not refusing: a request stays open until something is listable, a root wants certifying, or
+a heartbeat is due, or until consensus enters another view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from consensus.events import Now
+from consensus.types import Certificate, Header, Justification, ValidatorSet
+from ledger import wire
+from ledger.parameters import Parameters
+from ledger.types import PAYLOAD_BATCHES_MAX, Payload
+from node.branches import PROTOCOL_VERSION, Branches, ExecutedState
+from node.dissemination import Dissemination
+from node.tree import BlockNode
+
+HALVINGS_MAX = 20  #: of the block's byte limit: by then one batch is all it lists
+
+
+class BuildRequest(msgspec.Struct, frozen=True):
+    """Consensus leads view ``view`` and wants a block."""
+
+    view: int
+    parent: Header
+    parent_certificate: Certificate | None
+    nullifications: tuple[Certificate, ...]
+    since_ms: int
+    at_once: bool  #: build although there is nothing to list (R12 a)
+
+
+class BuiltBlock(msgspec.Struct, frozen=True):
+    """The block made for a request."""
+
+    view: int
+    header: Header
+    justification: Justification
+    payload: Payload
+
+
+class Builder:
+    """See the module text.
+
+    Args:
+        chain_id: genesis digest.
+        validators: set of the epoch.
+        parameters: network parameters.
+        heartbeat_ms: H, local setting: a block at least this often.
+        executed, dissemination, branches: ports and neighbours.
+    """
+
+    def __init__(
+        self,
+        *,
+        chain_id: bytes,
+        validators: ValidatorSet,
+        parameters: Parameters,
+        heartbeat_ms: int,
+        executed: ExecutedState,
+        dissemination: Dissemination,
+        branches: Branches,
+    ) -> None:
+        self._chain_id = chain_id
+        self._validators = validators
+        self._parameters = parameters
+        self._heartbeat_ms = heartbeat_ms
+        self._executed = executed
+        self._batches = dissemination
+        self._branches = branches
+        self._request: BuildRequest | None = None
+
+    def request(self, request: BuildRequest) -> None:
+        """Consensus wants a block; a newer request replaces an older one."""
+        self._request = request
+
+    def forget(self, view: int) -> None:
+        """A view was entered: what was asked for lower ones is void."""
+        if self._request is not None and self._request.view < view:
+            self._request = None
+
+    def try_build(self, now: Now) -> BuiltBlock | None:
+        """The block asked for, once there is a reason for it and it may be made."""
+        request = self._request
+        if request is None:
+            return None
+        parent = self._branches.settled(request.parent.digest)
+        executed = self._executed.height
+        if parent is None or parent.heads is None or executed < parent.header.state_height:
+            return None
+        if now.monotonic_ms < self._paced_until(request, parent):
+            return None
+        digests = self._choose(request, parent, now)
+        if not digests and not request.at_once and not self._empty_block_due(parent, now):
+            return None
+        self._request = None
+        return self._make(request, parent.header, digests, now)
+
+    def _paced_until(self, request: BuildRequest, parent: BlockNode) -> int:
+        """Under load blocks keep their distance: each costs every validator the same, full or not."""
+        loaded = parent.header.height > 0 and parent.last_work_height == parent.header.height
+        return request.since_ms + (self._parameters.block_interval_ms if loaded else 0)
+
+    def _choose(self, request: BuildRequest, parent: BlockNode, now: Now) -> list[bytes]:
+        if parent.header.height + 1 - self._executed.height > self._parameters.k_max or parent.heads is None:
+            return []
+        # Halved for every view that was just nullified: the block may have been too large to arrive in time.
+        limit = self._parameters.block_bytes_max >> min(len(request.nullifications), HALVINGS_MAX)
+        chosen: list[bytes] = []
+        size = 0
+        for known in self._batches.listable(parent.heads, now):
+            size += known.batch.header.envelope_bytes
+            if chosen and (size > limit or len(chosen) >= PAYLOAD_BATCHES_MAX):
+                break
+            chosen.append(known.batch.header.digest)
+        return chosen
+
+    def _empty_block_due(self, parent: BlockNode, now: Now) -> bool:
+        """R12 b, once it is executed here, or a heartbeat."""
+        work = self._work_height(parent)
+        if work > parent.header.state_height and self._executed.height >= work:
+            return True
+        return now.wall_ms - parent.header.timestamp_ms >= self._heartbeat_ms
+
+    def _work_height(self, node: BlockNode) -> int:
+        return max(node.last_work_height, self._executed.changed_height)
+
+    def _make(self, request: BuildRequest, parent: Header, digests: Sequence[bytes], now: Now) -> BuiltBlock:
+        justification = wire.make_justification(request.parent_certificate, request.nullifications)
+        payload = wire.encode_payload(digests)
+        state_height = self._executed.height
+        roots = self._executed.roots(state_height)
+        if roots is None:
+            raise LookupError(f"roots of the executed height {state_height} are missing")
+        header = wire.encode_header(
+            version=PROTOCOL_VERSION,
+            chain_id=self._chain_id,
+            epoch=self._validators.epoch,
+            height=parent.height + 1,
+            view=request.view,
+            parent_view=parent.view,
+            parent_digest=parent.digest,
+            payload_root=payload.root,
+            justification_digest=justification.digest,
+            timestamp_ms=max(parent.timestamp_ms + 1, now.wall_ms),
+            state_height=state_height,
+            state_root=roots.state_root,
+            receipts_root=roots.receipts_root,
+            valset_hash=self._validators.hash,
+            state_scheme=self._parameters.state_scheme,
+        )
+        return BuiltBlock(request.view, header, justification, payload)
+
+    def work_pending(self, tip: Header, now: Now) -> bool:
+        """R12 b and c, seen from the highest certified header."""
+        node = self._branches.settled(tip.digest)
+        if node is None or node.heads is None:
+            return True
+        if self._work_height(node) > tip.state_height:
+            return True
+        if now.wall_ms - tip.timestamp_ms >= self._heartbeat_ms:
+            return True
+        return next(self._batches.listable(node.heads, now), None) is not None
+
+    def deadline_ms(self, tip: Header, now: Now) -> int:
+        """Monotonic time at which building or the heartbeat has to be looked at again."""
+        heartbeat = now.monotonic_ms + max(1, tip.timestamp_ms + self._heartbeat_ms - now.wall_ms)
+        request = self._request
+        parent = self._branches.get(request.parent.digest) if request is not None else None
+        if request is None or parent is None:
+            return heartbeat
+        paced = self._paced_until(request, parent)
+        return min(heartbeat, paced) if paced > now.monotonic_ms else heartbeat

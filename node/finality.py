@@ -1,0 +1,185 @@
+"""Finality and execution: certified blocks become final in order, then are executed one by one.
+
+A Finalization makes its block and all before it final as soon as every one of them and every batch is
+in hand; what is missing is fetched. A final block is executed once it is on disk, an envelope at a
+time (``execute_slice``), so that a large block never keeps votes waiting. A finalized header that
+contradicts this node's own state stops it: then it is broken, or more than f others are.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+from consensus.events import Now
+from consensus.types import Certificate, Header, Proposal, ValidatorSet
+from ledger import wire
+from ledger.block_port import FinalizedWrite
+from ledger.execution import ListedBatch
+from node.batches import Head
+from node.branches import Branches, ExecutedState
+from node.dissemination import Dissemination
+from node.tree import BlockNode, Verdict
+from node.turn import AlarmNotice, CertifiedRootNotice, ExecutedNotice, FinalizedNotice, Turn
+
+
+class Executor(ExecutedState, Protocol):
+    """Executes finalized blocks, one at a time, and commits each atomically."""
+
+    def begin(self, header: Header, batches: Sequence[ListedBatch]) -> bool:
+        """Start a block; False where it may be finished at once."""
+
+    def advance(self) -> bool:
+        """Execute one envelope; whether more are waiting."""
+
+    def finish(self) -> ExecutedNotice:
+        """Commit the block."""
+
+
+class Finality:
+    """See the module text.
+
+    Args:
+        validators: set of the epoch.
+        executor, dissemination, branches: ports and neighbours.
+    """
+
+    def __init__(
+        self, *, validators: ValidatorSet, executor: Executor, dissemination: Dissemination, branches: Branches
+    ) -> None:
+        self._everybody = tuple(range(validators.n))
+        self._executor = executor
+        self._batches = dissemination
+        self._branches = branches
+        self._final = branches.root
+        self._target: Certificate | None = None  #: highest Finalization known
+        self._certificates: dict[bytes, Certificate] = {}  #: Finalizations of blocks above the final one
+        self._queue: deque[BlockNode] = deque()  #: final and stored, to be executed
+        self._stored_next: list[BlockNode] = []  #: final, stored with this turn
+        self._executing: BlockNode | None = None
+        self.diverged = False
+
+    @property
+    def header(self) -> Header:
+        """The highest final block whose branch is complete here."""
+        return self._final.header
+
+    def on_finalized(self, certificate: Certificate) -> None:
+        """A Finalization is held; its block and all before it become final when they are in hand."""
+        if certificate.view <= self.header.view:
+            return
+        self._certificates[certificate.digest] = certificate
+        if self._target is None or certificate.view > self._target.view:
+            self._target = certificate
+
+    def settle(self, now: Now, turn: Turn) -> bool:
+        """Move the final block forward; False where blocks on the way are not held (they must be fetched)."""
+        target = self._target
+        if target is None or target.view <= self.header.view:
+            return True
+        path = self._branches.path(target.digest)
+        if path is None:
+            return False
+        for node in path:
+            if node.header.height <= self.header.height:
+                continue
+            self._branches.settled(node.header.digest)
+            if node.heads is None:
+                if node.verdict is Verdict.INVALID:
+                    self._diverge(turn, f"finalized block {node.header.height} breaks a rule of this node")
+                self._branches.look_for(node, self._everybody, now)
+                return True
+            self._finalize(node, turn)
+        return True
+
+    def _finalize(self, node: BlockNode, turn: Turn) -> None:
+        header = node.header
+        self._branches.write(node, turn)
+        certificate = self._certificates.pop(header.digest, None)
+        raw = wire.certificate_bytes(certificate) if certificate else b""
+        turn.block_writes.append(FinalizedWrite(header.height, header.digest, raw))
+        turn.sync_blocks = True
+        turn.notices.append(FinalizedNotice(header.height))
+        turn.notices.append(CertifiedRootNotice(header.state_height, header.height))
+        self._final = node
+        self._stored_next.append(node)
+
+    def turn_stored(self) -> None:
+        """What the last turn wrote is on disk: the blocks it made final may be executed."""
+        self._queue.extend(self._stored_next)
+        self._stored_next.clear()
+
+    def resume(self, nodes: Sequence[Proposal]) -> None:
+        """After a restart: blocks that were final before and are not executed yet, oldest first."""
+        for proposal in nodes:
+            node = self._branches.add_stored(proposal)
+            if node is None:
+                continue
+            if node.heads is None:
+                return  # a batch is missing: it is fetched, and finality is reached again by certificate
+            self._final = node
+            self._queue.append(node)
+
+    # -- execution ---------------------------------------------------------------------------
+
+    # -- execution ---------------------------------------------------------------------------
+
+    @property
+    def executed_height(self) -> int:
+        """Last executed height."""
+        return self._executor.height
+
+    @property
+    def behind(self) -> bool:
+        """Is something known to be final and not executed here?"""
+        return bool(self._queue or self._stored_next) or (
+            self._target is not None and self._target.view > self.header.view
+        )
+
+    def execute_slice(self, now: Now, turn: Turn) -> bool:
+        """Execute one envelope, or commit the block; True while more is waiting."""
+        if self.diverged or not self._queue:
+            return False
+        node = self._queue[0]
+        if self._executing is None:
+            if not self._agrees_with_own_state(node.header, turn):
+                return False
+            self._executing = node
+            if self._executor.begin(node.header, self._listed(node)):
+                return True
+        elif self._executor.advance():
+            return True
+        notice = self._executor.finish()
+        self._executing = None
+        self._queue.popleft()
+        moved = self._moved(node)
+        self._branches.set_root(node)
+        self._batches.on_executed(moved, turn)
+        turn.notices.append(notice)
+        return bool(self._queue)
+
+    def _moved(self, node: BlockNode) -> dict[str, Head]:
+        before, after = self._branches.root.heads or {}, node.heads or {}
+        return {origin: head for origin, head in after.items() if before.get(origin) != head}
+
+    def _listed(self, node: BlockNode) -> list[ListedBatch]:
+        batches: list[ListedBatch] = []
+        for digest in node.payload.batch_digests:
+            known = self._batches.pool.get(digest)
+            if known is None:
+                raise LookupError(f"batch {digest.hex()} of a finalized block is not in the block store")
+            batches.append(ListedBatch(known.batch.header, self._batches.envelopes(known)))
+        return batches
+
+    def _agrees_with_own_state(self, header: Header, turn: Turn) -> bool:
+        """A finalized header must commit to the roots this node found itself."""
+        if header.state_height > self._executor.height or self._branches.roots_agree(header):
+            return True
+        self._diverge(turn, f"finalized block {header.height} commits to another state at height {header.state_height}")
+        return False
+
+    def _diverge(self, turn: Turn, text: str) -> None:
+        if not self.diverged:
+            self.diverged = True
+            turn.notices.append(AlarmNotice("divergence", text))
