@@ -34,7 +34,7 @@ def test_timing_reaches_the_validator(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         ("[consensus]\ndelay_ms = 5000\n", "3 x consensus.delay_ms"),
-        ("[consensus]\ndelay_ms = 1500\ntimeout_ms_max = 200\n", "timeout_ms_max"),
+        ("[consensus]\ndelay_ms = 700\ntimeout_ms_max = 200\n", "timeout_ms_max"),
         ('[log]\nformat = "xml"\n', "json or console"),
         ("[verification]\nworkers = 1000\n", "workers"),
         ('[listen]\npeer = ""\n', "listen.peer"),
