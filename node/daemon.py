@@ -47,6 +47,7 @@ from node.metrics import Metrics
 from node.outbox import NodeOutbox
 from node.peers import Peers, PeerServicer
 from node.reader import NodeReader
+from node.receipt_index import ReceiptIndex
 from node.tracking import Tracker
 from services.auth import Authenticator
 from services.blocks import BlocksServicer
@@ -108,6 +109,7 @@ class Node:
         self._mailbox = Mailbox()
         self._health = Health()
         self._tasks = Tasks()
+        self._index = ReceiptIndex(self._home.index, genesis.chain_id)
         self._pool = VerificationPool(config.settings.verification.workers, lambda _: self.metrics.workers_died.inc())
         self._build(consensus_key)
 
@@ -143,6 +145,10 @@ class Node:
         voting = stores.votes is not None
         self._state = State.open(stores.state)
         commit_genesis(genesis, self._state, stores.state)
+        head = self._state.head
+        added = self._index.catch_up(head.receipt_count if head is not None else 0, stores.state.receipt_blobs)
+        if added:
+            _log.info("indexed receipts", count=added)
         self.validator = assemble(
             genesis=genesis,
             own=self._card.id if voting else None,
@@ -181,6 +187,7 @@ class Node:
             fetcher=self._fetcher,
             checker=BatchChecker(genesis.chain_id, self._pool),
             tracker=self._tracker,
+            index=self._index,
             mailbox=self._mailbox,
             metrics=self.metrics,
             organisations={index: organisation for index, (organisation, _) in others.items()},
@@ -205,7 +212,7 @@ class Node:
             self._chain,
             organisation=self._card.id,
             chain_id=genesis.chain_id,
-            max_ahead_ms=genesis.parameters.max_ahead_ms,
+            index=self._index,
             detail=self.detail,
         )
         room = RoomKeeper(
@@ -310,6 +317,7 @@ class Node:
         Raises:
             StoreError: the last sync failed.
         """
+        self._index.close()
         self._stores.close()
 
     # -- what it says of itself --------------------------------------------------------------

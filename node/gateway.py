@@ -45,6 +45,9 @@ DEADLINE_MARGIN_S: Final = 0.25
 WAIT_S_MAX: Final = 300.0
 """A call without deadline waits at most so long, then answers what is known; the client asks again."""
 
+NEVER_MS: Final = 1 << 62
+"""A block time that no network reaches."""
+
 ProofOf = Callable[[Receipt], ReceiptProof | None]
 
 
@@ -156,16 +159,17 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         news = self._known(request.envelope_id, request.not_after_ms)
         if not _is_last(news.stage, wait):
             if not self._tracker.full:
-                self._tracker.follow(request.envelope_id, request.not_after_ms)
+                # Without the envelope's own not_after nobody can say EXPIRED: it is waited for.
+                self._tracker.follow(request.envelope_id, request.not_after_ms or NEVER_MS)
             news = await self._news(request.envelope_id, wait, context) or news
         return gateway_pb2.WaitReceiptResponse(status=self._answers.of_news(news, wait))
 
     def _known(self, envelope_id: bytes, not_after_ms: int) -> News:
-        receipt = self._ledger.first_receipt(envelope_id, not_after_ms)
+        receipt = self._ledger.receipt_of(envelope_id)
         if receipt is not None:
             proven = receipt.height <= self._tracker.certified_height
             return News(envelope_id, Stage.PROVEN if proven else Stage.FINAL, b"", receipt)
-        if not_after_ms < self._tracker.block_time_ms:
+        if 0 < not_after_ms < self._tracker.block_time_ms:
             return News(envelope_id, Stage.EXPIRED)
         return self._tracker.find(envelope_id) or News(envelope_id, Stage.PENDING)
 

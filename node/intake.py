@@ -31,8 +31,8 @@ NOT_READY_RETRY_MS = 1_000  #: catching up takes seconds to minutes; another gat
 class Ledger(Register, Protocol):
     """What the intake asks of executed state."""
 
-    def first_receipt(self, envelope_id: bytes, not_after_ms: int) -> Receipt | None:
-        """The receipt of an envelope that was executed and whose ``not_after`` block time has not passed."""
+    def receipt_of(self, envelope_id: bytes) -> Receipt | None:
+        """The receipt that says what became of an envelope, however long ago; None if it was never listed."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -113,8 +113,8 @@ class Intake:
 
     def _known(self, envelope: Envelope) -> Outcome | None:
         """An answer without queueing: executed before, expired, or taken here and still on its way."""
-        receipt = self._ledger.first_receipt(envelope.id, envelope.not_after_ms)
-        if receipt is not None:
+        receipt = self._ledger.receipt_of(envelope.id)
+        if receipt is not None and receipt.code != Code.NOT_AFTER_TOO_FAR:  # that one may be tried again
             proven = receipt.height <= self._tracker.certified_height
             news = News(envelope.id, Stage.PROVEN if proven else Stage.FINAL, b"", receipt)
             return Outcome(envelope.id, news=news)

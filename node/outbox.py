@@ -10,6 +10,7 @@ from node.fetcher import Fetcher
 from node.mailbox import Mailbox
 from node.metrics import Metrics
 from node.peers import Peers, PeerServicer
+from node.receipt_index import ReceiptIndex
 from node.tracking import Tracker
 from node.turn import (
     AcceptedNotice,
@@ -45,6 +46,7 @@ class NodeOutbox:
         fetcher: Fetcher,
         checker: BatchChecker,
         tracker: Tracker,
+        index: ReceiptIndex,
         mailbox: Mailbox,
         metrics: Metrics,
         organisations: Mapping[int, str],
@@ -56,6 +58,7 @@ class NodeOutbox:
         self._fetcher = fetcher
         self._checker = checker
         self._tracker = tracker
+        self._index = index
         self._mailbox = mailbox
         self._metrics = metrics
         self._organisations = organisations
@@ -88,6 +91,7 @@ class NodeOutbox:
         for notice in notices:
             match notice:
                 case ExecutedNotice():
+                    self._index.add(notice.receipts)
                     tracker.executed(notice)
                     metrics.executed_height.set(notice.height)
                     metrics.block_time.set(notice.block_time_ms / 1000)

@@ -13,6 +13,8 @@ from ledger.proof_types import ReceiptProof
 from ledger.state import State, Table
 from ledger.state_log import ProofUnavailable
 from ledger.types import Receipt
+from ledger.wire import decode_receipt
+from node.receipt_index import ReceiptIndex
 from services.reader import Report, Status
 from services.sources import ChainSource
 from services.state_reader import StateReader
@@ -35,10 +37,10 @@ class NodeReader(StateReader):
         *,
         organisation: str,
         chain_id: bytes,
-        max_ahead_ms: int,
+        index: ReceiptIndex,
         detail: Callable[[], dict[str, object]],
     ) -> None:
-        super().__init__(state, chain, TABLES, max_ahead_ms=max_ahead_ms)
+        super().__init__(state, chain, TABLES, position_of=index.position)
         self._organisation = organisation
         self._chain_id = chain_id
         self._detail = detail
@@ -64,6 +66,11 @@ class NodeReader(StateReader):
     def report(self, height: int) -> Report | None:
         """See Reader: nodes make none."""
         return None
+
+    def receipt_of(self, envelope_id: bytes) -> Receipt | None:
+        """See ``node.intake.Ledger``."""
+        raw = self.receipt(envelope_id)
+        return None if raw is None else decode_receipt(raw)
 
     def receipt_proof_of(self, receipt: Receipt) -> ReceiptProof | None:
         """Proof of a receipt, None where no certified root covers it yet."""

@@ -38,7 +38,6 @@ class ReplicaReader(StateReader):
             executor.state,
             executor.chain,
             TABLES,
-            max_ahead_ms=genesis.parameters.max_ahead_ms,
             position_of=index.position,
         )
         self._chain_id = genesis.chain_id

@@ -10,13 +10,11 @@ from itertools import islice
 from typing import Any, Final
 
 from ledger import proof_building
-from ledger.execution import REPLAY_BUCKET_MS, REPLAYS, ReplayRecord, replay_key
 from ledger.ports import CorruptStore
 from ledger.proof_building import FinalHeader
 from ledger.proof_types import EnvelopeProof, JustifiedHeader, ReceiptProof, RecordProof
 from ledger.state import State, Table
 from ledger.state_log import ProofUnavailable
-from ledger.types import Receipt
 from ledger.wire import (
     WireError,
     decode_batch,
@@ -33,8 +31,6 @@ from services.sources import ChainSource, StoredBlock
 
 ROOTS_SHOWN: Final = 64
 """Recent heights in a status: enough to compare daemons that are some seconds apart."""
-
-_decode_replay: Final = REPLAYS.decode
 
 
 class FinalHeaders:
@@ -68,9 +64,7 @@ class StateReader:
         state: at its last executed height; a block may be open on it.
         chain: finalized blocks.
         tables: all tables that may be listed.
-        position_of: position of the first receipt of an envelope; None: found in the replay records, which hold it
-            until block time has passed the envelope's ``not_after``.
-        max_ahead_ms: network parameter; bounds the search in the replay records.
+        position_of: position of the receipt that says what became of an envelope.
     """
 
     def __init__(
@@ -79,15 +73,13 @@ class StateReader:
         chain: ChainSource,
         tables: Sequence[Table[Any]],
         *,
-        max_ahead_ms: int,
-        position_of: Callable[[bytes], int | None] | None = None,
+        position_of: Callable[[bytes], int | None],
     ) -> None:
         self._state = state
         self._chain = chain
         self._headers = FinalHeaders(chain)
         self._tables = {table.prefix: table for table in tables}
-        self._max_ahead_ms = max_ahead_ms
-        self._position_of = position_of or self._replayed_position
+        self._position_of = position_of
 
     # -- Reader ------------------------------------------------------------------------------
 
@@ -150,13 +142,6 @@ class StateReader:
             if record is not None
         ]
 
-    # -- for a gateway -----------------------------------------------------------------------
-
-    def first_receipt(self, envelope_id: bytes, not_after_ms: int) -> Receipt | None:
-        """The receipt of an envelope that was executed, while its replay record is kept."""
-        record = self._replay(replay_key(not_after_ms, envelope_id))
-        return None if record is None else decode_receipt(self._state.receipt_blob(record.position))
-
     # -- inside ------------------------------------------------------------------------------
 
     def _required_position(self, envelope_id: bytes) -> int:
@@ -166,20 +151,3 @@ class StateReader:
                 "the receipt of this envelope is not known here (any more)", "ask the supervisor's replica"
             )
         return position
-
-    def _replayed_position(self, envelope_id: bytes) -> int | None:
-        """Look into every bucket that may hold it: some 1,440 for a day, half a millisecond."""
-        head = self._state.head
-        if head is None:
-            return None
-        for at_ms in range(
-            head.timestamp_ms, head.timestamp_ms + self._max_ahead_ms + REPLAY_BUCKET_MS, REPLAY_BUCKET_MS
-        ):
-            record = self._replay(replay_key(at_ms, envelope_id))
-            if record is not None:
-                return record.position
-        return None
-
-    def _replay(self, key: bytes) -> ReplayRecord | None:
-        raw = self._state.committed_bytes(REPLAYS, key)
-        return None if raw is None else _decode_replay(raw)

@@ -6,6 +6,7 @@ import resource
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -150,6 +151,21 @@ def test_a_replay_through_any_gateway_is_answered_with_the_first_receipt(network
     for name in ("alpha", "beta"):
         again = network.submit(name, raw)
         assert again.receipt == first.receipt
+
+
+def test_what_was_executed_is_never_called_expired_however_late_it_is_asked(network: Network) -> None:
+    not_after_ms = time.time_ns() // 1_000_000 + 3_000
+    raw = network.envelope("alpha", policy_issue(policy_id=new_id()), not_after_ms=not_after_ms)
+    first = network.submit("alpha", raw)
+    assert first.stage == gateway_pb2.STAGE_FINAL
+
+    def lapsed() -> bool:
+        network.submit("gamma", network.envelope("gamma", policy_issue(policy_id=new_id())))
+        return all(network.status(name).block_time_ms > not_after_ms for name in INSURERS)
+
+    network.wait_until("block time passes not_after", lapsed)
+    for name in INSURERS:
+        assert network.submit(name, raw).receipt == first.receipt
 
 
 # -- refused at the door --------------------------------------------------------------------

@@ -79,7 +79,7 @@ class World:
     def key(self, public: bytes) -> KeyRecord | None:
         return find_key(LEDGER.state, public)
 
-    def first_receipt(self, envelope_id: bytes, not_after_ms: int) -> Receipt | None:
+    def receipt_of(self, envelope_id: bytes) -> Receipt | None:
         self.looked_up[envelope_id] = self.looked_up.get(envelope_id, 0) + 1
         self.looked.set()
         return self.receipts.get(envelope_id)
@@ -108,7 +108,9 @@ class World:
     def accept(self, envelopes: Sequence[Envelope]) -> None:
         self.tracker.accepted(AcceptedNotice(BATCH, tuple(each.id for each in envelopes)))
 
-    def execute(self, envelopes: Sequence[Envelope], *, time_ms: int = NOW_MS + 1000, certify: bool = False) -> None:
+    def execute(
+        self, envelopes: Sequence[Envelope], *, time_ms: int = NOW_MS + 1000, certify: bool = False, code: int = 0
+    ) -> None:
         self.height += 1
         made = [
             encode_receipt(
@@ -117,7 +119,7 @@ class World:
                 index=at,
                 position=len(self.receipts) + at,
                 block_time_ms=time_ms,
-                code=0,
+                code=code,
                 operation_codes=(0,),
             )
             for at, each in enumerate(envelopes)
@@ -395,6 +397,44 @@ def test_a_receipt_of_an_envelope_submitted_elsewhere_is_waited_for() -> None:
             assert len(world.tracker) == 0
 
     asyncio.run(main())
+
+
+def test_what_was_executed_long_ago_is_final_and_never_called_expired() -> None:
+    world = World()
+    old = envelope(not_after_ms=NOW_MS - 1)
+    world.execute([old])
+
+    async def main() -> None:
+        async with client(world) as (stub, metadata), asyncio.timeout(20):
+            again = await stub.Submit(gateway_pb2.SubmitRequest(envelope=old.raw), metadata=metadata, timeout=10)
+            assert again.status.stage == gateway_pb2.STAGE_FINAL
+            request = gateway_pb2.WaitReceiptRequest(envelope_id=old.id, not_after_ms=old.not_after_ms)
+            asked = await stub.WaitReceipt(request, metadata=metadata, timeout=10)
+            assert asked.status.receipt == again.status.receipt
+
+    asyncio.run(main())
+
+
+def test_nobody_is_told_expired_who_does_not_say_when_it_would() -> None:
+    async def main() -> None:
+        async with client(World()) as (stub, metadata), asyncio.timeout(20):
+            request = gateway_pb2.WaitReceiptRequest(envelope_id=bytes(32))
+            answer = await stub.WaitReceipt(request, metadata=metadata, timeout=0.4)
+            assert answer.status.stage == gateway_pb2.STAGE_PENDING
+
+    asyncio.run(main())
+
+
+def test_an_envelope_whose_not_after_was_too_far_may_be_tried_again() -> None:
+    world, sent = World(), envelope()
+    world.execute([sent], code=Code.NOT_AFTER_TOO_FAR)
+
+    async def body(submit: Submit) -> None:
+        asking = asyncio.ensure_future(submit(sent.raw))
+        world.execute(await world.taken(1))
+        assert decode_receipt((await asking).receipt).code == Code.OK
+
+    with_submit(world, body)
 
 
 def test_invalid_envelope_id_is_refused() -> None:

@@ -38,8 +38,13 @@ def ledger_with_policies() -> tuple[Ledger, FullReader]:
     for at in range(0, 7, 2):
         ledger.block([ledger.envelope([policy_issue(policy_id=each) for each in IDS[at : at + 2]])])
     tables = (POLICIES, CLAIMS, REPLAYS)
-    max_ahead_ms = ledger.genesis.parameters.max_ahead_ms
-    return ledger, FullReader(ledger.state, FakeChain(0), tables, max_ahead_ms=max_ahead_ms)
+
+    def position_of(envelope_id: bytes) -> int | None:
+        count = ledger.state.head.receipt_count if ledger.state.head is not None else 0
+        blobs = (decode_receipt(ledger.state.receipt_blob(at)) for at in range(count))
+        return next((receipt.position for receipt in blobs if receipt.envelope_id == envelope_id), None)
+
+    return ledger, FullReader(ledger.state, FakeChain(0), tables, position_of=position_of)
 
 
 def test_a_listing_goes_on_where_the_page_before_ended() -> None:
@@ -77,16 +82,12 @@ def test_the_block_that_is_being_executed_is_not_seen() -> None:
     ledger.state.discard()
 
 
-def test_a_receipt_is_found_by_the_envelopes_id_with_and_without_its_not_after() -> None:
+def test_a_receipt_is_found_by_the_envelopes_id() -> None:
     ledger, reader = ledger_with_policies()
     envelope = ledger.envelope([policy_issue(policy_id=b"another-policy-1")])
     (receipt,) = ledger.block([envelope]).receipts
-    raw = reader.receipt(envelope.id)
-    assert raw is not None
-    assert decode_receipt(raw) == receipt
-    assert reader.first_receipt(envelope.id, envelope.not_after_ms) == receipt
+    assert reader.receipt(envelope.id) == receipt.raw
     assert reader.receipt(bytes(32)) is None
-    assert reader.first_receipt(bytes(32), envelope.not_after_ms) is None
 
 
 def test_nothing_is_proved_before_a_certified_header() -> None:
