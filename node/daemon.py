@@ -177,7 +177,10 @@ class Node:
         self._chain = StoredChain(stores.blocks, lambda: stores.blocks.finalized_height() or 0)
         self._peers = Peers(others, self._identity, self._mailbox, self.metrics, self._tasks)
         self._peer_servicer = PeerServicer(
-            {organisation: index for index, (organisation, _) in others.items()}, self._mailbox, self.metrics
+            {organisation: index for index, (organisation, _) in others.items()},
+            self._mailbox,
+            self.metrics,
+            on_heard=self._peers.wake,
         )
         self._fetcher = Fetcher(others, self._identity, self._mailbox, self.metrics, self._tasks)
         self._tracker = Tracker(on_final=self._on_final)

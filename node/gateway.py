@@ -25,6 +25,7 @@ from node.admission import rejection
 from node.intake import Intake, Ledger, Outcome
 from node.tracking import News, Tracker
 from node.turn import Stage
+from services.auth import caller_of
 from services.pulse import Pulse
 
 STREAM_BYTES_MAX: Final = 8 << 20
@@ -141,7 +142,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
     ) -> gateway_pb2.SubmitResponse:
         """See gateway.proto. Overload is answered with a status, not with a gRPC error: it says when to retry."""
         wait = _wanted(request.wait)
-        (outcome,) = await self._intake.submit((request.envelope,))
+        (outcome,) = await self._intake.submit((request.envelope,), caller_of(context).organisation)
         status = self._answers.of_outcome(outcome, wait)
         if not _is_last(Stage(status.stage), wait):
             news = await self._news(outcome.envelope_id, wait, context)
@@ -201,7 +202,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> AsyncIterator[gateway_pb2.SubmitStreamResponse]:
         """See gateway.proto."""
-        stream = _Stream(self._intake, self._tracker, self._answers)
+        stream = _Stream(self._intake, self._tracker, self._answers, caller_of(context).organisation)
         reader = asyncio.create_task(stream.read(request_iterator))
         try:
             async for statuses in stream.answers():
@@ -215,8 +216,9 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
 class _Stream:
     """One SubmitStream call: envelopes in flight and answers not sent yet."""
 
-    def __init__(self, intake: Intake, tracker: Tracker, answers: _Answers) -> None:
+    def __init__(self, intake: Intake, tracker: Tracker, answers: _Answers, caller: str) -> None:
         self._intake = intake
+        self._caller = caller
         self._tracker = tracker
         self._answers = answers
         self._wait = Stage.FINAL
@@ -234,7 +236,7 @@ class _Stream:
                 while self._in_flight_bytes >= STREAM_BYTES_MAX or len(self._in_flight) >= STREAM_ENVELOPES_MAX:
                     await self._changed.waiter().wait()
                 raws = tuple(request.envelopes)
-                self._enter(raws, await self._intake.submit(raws))
+                self._enter(raws, await self._intake.submit(raws, self._caller))
         finally:
             self._ended = True
             self._changed.beat()

@@ -9,6 +9,7 @@ stand in the way of the genuine envelope.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -19,6 +20,7 @@ from ledger.codes import Code
 from ledger.types import Envelope, Receipt
 from ledger.wellformed import signature_jobs
 from node.admission import Register, Rejection, RoomKeeper, judge, rejection
+from node.checking import SLICE_S
 from node.mailbox import Mailbox
 from node.metrics import Metrics
 from node.tracking import News, Tracker
@@ -73,12 +75,20 @@ class Intake:
         self._ready = ready
         self._clock_ms = clock_ms
 
-    async def submit(self, raws: Sequence[bytes]) -> list[Outcome]:
-        """One outcome an envelope, in order. Those without a final word are in the mailbox when this returns."""
+    async def submit(self, raws: Sequence[bytes], caller: str) -> list[Outcome]:
+        """One outcome an envelope, in order. Those without a final word are in the mailbox when this returns.
+
+        ``caller`` is the authenticated organisation, which is charged for them; whom an envelope names is not
+        believed before its signatures were checked.
+        """
         outcomes: list[Outcome | None] = []
         candidates: list[tuple[int, Envelope]] = []
+        until = time.monotonic() + SLICE_S
         for raw in raws:
-            outcome, envelope = self._judge(raw)
+            if time.monotonic() > until:
+                await asyncio.sleep(0)
+                until = time.monotonic() + SLICE_S
+            outcome, envelope = self._judge(raw, caller)
             if envelope is not None:
                 candidates.append((len(outcomes), envelope))
             outcomes.append(outcome)
@@ -93,7 +103,7 @@ class Intake:
             self._count(outcome)
         return settled
 
-    def _judge(self, raw: bytes) -> tuple[Outcome | None, Envelope | None]:
+    def _judge(self, raw: bytes, caller: str) -> tuple[Outcome | None, Envelope | None]:
         """A final word, or the envelope whose signatures are to be checked."""
         judged = judge(raw, self._chain_id, self._ledger)
         if isinstance(judged, Rejection):
@@ -104,7 +114,7 @@ class Intake:
         if not self._ready():
             return _refuse(judged.id, rejection(Code.NOT_READY, NOT_READY_RETRY_MS)), None
         waiting = self._tracker.waiting_bytes
-        refused = self._room.ask(judged.organisation, len(raw), waiting, self._clock_ms())
+        refused = self._room.ask(caller, len(raw), waiting, self._clock_ms())
         if refused is None and self._tracker.full:
             refused = rejection(Code.OVERLOADED, NOT_READY_RETRY_MS)
         if refused is not None:

@@ -11,6 +11,7 @@ reached again ``PeerConnected`` makes the validator resend all that still matter
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections import deque
@@ -65,6 +66,7 @@ class Link:
         self._queued_bytes = 0
         self._filled = asyncio.Event()
         self._overflowed = False
+        self._woken = asyncio.Event()
         self.connected = False
         self.problem = "not dialled yet"
 
@@ -93,8 +95,17 @@ class Link:
                 self._lost()
             if asyncio.get_running_loop().time() - began > CONNECT_S_MAX:
                 backoff = BACKOFF_S_MIN
-            await asyncio.sleep(backoff * random.uniform(0.5, 1.5))
+            await self._pause(backoff * random.uniform(0.5, 1.5))
             backoff = min(backoff * 1.6, BACKOFF_S_MAX)
+
+    def wake(self) -> None:
+        """The peer was heard of: dial now."""
+        self._woken.set()
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._woken.wait(), seconds)
+        self._woken.clear()
 
     async def _stream(self) -> None:
         channel = self._identity.channel(self.organisation, self.address)
@@ -196,6 +207,11 @@ class Peers:
         for link in self.links.values():
             self._tasks.start(link.run())
 
+    def wake(self, index: int) -> None:
+        """A peer was heard of: dial it now, if it is not connected."""
+        if (link := self.links.get(index)) is not None and not link.connected:
+            link.wake()
+
     def send(self, sends: Sequence[tuple[int | None, PeerMessage]]) -> None:
         """Queue what a turn sends; each message is encoded once."""
         for to, message in sends:
@@ -217,6 +233,7 @@ class PeerServicer:
 
     Args:
         indices: signer index by organisation, the others only.
+        on_heard: told that a peer opened a stream: it can be dialled, too.
         clock_s: monotonic seconds.
     """
 
@@ -225,11 +242,13 @@ class PeerServicer:
         indices: Mapping[str, int],
         mailbox: Mailbox,
         metrics: Metrics,
+        on_heard: Callable[[int], None] = lambda _: None,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._indices = indices
         self._mailbox = mailbox
         self._metrics = metrics
+        self._on_heard = on_heard
         self._clock_s = clock_s
         self._streams: dict[int, _Ending] = {}
         self._muted_until: dict[int, float] = {}
@@ -257,6 +276,7 @@ class PeerServicer:
         self._end(index, grpc.StatusCode.ABORTED, "replaced by a newer stream of the same node")
         ending: _Ending = asyncio.get_running_loop().create_future()
         self._streams[index] = ending
+        self._on_heard(index)
         await context.send_initial_metadata(())
         # In a task of its own, so that a stream can be ended from outside, with a status the peer sees.
         receiving = asyncio.create_task(self._receive(index, caller.organisation, context))

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 
 class Health:
     """Status of all registered services; NOT_SERVING until ``set_serving(True)``."""
 
     def __init__(self) -> None:
-        self._servicer = HealthServicer()
+        self._servicer = health.aio.HealthServicer()
         self._names: list[str] = [""]
         self._serving = False
 

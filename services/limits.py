@@ -34,6 +34,9 @@ KEEPALIVE_TIMEOUT_MS: Final = 5_000
 STREAMS_PER_CONNECTION_MAX: Final = 256
 """Calls of one client at a time; bounds what one connection can keep open."""
 
+CALLS_MAX: Final = 4096
+"""Calls of all clients at a time, waiting ones included: some ten kilobytes each."""
+
 RECONNECT_MS_MIN: Final = 100
 RECONNECT_MS_MAX: Final = 2_000
 """gRPC's own back-off between connection attempts of one channel; a restarted node is found again soon."""

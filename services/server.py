@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection
 from services.auth import Authenticator, AuthInterceptor
 from services.health import Health
 from services.identity import Identity
-from services.limits import SERVER_OPTIONS
+from services.limits import CALLS_MAX, SERVER_OPTIONS
 
 GRACE_S: Final = 2.0
 """Calls that run get so long to end when the daemon leaves."""
@@ -92,7 +92,9 @@ class Server:
         self._reflection_on = reflection_on
         self._names: list[str] = []
         self._server = grpc.aio.server(
-            interceptors=[AuthInterceptor(authenticator, on_refused)], options=SERVER_OPTIONS
+            interceptors=[AuthInterceptor(authenticator, on_refused)],
+            options=SERVER_OPTIONS,
+            maximum_concurrent_rpcs=CALLS_MAX,
         )
         self.ports: dict[str, int] = {}
 

@@ -106,6 +106,22 @@ def test_a_peer_that_comes_back_is_dialled_again_and_announced() -> None:
     asyncio.run(main())
 
 
+def test_a_peer_that_was_heard_of_is_dialled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers_module, "BACKOFF_S_MIN", 1000.0)
+
+    async def main() -> None:
+        receiver = Receiver()
+        async with receiver.listening() as address, dialling(address) as (peers, mailbox, _):
+            assert await inputs(mailbox, 1) == [PeerConnected(1)]
+            receiver.servicer.close()
+            assert await inputs(mailbox, 1) == [PeerLost(1)]
+            receiver.servicer._closed = False
+            peers.wake(1)
+            assert await inputs(mailbox, 1) == [PeerConnected(1)]
+
+    asyncio.run(main())
+
+
 def test_messages_to_a_peer_that_is_away_are_dropped_not_kept() -> None:
     async def main() -> None:
         async with dialling("127.0.0.1:9") as (peers, _, _):  # the discard port: nobody listens
