@@ -1,0 +1,81 @@
+"""Who is charged for what is submitted."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ledger.codes import Code
+from ledger.organisations import KeyRecord, OrganisationRecord, find_key, find_organisation
+from ledger.types import ENVELOPE_BYTES_MAX, Envelope, Receipt
+from ledger.wire import encode_envelope
+from node.admission import RoomKeeper
+from node.intake import Intake, Outcome
+from node.mailbox import Mailbox
+from node.metrics import Metrics
+from node.tracking import Tracker
+from node.turn import Stage
+from services.verification import VerificationPool
+from tests.support.insurers import FIRST, INSURERS, Ledger, policy_issue
+
+LEDGER = Ledger()
+
+
+class StateLedger:
+    """The market's genesis; nothing was executed."""
+
+    def organisation(self, organisation: str) -> OrganisationRecord | None:
+        return find_organisation(LEDGER.state, organisation)
+
+    def key(self, public: bytes) -> KeyRecord | None:
+        return find_key(LEDGER.state, public)
+
+    def receipt_of(self, envelope_id: bytes) -> Receipt | None:
+        return None
+
+
+def intake(rate_bytes_s: int) -> Intake:
+    return Intake(
+        chain_id=LEDGER.genesis.chain_id,
+        ledger=StateLedger(),
+        tracker=Tracker(),
+        room=RoomKeeper(1 << 40, rate_bytes_s, 0),
+        pool=VerificationPool(0),
+        mailbox=Mailbox(),
+        metrics=Metrics(),
+        ready=lambda: True,
+        clock_ms=lambda: 0,
+    )
+
+
+def large(by: int = 0) -> Envelope:
+    """Some 90 KB: a dozen of them use up what an organisation may save."""
+    return LEDGER.envelope([policy_issue()] * 1000, by=INSURERS[by], desks=("underwriter",))
+
+
+def submit(target: Intake, raws: list[bytes], caller: str) -> list[Outcome]:
+    return asyncio.run(target.submit(raws, caller))
+
+
+def codes(outcomes: list[Outcome]) -> set[Code]:
+    return {outcome.rejection.code if outcome.rejection else Code.OK for outcome in outcomes}
+
+
+def test_garbage_in_anothers_name_is_charged_to_the_caller() -> None:
+    target = intake(rate_bytes_s=1)
+    victim = large()
+    garbage = encode_envelope(victim.body, [bytes(64)])
+    count = 2 * ENVELOPE_BYTES_MAX // len(garbage)
+    assert codes(submit(target, [garbage] * count, INSURERS[1].id)) == {Code.BAD_SIGNATURE, Code.OVERLOADED}
+    (outcome,) = submit(target, [victim.raw], FIRST.id)
+    assert outcome.news is not None
+    assert outcome.news.stage is Stage.PENDING
+
+
+def test_one_envelope_several_times_in_one_message_is_taken_once() -> None:
+    target = intake(rate_bytes_s=1 << 30)
+    sent = large()
+    outcomes = submit(target, [sent.raw, sent.raw], FIRST.id)
+    assert [outcome.envelope_id for outcome in outcomes] == [sent.id, sent.id]
+    assert codes(outcomes) == {Code.OK}
+    (waiting,) = target._mailbox.drain()
+    assert waiting.envelopes == (sent,)  # type: ignore[union-attr]
