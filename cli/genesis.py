@@ -100,6 +100,14 @@ def card(
     metavar="NAME=VALUE",
     help="A network parameter other than its default; may be repeated.",
 )
+@click.option(
+    "--four-eyes",
+    "four_eyes",
+    multiple=True,
+    metavar="AMOUNT",
+    help="An allowed currency, and the amount above which two people sign; may be repeated. "
+    "Default: '100000.00 USD' and '100000.00 EUR'.",
+)
 @json_option
 def assemble(
     cards: tuple[Path, ...],
@@ -107,6 +115,7 @@ def assemble(
     out: Path,
     time_text: str | None,
     parameters: tuple[str, ...],
+    four_eyes: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Put the cards together into the genesis file; the same file whoever does it with the same words."""
@@ -118,7 +127,7 @@ def assemble(
     if out.exists():
         fail(f"{out} exists already and is not written over", "Move it away, or give another name with --out")
     read = [decode_card(path.read_bytes()) for path in cards]
-    raw = put_together(read, name=name, time_ms=_time_ms(time_text), parameters=_parameters(parameters))
+    raw = put_together(read, name=name, time_ms=_time_ms(time_text), parameters=_parameters(parameters, four_eyes))
     write_durably(out, raw)
     out.chmod(0o644)
     genesis = load_genesis(raw)
@@ -268,12 +277,20 @@ def _time_ms(text: str | None) -> int:
     return int((moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)) / datetime.timedelta(milliseconds=1))
 
 
-def _parameters(pairs: tuple[str, ...]) -> Any:
+def _parameters(pairs: tuple[str, ...], four_eyes: tuple[str, ...]) -> Any:
     import msgspec
 
+    from ledger.money import MINOR_DIGITS
     from ledger.parameters import Parameters
+    from lossbook_sdk.values import parse_amount
 
-    given: dict[str, str] = {}
+    given: dict[str, Any] = {}
+    amounts = [parse_amount(text) for text in four_eyes]
+    if amounts:
+        given["currencies"] = {
+            amount.currency: {"minor_digits": MINOR_DIGITS[amount.currency], "four_eyes_minor": amount.minor}
+            for amount in amounts
+        }
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not separator:

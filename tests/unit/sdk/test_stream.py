@@ -193,7 +193,7 @@ def test_without_any_node_everything_in_flight_fails() -> None:
             with pytest.raises(NothingReachable):
                 await future
             with pytest.raises(NothingReachable):
-                await bulk.submit(envelopes(1)[0])
+                _answer = await bulk.submit(envelopes(1)[0])
 
     asyncio.run(story())
 
