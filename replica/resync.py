@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from ledger.genesis import WrongNetwork
 from replica.index import Index
 from replica.sources import Distrust
 from store.errors import StoreError, fail
@@ -57,7 +58,7 @@ def resync(path: Path, reason: str) -> Path:
 def _distrusted(home: Home) -> list[Distrust]:
     try:
         index = Index(home.index, home.chain_id)
-    except StoreError:
+    except (StoreError, WrongNetwork):
         return []
     try:
         return list(index.distrusted())

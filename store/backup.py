@@ -69,6 +69,7 @@ def backup(home: Home, target: Path) -> None:
         try:
             if target.exists():
                 raise HomeExists(target)
+            shutil.rmtree(under_way, ignore_errors=True)  # of a crash; in a container the process id is often the same
             shutil.copytree(home.path, under_way, copy_function=_copy, ignore=lambda at, _: _left_out(home, at))
             write_backup_marker(under_way, "This is a backup.")
             _sync_tree(under_way)

@@ -25,8 +25,7 @@ from ledger.block_port import (
 )
 from ledger.genesis import WrongNetwork
 from ledger.invariant import invariant
-from store.errors import ContradictoryWrite, CorruptBlocks, StoreError, WrongSchema, fail
-from store.files import DIRECTORY_MODE
+from store.errors import ContradictoryWrite, CorruptBlocks, StoreError, WrongSchema
 from store.level import Level
 
 SCHEMA = 1
@@ -50,10 +49,6 @@ class LevelBlockStore:
         """
         invariant(len(chain_id) == DIGEST_BYTES, "a chain id is 32 bytes")
         self._path = path
-        try:
-            path.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
-        except OSError as error:
-            fail(error, "create", path)
         self._level = Level(path, WRITE_BUFFER_BYTES, CACHE_BYTES)
         try:
             self._check(chain_id)

@@ -141,6 +141,7 @@ def create_home(path: Path, kind: HomeKind, genesis: bytes, chain_id: bytes, org
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise HomeExists(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(under_way, ignore_errors=True)  # of a crash; in a container the process id is often the same
         under_way.mkdir(mode=DIRECTORY_MODE)
         for name in _DIRECTORIES:
             (under_way / name).mkdir(mode=DIRECTORY_MODE)

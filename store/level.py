@@ -8,10 +8,12 @@ from typing import ParamSpec, TypeVar
 
 import plyvel
 
-from store.errors import CorruptBlocks, FailureKind, StoreError, StoreFailed, StoreInUse
+from store.errors import CorruptBlocks, FailureKind, StoreError, StoreFailed, StoreInUse, fail
+from store.files import DIRECTORY_MODE
 
 P = ParamSpec("P")
 T = TypeVar("T")
+DATA_FILES = (".ldb", ".sst", ".log")
 BLOOM_BITS = 10  #: one miss in a hundred reads the disk
 
 
@@ -19,11 +21,16 @@ class Level:
     """One LevelDB directory; keys and values are bytes."""
 
     def __init__(self, path: Path, write_buffer_bytes: int, cache_bytes: int) -> None:
-        """Open or create.
+        """Open or create, for the owner only.
 
         Raises:
             StoreInUse, CorruptBlocks, StoreFailed.
         """
+        require_current(path)
+        try:
+            path.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+        except OSError as error:
+            fail(error, "create", path)
         self.path = path
         self._poisoned = False
         self._db = self._guarded(
@@ -80,6 +87,16 @@ class Level:
             return call(*args, **kwargs)
         except plyvel.Error as error:
             raise _translated(self.path, error) from error
+
+
+def require_current(path: Path) -> None:
+    """LevelDB takes a directory without its file CURRENT for a new one, and deletes what lies there.
+
+    Raises:
+        CorruptBlocks: there is data, and no CURRENT. (A creation that was interrupted has no data yet.)
+    """
+    if not (path / "CURRENT").exists() and any(file.suffix in DATA_FILES for file in path.glob("*")):
+        raise CorruptBlocks(path, "the file CURRENT is missing")
 
 
 def _translated(path: Path, error: Exception) -> StoreError:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from consensus.records import BuiltBlock, Certification, HeldCertificate, MutedUntil, OwnVote, Record
-from consensus.types import Proposal
-from ledger.wire.blocks import decode_proposal, encode_proposal
+from consensus.types import Header, Justification, Proposal
+from ledger.types import Payload
+from ledger.wire.batches import decode_payload
+from ledger.wire.blocks import decode_header, decode_justification, decode_proposal, encode_proposal
 from ledger.wire.checks import DIGEST, WireError, exact, parse
 from ledger.wire.votes import decode_certificate, decode_vote, encode_certificate, encode_vote
 from lossbook.v1 import block_pb2, storage_pb2
@@ -27,6 +29,14 @@ class AckedRecord(msgspec.Struct, frozen=True, gc=False):
     digest: bytes
 
 
+class StoredParts(msgspec.Struct, frozen=True, gc=False):
+    """What every follower stores of a block beside its batches and its certificate."""
+
+    header: Header
+    justification: Justification
+    payload: Payload
+
+
 VoteLogRecord = Record | IncarnationRecord | AckedRecord
 
 
@@ -42,6 +52,17 @@ def decode_stored_proposal(raw: bytes) -> Proposal:
         WireError: the stored bytes were damaged.
     """
     return decode_proposal(parse(block_pb2.Proposal, raw))
+
+
+def decode_stored_parts(raw: bytes) -> StoredParts:
+    """A stored proposal without its leader's vote, which only validators have; what its header commits to is not
+    compared yet.
+
+    Raises:
+        WireError: the stored bytes were damaged.
+    """
+    m = parse(block_pb2.Proposal, raw)
+    return StoredParts(decode_header(m.header), decode_justification(m.justification), decode_payload(m.payload))
 
 
 def encode_record(record: VoteLogRecord) -> bytes:

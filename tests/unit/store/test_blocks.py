@@ -232,6 +232,20 @@ def test_another_network_another_schema_and_a_second_opener_are_refused(tmp_path
         LevelBlockStore(tmp_path, CHAIN)
 
 
+def test_a_store_that_lost_its_file_current_is_not_begun_anew_over_what_is_there(tmp_path: Path) -> None:
+    """LevelDB would take the directory for a new one, and delete the rest."""
+    filled(tmp_path).close()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    (tmp_path / "CURRENT").rename(tmp_path / "kept")
+    with pytest.raises(CorruptStore, match="CURRENT is missing"):
+        LevelBlockStore(tmp_path, CHAIN)
+    (tmp_path / "kept").rename(tmp_path / "CURRENT")
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    store = LevelBlockStore(tmp_path, CHAIN)
+    check_filled(store)
+    store.close()
+
+
 def test_a_foreign_leveldb_is_not_taken_over(tmp_path: Path) -> None:
     foreign = Level(tmp_path, 1 << 20, 1 << 20)
     foreign.write({b"x": b"y"}, sync=True)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +34,7 @@ from store.errors import (
     VoteLogMissing,
     WrongSchema,
 )
+from store.faulty_files import SimulatedCrash
 from store.home import Home, HomeKind, create_home, open_all, open_home
 from store.votelog import VoteLog
 
@@ -93,6 +97,51 @@ def test_a_home_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreFailed):
         node(tmp_path / "file" / "home")
+
+
+STEPS = ("open", "mkdir", "rename", "fsync", "fdatasync", "pwrite", "ftruncate")
+"""System calls by which a home is made; a crash may come before any of them."""
+
+
+def crash_before_step(patch: pytest.MonkeyPatch, step: int) -> None:
+    """Let the process end before the system call of this number; what it would tidy up stays."""
+    left = iter(range(step, -1, -1))
+
+    def stopping(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if next(left, 0) == 0:
+                raise SimulatedCrash
+            return real(*args, **kwargs)
+
+        return call
+
+    for name in STEPS:
+        patch.setattr(os, name, stopping(getattr(os, name)))
+    patch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
+
+
+def test_a_crash_while_a_home_is_made_leaves_none_or_all_of_it(tmp_path: Path) -> None:
+    outcomes = []
+    for step in range(1000):
+        path = tmp_path / str(step) / "home"
+        path.parent.mkdir()
+        with pytest.MonkeyPatch.context() as patch:
+            crash_before_step(patch, step)
+            try:
+                node(path)
+                break
+            except SimulatedCrash:
+                pass
+        outcomes.append(path.exists())
+        if not path.exists():
+            with pytest.raises(HomeMissing):
+                open_home(path, HomeKind.NODE)
+            node(path)
+        open_all(open_home(path, HomeKind.NODE)).close()
+        assert {each.name for each in path.parent.iterdir()} == {"home"}, "what the crash left is gone"
+    assert len(outcomes) > 30
+    assert outcomes == sorted(outcomes), "there is one step before which there is no home, and after which there is"
+    assert True in outcomes
 
 
 def test_what_is_no_home_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,191 @@
+"""The deep check of a home, for ``lossbook doctor``: everything that is stored is read, and hashed where it has a hash.
+
+It changes nothing but the LOCK file, which it holds meanwhile: stores are opened as copies (``store.copy``).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from ledger import wire
+from ledger.cards import GenesisError
+from ledger.genesis import Genesis, load_genesis, write_genesis_state
+from ledger.ports import StoreError
+from ledger.state import State
+from store.backup import has_backup_marker
+from store.blocks import LevelBlockStore
+from store.check_blocks import BlockCheck
+from store.check_state import check_leaves, check_receipts
+from store.copy import copy_for_reading
+from store.errors import CorruptBlocks, CorruptStore, HomeMissing, StoreFailed, VoteLogDamaged
+from store.findings import Finding, Problems, Verdict
+from store.home import Home, HomeKind, open_home
+from store.level import Level, require_current
+from store.memory import MemoryStateStore
+from store.state import LevelStateStore
+from store.votelog import VoteLog
+
+__all__ = ["Finding", "Verdict", "check_home"]
+
+DERIVED: Final = ("sealed", "index")
+"""Stores whose rows have no hash but LevelDB's own."""
+
+CACHE_BYTES: Final = 8 << 20
+
+
+def check_home(path: Path) -> list[Finding]:
+    """Check a node's or a replica's home. Takes as long as reading all of it, and memory as the daemon.
+
+    Raises:
+        HomeInUse: its daemon runs; stop it first.
+    """
+    try:
+        home = _open(path)
+    except (StoreError, GenesisError) as error:
+        return [Finding("home", Verdict.FAILURE, str(error), "Give the path of a home of this version.")]
+    findings = [Finding("home", Verdict.SUCCESS, f"{path}: a {home.kind.value} of {home.organisation}")]
+    with home.lock(), tempfile.TemporaryDirectory(prefix="lossbook-check-") as room:
+        findings += _Check(home, Path(room)).run()
+    return findings
+
+
+def _open(path: Path) -> Home:
+    try:
+        return open_home(path, HomeKind.NODE)
+    except HomeMissing:
+        return open_home(path, HomeKind.REPLICA)
+
+
+class _Check:
+    """All checks of one home, which is locked.
+
+    Args:
+        home: what is checked.
+        room: an empty directory for copies.
+    """
+
+    def __init__(self, home: Home, room: Path) -> None:
+        self._home = home
+        self._room = room
+        self._resync = f"Run `lossbook {home.kind.value} resync --home {home.path}`: nothing is deleted."
+
+    def run(self) -> Iterator[Finding]:
+        yield self._permissions()
+        if has_backup_marker(self._home.path):
+            text = "this home was restored, or its votes were set aside: it may have forgotten votes"
+            advice = "Nothing to do: once started, it asks the others what it signed, before it signs anything."
+            yield Finding("marker", Verdict.WARNING, text, advice)
+        genesis, finding = self._genesis()
+        yield finding
+        if self._home.kind is HomeKind.NODE:
+            yield from self._guarded("votes", self._votes)
+        state: LevelStateStore | None = None
+        try:
+            try:
+                state = LevelStateStore(self._copy("state"))
+            except (StoreError, OSError) as error:
+                yield self._failure("state", error)
+            if state is not None:
+                yield from self._state(state, genesis)
+            yield from self._guarded("blocks", lambda: self._blocks(state))
+        finally:
+            if state is not None:
+                state.close()
+        for name in DERIVED:
+            if any((self._home.path / name).glob("*")):
+                yield from self._guarded(name, lambda name=name: self._derived(name))  # type: ignore[misc]
+
+    # ------------------------------------------------------------ one check each
+
+    def _permissions(self) -> Finding:
+        home, problems = self._home, Problems()
+        looked_at = [home.path, *sorted(path for path in home.path.iterdir() if path.is_dir())]
+        looked_at += sorted(home.keys.glob("*")) + sorted(home.tls.glob("*.key"))
+        for path in looked_at:
+            mode = stat.S_IMODE(path.stat().st_mode)
+            if mode & 0o077:
+                problems.add(f"{path} is open to others (mode {mode:o})")
+            if not os.access(path, os.R_OK | os.W_OK):
+                problems.add(f"{path} is not this user's to read and write")
+        advice = f"Run `chmod -R go= {home.path}`, as the user the daemon runs as."
+        return problems.finding("permissions", "for the owner's eyes only", advice)
+
+    def _genesis(self) -> tuple[Genesis | None, Finding]:
+        try:
+            genesis = load_genesis(self._home.genesis.read_bytes(), self._home.chain_id)
+        except (GenesisError, OSError) as error:
+            advice = "Put back the genesis.json that this home was made with."
+            return None, Finding("genesis", Verdict.FAILURE, str(error), advice)
+        return genesis, Finding("genesis", Verdict.SUCCESS, f"{genesis.name}, chain id {genesis.chain_id.hex()[:16]}")
+
+    def _votes(self) -> Finding:
+        home, problems, count = self._home, Problems(), 0
+        if home.votes.is_dir():
+            shutil.copytree(home.votes, self._room / "votes", copy_function=shutil.copyfile)
+        with closing(VoteLog.open(self._room / "votes", home.chain_id, home.organisation)) as log:
+            for count, raw in enumerate(log.records(), start=1):
+                try:
+                    wire.decode_record(raw)
+                except wire.WireError as error:
+                    problems.add(f"record {count}: {error}")
+        return problems.finding("votes", f"{count:,} records, all whole", self._resync)
+
+    def _state(self, state: LevelStateStore, genesis: Genesis | None) -> Iterator[Finding]:
+        if genesis is not None:
+            yield from self._guarded("origin", lambda: self._origin(state, genesis))
+        yield from self._guarded("state", lambda: check_leaves(state, self._resync))
+        yield from self._guarded("receipts", lambda: check_receipts(state, self._resync))
+
+    def _origin(self, state: LevelStateStore, genesis: Genesis) -> Finding:
+        """Did the state begin with this genesis?"""
+        problems = Problems()
+        record = state.height_record(0)
+        beginning = State(MemoryStateStore())
+        write_genesis_state(genesis, beginning)
+        if record is not None and record.state_root != beginning.commit(0, genesis.time_ms, ()).record.state_root:
+            problems.add("the state of height 0 is not that of the genesis")
+        return problems.finding("origin", "the state begins with the genesis", self._resync)
+
+    def _blocks(self, state: LevelStateStore | None) -> Finding:
+        with closing(LevelBlockStore(self._copy("blocks"), self._home.chain_id)) as blocks:
+            return BlockCheck(blocks, self._home.chain_id, state).run(self._resync)
+
+    def _derived(self, name: str) -> Finding:
+        """Read every row: LevelDB's checksums are all there is."""
+        with closing(Level(self._copy(name), CACHE_BYTES, CACHE_BYTES)) as level:
+            rows = sum(1 for _ in level.rows(b"", b"\xff" * 8))
+        return Finding(name, Verdict.SUCCESS, f"{rows:,} rows, all readable")
+
+    # ------------------------------------------------------------ inside
+
+    def _copy(self, name: str) -> Path:
+        source, target = self._home.path / name, self._room / name
+        if not source.is_dir():
+            raise CorruptBlocks(source, "the directory is missing")
+        require_current(source)
+        copy_for_reading(source, target)
+        return target
+
+    def _guarded(self, what: str, check: Callable[[], Finding]) -> Iterator[Finding]:
+        """A check that breaks is a finding, not the end."""
+        try:
+            yield check()
+        except (StoreError, GenesisError, OSError) as error:
+            yield self._failure(what, error)
+
+    def _failure(self, what: str, error: Exception) -> Finding:
+        """Its own advice would send whoever reads this back to ``doctor``."""
+        text = str(error)
+        if isinstance(error, CorruptStore):
+            text = error.what
+        elif isinstance(error, VoteLogDamaged):
+            text = f"{error.path}: {error.detail}"
+        advice = "" if isinstance(error, StoreFailed | OSError) else self._resync
+        return Finding(what, Verdict.FAILURE, text.replace(str(self._room), str(self._home.path)), advice)
