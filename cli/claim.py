@@ -164,8 +164,8 @@ def list_(
     passphrase_fd: int | None,
     as_json: bool,
 ) -> None:
-    """List claims: one's own, or every insurer's; ordered by id."""
-    from cli.session import client, listed
+    """List claims by id: an insurer's own; a supervisor sees every insurer's."""
+    from cli.session import client, listed, own_business
     from contracts.records import CLAIMS, ClaimState
     from ledger.money import render
     from lossbook_sdk.values import name_of_line, render_date
@@ -176,11 +176,10 @@ def list_(
         known = ", ".join(one.name for one in ClaimState)
         raise click.BadParameter(f"{state!r} is not one of {known}", param_hint="--state") from error
     with client(profile_name, passphrase_fd) as session:
-        own = session.profile.organisation
+        whose = None if all_insurers else own_business(session)
 
         def wanted(record: ClaimRecord) -> bool:
-            mine = all_insurers or record.insurer == own or session.wallet.labels == ()
-            return mine and number in (None, record.state)
+            return whose in (None, record.insurer) and number in (None, record.state)
 
         found, more = session.run(listed(session, CLAIMS, limit, wanted))
     if as_json:

@@ -84,17 +84,17 @@ def issue(
 @passphrase_option
 @json_option
 def list_(limit: int, all_insurers: bool, profile_name: str | None, passphrase_fd: int | None, as_json: bool) -> None:
-    """List policies: one's own, or every insurer's; ordered by id."""
-    from cli.session import client, listed
+    """List policies by id: an insurer's own; a supervisor sees every insurer's."""
+    from cli.session import client, listed, own_business
     from contracts.records import POLICIES
     from ledger.money import render
     from lossbook_sdk.values import name_of_line, render_date
 
     with client(profile_name, passphrase_fd) as session:
-        own = session.profile.organisation
+        whose = None if all_insurers else own_business(session)
 
         def wanted(record: PolicyRecord) -> bool:
-            return all_insurers or record.insurer == own or session.wallet.labels == ()
+            return whose in (None, record.insurer)
 
         found, more = session.run(listed(session, POLICIES, limit, wanted))
     if as_json:

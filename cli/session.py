@@ -141,6 +141,14 @@ def today() -> str:
     return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
+def own_business(session: Client) -> str | None:
+    """The insurer whose records a list shows by default; None: every insurer's, for who is no insurer."""
+    from ledger.organisations import Kind
+
+    card = session.genesis.organisation(session.profile.organisation)
+    return card.id if card is not None and card.kind is Kind.INSURER else None
+
+
 async def listed(session: Client, table: Table[R], limit: int, wanted: Callable[[R], bool]) -> tuple[list[R], bool]:
     """Up to ``limit`` records of a table that are wanted, in order of their keys; whether there are more."""
     found: list[R] = []

@@ -42,7 +42,7 @@ class Found(msgspec.Struct, frozen=True):
 class Query:
     """Questions to whichever node answers first."""
 
-    def __init__(self, nodes: Nodes, *, give_up_s: float = 15.0) -> None:
+    def __init__(self, nodes: Nodes, *, give_up_s: float = 10.0) -> None:
         self._nodes = nodes
         self._give_up_s = give_up_s
 
