@@ -142,21 +142,21 @@ def test_hostile_input_never_breaks_a_core(script: list[tuple[Event, int]], read
     _check_signed(node)
     _check_bounds(node)
     again = node.restarted()
+    again.signatures.made |= node.signatures.made
     assert (again.core.view, again.core.floor) == (node.core.view, node.core.floor)
     again.wait(5_000)
     _check_signed(again)
 
 
 def _check_signed(node: Solo) -> None:
-    """I6 on everything in the log that this node signed itself (forged votes in its name stop it)."""
+    """I6 on everything that this node signed itself (the script also makes votes in its name)."""
     if node.index is None:
-        assert not node.signed()
+        assert not node.signatures.made
         return
-    if node.core.status().muted_until_view or node.core.status().stopped:
-        return  # the script signed with this node's key, which nobody else has
     oracle = Oracle(node.validators, node.genesis, {node.index})
     for cast in node.signed():
-        oracle.signed(cast)
+        if cast.signature in node.signatures.made:
+            oracle.signed(cast)
 
 
 def _check_bounds(node: Solo) -> None:

@@ -34,8 +34,10 @@ class FakeSignatures:
     def __init__(self, public_key: bytes = b"") -> None:
         self.public_key = public_key
         self.verified = 0
+        self.made: set[bytes] = set()  #: signatures this node made, not those made in its name
 
     def sign(self, message: bytes) -> bytes:
+        self.made.add(fake_signature(self.public_key, message))
         return fake_signature(self.public_key, message)
 
     def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool:
