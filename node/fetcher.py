@@ -2,16 +2,21 @@
 
 Each request names its sources, best first. They are asked one after another, each for a limited time, until one has
 all that was asked for; what a source had is handed in at once. When none is left ``FetchFailed`` says so, and the
-validator decides whether to ask again. Nothing that comes back is believed here but its form.
+validator decides whether to ask again. Nothing that comes back is believed here but its form, and that it is what its
+digest names: a source that answers with something else under a genuine header must not end the search.
+
+A source that keeps us waiting takes up only its own places: the next one is asked in its stead.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import grpc
 
+from crypto.merkle import root as merkle_root
 from ledger import wire
 from ledger.types import Batch, Block
 from lossbook.v1 import peer_pb2, peer_pb2_grpc
@@ -31,8 +36,11 @@ from services.identity import Identity
 from services.logs import get_logger
 from services.tasks import Tasks
 
-ACTIVE_MAX: Final = 32
+ACTIVE_MAX: Final = 64
 """Requests at a time; a validator that wants more is told that they failed, and asks again later."""
+
+ACTIVE_OF_SOURCE_MAX: Final = 4
+"""Of them at one source, for each kind of request: an honest one answers before more are made."""
 
 BATCHES_S_MAX: Final = 5.0
 PROPOSALS_S_MAX: Final = 3.0
@@ -75,6 +83,7 @@ class Fetcher:
         self._metrics = metrics
         self._channels: dict[int, grpc.aio.Channel] = {}
         self._active: set[Fetch] = set()
+        self._asked: Counter[tuple[type[Fetch], int]] = Counter()  #: requests under way, by kind and source
 
     def fetch(self, fetch: Fetch) -> None:
         """Begin; the same request is not made twice at a time."""
@@ -95,6 +104,10 @@ class Fetcher:
     async def _run(self, fetch: Fetch, sources: Sequence[int]) -> None:
         wanted = set(fetch.digests) if not isinstance(fetch, FetchBlocks) else set()
         for source in sources:
+            place = (type(fetch), source)
+            if self._asked[place] >= ACTIVE_OF_SOURCE_MAX:
+                continue
+            self._asked[place] += 1
             try:
                 if await self._ask(fetch, source, wanted):
                     self._metrics.fetches.labels(type(fetch).__name__, "done").inc()
@@ -103,6 +116,8 @@ class Fetcher:
                 _log.debug("source failed", source=self._addresses[source][0], problem=error.details())
             except (wire.WireError, _Unusable) as error:
                 _log.warning("source answered nonsense", source=self._addresses[source][0], problem=str(error))
+            finally:
+                self._asked[place] -= 1
         self._fail(fetch, sources[-1])
 
     async def _ask(self, fetch: Fetch, source: int, wanted: set[bytes]) -> bool:
@@ -123,6 +138,8 @@ class Fetcher:
             batch: Batch = wire.decode_batch(response.batch)
             if batch.header.digest not in wanted:
                 raise _Unusable("a batch that was not asked for")
+            if merkle_root(batch.envelopes) != batch.header.envelope_root:
+                raise _Unusable("other envelopes than the batch's header commits to")
             wanted.discard(batch.header.digest)
             await self._mailbox.put(self._addresses[source][0], len(batch.raw), BatchesFetched(source, (batch,)))
         return not wanted
@@ -137,6 +154,8 @@ class Fetcher:
         found = {proposal.header.digest for proposal in proposals}
         if not found <= wanted:
             raise _Unusable("a proposal that was not asked for")
+        if any(each.justification.digest != each.header.justification_digest for each in proposals):
+            raise _Unusable("another justification than the proposal's header commits to")
         wanted -= found
         if proposals:
             await self._mailbox.put(

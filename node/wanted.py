@@ -7,9 +7,9 @@ A batch is looked for because
                             origin counts, as it stands for all before it
     it is a gap             a batch that is held follows it; the nearest one of each origin
 
-First two holders are asked, then everybody, D apart: the origin may have served only a few. Bounds: each peer can make
-this node look for one acknowledged batch of each origin, each leader for ``LISTED_MAX`` listed ones, so that nobody's
-inventions take another's place.
+First two holders are asked, then everybody, D apart, each time beginning with another: the origin may have served only
+a few, and whoever is asked may lie or keep us waiting. Bounds: each peer can make this node look for one acknowledged
+batch of each origin, each leader for ``LISTED_MAX`` listed ones, so that nobody's inventions take another's place.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from node.turn import FetchBatches
 
 LISTED_MAX: Final = 1024  #: of one leader: four full blocks; the rest is looked for when these are found
 TRIES_MAX: Final = 30  #: then nobody has it; who still needs it says so again
+DIGESTS_PER_FETCH: Final = 256  #: what one block may list; whoever is asked refuses requests far above it
 _GAP: Final = -1
 
 Claim = tuple[int, str]
@@ -125,9 +126,17 @@ class WantedBatches:
             search.asked_ms = now.monotonic_ms
             search.tries += 1
             holders = sorted(search.sources.intersection(self._everybody))[:2]
-            sources = holders if search.tries == 1 and holders else self._everybody
+            sources = holders if search.tries == 1 and holders else self._everybody_from(search.tries)
             groups.setdefault(tuple(sources), []).append(digest)
-        return [FetchBatches(sources, tuple(digests)) for sources, digests in groups.items()]
+        return [
+            FetchBatches(sources, tuple(digests[at : at + DIGESTS_PER_FETCH]))
+            for sources, digests in groups.items()
+            for at in range(0, len(digests), DIGESTS_PER_FETCH)
+        ]
+
+    def _everybody_from(self, tries: int) -> list[int]:
+        start = tries % max(1, len(self._everybody))
+        return self._everybody[start:] + self._everybody[:start]
 
     def deadline_ms(self) -> int | None:
         """Monotonic time at which something is due."""

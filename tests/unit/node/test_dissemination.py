@@ -20,6 +20,7 @@ from node.batches import NO_HEAD, Head
 from node.dissemination import INCARNATION_MAX, Dissemination, Signer
 from node.turn import AcceptedNotice, FetchBatches, OriginAnswer, OriginQuery, Turn
 from node.wanted import LISTED_MAX, TRIES_MAX, WantedBatches
+from services.sync import DIGESTS_MAX
 from store.memory_blocks import MemoryBlockStore
 from tests.support.insurers import INSURERS, Ledger, policy_issue
 
@@ -628,14 +629,15 @@ def test_nothing_goes_where_it_cannot_be_told_what_was_listed(side: Side) -> Non
 # -- looking for batches ---------------------------------------------------------------------
 
 
-def test_two_holders_are_asked_first_then_everybody_and_in_the_end_nobody(side: Side) -> None:
+def test_two_holders_are_asked_first_then_everybody_in_turn_and_in_the_end_nobody(side: Side) -> None:
     side.open()
     batch = make_batch(1)
     turn = side.acknowledged(make_ack(3, batch), make_ack(2, batch), make_ack(1, batch))
     assert asked_in(turn) == [], "it may still be on its way"
     asked = [asked_in(side.end(after_ms=DELAY_MS)) for _ in range(TRIES_MAX)]
     digests = (batch.header.digest,)
-    assert asked == [[((1, 2), digests)]] + [[((1, 2, 3), digests)]] * (TRIES_MAX - 1)
+    assert asked[:4] == [[(sources, digests)] for sources in ((1, 2), (3, 1, 2), (1, 2, 3), (2, 3, 1))]
+    assert all(sorted(sources) == [1, 2, 3] for ((sources, _),) in asked[1:])
     assert asked_in(side.end(after_ms=DELAY_MS)) == []
     assert side.it.deadline_ms() is None
 
@@ -662,6 +664,18 @@ def test_a_peer_makes_this_node_look_for_one_batch_of_each_origin() -> None:
     wanted.acknowledged(2, "origin", b"999", Now(0, 0))
     (fetch,) = wanted.due(Now(DELAY_MS, 0))
     assert fetch == FetchBatches((2, 3), (b"999",))
+
+
+def test_no_request_is_larger_than_those_who_are_asked_allow() -> None:
+    wanted = WantedBatches(0, 4, DELAY_MS)
+    for number in range(LISTED_MAX):
+        wanted.listed(b"bogus %d" % number, (3,), Now(0, 0), at_once=True)
+    for acker in (1, 2):
+        wanted.acknowledged(acker, "origin", b"genuine %d" % acker, Now(0, 0))
+    wanted.due(Now(0, 0))
+    fetches = wanted.due(Now(DELAY_MS, 0)) + wanted.due(Now(2 * DELAY_MS, 0))
+    assert all(len(fetch.digests) <= DIGESTS_MAX for fetch in fetches)
+    assert {b"genuine 1", b"genuine 2"} <= {digest for fetch in fetches for digest in fetch.digests}
 
 
 def test_a_leaders_inventions_leave_room_for_others_blocks() -> None:
