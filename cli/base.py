@@ -185,11 +185,11 @@ def _own_text(error: BaseException) -> str:
     problem, unchanged = getattr(error, "problem", ""), getattr(error, "unchanged", "")
     advice = getattr(error, "advice", "")
     if "ClientError" in {kind.__name__ for kind in type(error).__mro__}:
-        return "\n".join(_sentence(part) for part in (problem, unchanged, advice) if part)
+        return "\n".join((_stopped(problem), *(_sentence(part) for part in (unchanged, advice) if part)))
     text = str(error) or type(error).__name__
     if advice and advice not in text:
-        return "\n".join((_sentence(text), _sentence(advice)))
-    return _sentence(text)
+        return "\n".join((_stopped(text), _sentence(advice)))
+    return _stopped(text)
 
 
 def _own_code(error: BaseException, names: set[str]) -> int:
@@ -202,8 +202,15 @@ def _own_code(error: BaseException, names: set[str]) -> int:
 
 
 def _sentence(text: str) -> str:
+    """A line of its own. A first word that may be a path or a name of something keeps its letters."""
     text = text.strip()
-    text = text[:1].upper() + text[1:] if text[:1].isalpha() and text[:2].islower() else text
+    word = text.partition(" ")[0]
+    return _stopped(text[:1].upper() + text[1:] if word.isalpha() and word.islower() else text)
+
+
+def _stopped(text: str) -> str:
+    """With a full stop. What follows "error: " begins as it was written: often with a path or an organisation's id."""
+    text = text.strip()
     return text if text.endswith((".", "!", "?", "`")) else text + "."
 
 

@@ -161,7 +161,7 @@ def _home(path: Path) -> Iterator[Finding]:
     yield from _guarded("disk", lambda: check_disk(path))
     running = _lock_holder(home)
     if running:
-        yield good("daemon", f"it runs (process {running}); its stores and ports are in its hands")
+        yield from _guarded("daemon", lambda: check_daemon(home, running))
         return
     yield from _guarded("stores", lambda: check_stores(home))
     yield from check_ports(home)
@@ -236,6 +236,22 @@ def check_stores(home: Home) -> Finding:
         return good("stores", f"they open; executed height {'none yet' if height is None else f'{height:,}'}")
     finally:
         stores.close()
+
+
+def check_daemon(home: Home, process: str) -> Finding:
+    """A daemon that runs is asked how it is doing; its stores and ports are in its hands."""
+    import asyncio
+
+    from cli.reach import ask_status, failure_of, of_home
+
+    connector, node = of_home(home.path, home.kind)
+    answer = asyncio.run(ask_status(connector, node))
+    if answer is None:
+        return bad("daemon", f"process {process} holds the home, but {node} does not answer", "Look at its log")
+    failure = failure_of(answer)
+    if failure:
+        return bad("daemon", f"it runs (process {process}), but: {failure}", "Stop it, mend that, start it again")
+    return good("daemon", f"it runs (process {process}) at height {answer.executed_height:,}")
 
 
 def check_ports(home: Home) -> Iterator[Finding]:

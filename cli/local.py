@@ -149,7 +149,7 @@ def load(base: Path) -> Network:
     try:
         return msgspec.json.decode((base / "network.json").read_bytes(), type=Network)
     except FileNotFoundError:
-        raise Stop(f"there is no network in {base}", "Make one: `lossbook testnet init`") from None
+        raise Stop(f"there is no network in {base}", f"Make one: `lossbook testnet init --home {base}`") from None
     except msgspec.DecodeError as error:
         raise Stop(f"{base / 'network.json'} is damaged: {error}", "Make the network anew in another folder") from error
 

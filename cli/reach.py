@@ -62,6 +62,11 @@ def is_ready(answer: GetStatusResponse | None) -> bool:
     return bool(detail.get("ready", True))
 
 
+def failure_of(answer: GetStatusResponse | None) -> str:
+    """Why a daemon that answers does not do its work; empty if it does, or will as soon as it is level."""
+    return str(json.loads(answer.detail_json or "{}").get("failure") or "") if answer is not None else ""
+
+
 def of_home(home: Path, kind: Any) -> tuple[Connector, Node]:
     """How to reach the daemon of a home: its own certificate, and the address its settings say.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cli.base import fail, group
+from cli.base import Stop, fail, group
 from cli.options import FOLDER, json_option, passphrase_option, unsafe_option
 from cli.output import emit, facts, say, table
 
@@ -36,6 +36,11 @@ def _home_option(function: Any) -> Any:
         envvar="LOSSBOOK_TESTNET",
         help="Folder of the network. Default: ~/.local/share/lossbook/testnet",
     )(function)
+
+
+def _typed(verb: str, base: Path) -> str:
+    """The command for this network, as it is typed: with --home where that is not the default."""
+    return f"lossbook testnet {verb}" + ("" if base.absolute() == default_home().absolute() else f" --home {base}")
 
 
 @group(example="lossbook testnet init --unsafe-no-passphrase && lossbook testnet start")
@@ -81,7 +86,7 @@ def init(
     from cli.genesis import aloud
 
     facts([("home", network.base), ("chain id", aloud(network.genesis.chain_id)), ("profile", first)])
-    say("Start it: `lossbook testnet start`. Act as another insurer with --profile beta.")
+    say(f"Start it: `{_typed('start', base)}`. Act as another insurer with --profile beta.")
 
 
 @command.command(example="lossbook testnet start")
@@ -137,11 +142,13 @@ def status(base: Path, as_json: bool) -> None:
 def wait_ready(network: Network, started: list[Daemon], timeout_s: float = READY_S) -> None:
     """Wait until every daemon that was started answers; Stop with its last words if one does not."""
     from cli import daemons
-    from cli.reach import daemon_status, is_ready
+    from cli.reach import daemon_status, failure_of, is_ready
 
     until_s = time.monotonic() + timeout_s
     for daemon in started:
-        while not is_ready(daemon_status(network, daemon.place)):
+        while not is_ready(answer := daemon_status(network, daemon.place)):
+            if failure := failure_of(answer):
+                raise Stop(f"the {daemon.place.kind} of {daemon.place.organisation} runs, but does not vote: {failure}")
             if daemon.exit_code is not None:
                 raise daemons.not_up(daemon.place, f"ended with exit code {daemon.exit_code}")
             if time.monotonic() > until_s:
@@ -151,7 +158,7 @@ def wait_ready(network: Network, started: list[Daemon], timeout_s: float = READY
 
 def _row(network: Network, organisation: str) -> dict[str, Any]:
     from cli import daemons
-    from cli.reach import daemon_status
+    from cli.reach import daemon_status, is_ready
 
     place = next(place for place in network.daemons if place.organisation == organisation)
     row: dict[str, Any] = {
@@ -167,6 +174,7 @@ def _row(network: Network, organisation: str) -> dict[str, Any]:
             "finalized_height": found.finalized_height,
             "executed_height": found.executed_height,
             "state_root": found.state_root.hex(),
+            "ready": is_ready(found),
         }
     return row
 
@@ -174,15 +182,16 @@ def _row(network: Network, organisation: str) -> dict[str, Any]:
 def _show(network: Network) -> None:
     rows = [_row(network, place.organisation) for place in network.daemons]
     if not any(row["pid"] for row in rows):
-        fail("none of its daemons runs", "Start them: `lossbook testnet start`")
+        fail("none of its daemons runs", f"Start them: `{_typed('start', network.folder)}`")
     table(
-        ("organisation", "kind", "address", "process", ">final", ">executed", "state root"),
+        ("organisation", "kind", "address", "process", "ready", ">final", ">executed", "state root"),
         (
             (
                 row["organisation"],
                 row["kind"],
                 row["address"],
                 str(row["pid"] or "down"),
+                "yes" if row.get("ready") else "no",
                 row.get("finalized_height", "-"),
                 row.get("executed_height", "-"),
                 row.get("state_root", "")[:16] or "no answer",

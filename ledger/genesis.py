@@ -57,7 +57,7 @@ class WrongNetwork(GenesisError):
     """
 
     def __init__(self, expected: bytes, found: bytes, where: str = "") -> None:
-        networks = f"of network {found.hex()[:16]}, expected was {expected.hex()[:16]}"
+        networks = f"of network {found.hex()[:16]}, not of {expected.hex()[:16]}"
         if where:
             problem = f"{where} is {networks}"
             advice = "Use a home directory and a genesis.json of one and the same network."

@@ -69,12 +69,19 @@ class Rejected(ClientError):
 
     def __init__(self, code: int, text: str, node: str) -> None:
         super().__init__(
-            f"{node} refused the envelope ({codes.name(code)}): {codes.text(code)}"
-            + (f" ({text})" if text and text != codes.text(code) else ""),
+            f"{node} refused the envelope ({codes.name(code)}): {codes.text(code)}" + _own_words(code, text),
             unchanged="Nothing was changed on the ledger",
             advice=codes.advice(code),
         )
         self.code = code
+
+
+def _own_words(code: int, text: str) -> str:
+    """What a node says beside the text and the advice that stand for the code anyway, in brackets."""
+    for said in (codes.text(code), codes.advice(code)):
+        text = text.replace(said, "")
+    text = text.strip(" .:;")
+    return f" ({text})" if text else ""
 
 
 class Expired(ClientError):

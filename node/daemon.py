@@ -18,6 +18,7 @@ import secrets
 import signal
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import uvloop
@@ -96,13 +97,15 @@ class Node:
         card: Card,
         consensus_key: SigningKey,
         stores: OpenStores,
+        vote_problem: str = "",
     ) -> None:
-        """Join the parts; use ``open``."""
+        """Join the parts; use ``open``. ``vote_problem``: why there is no vote log, if there is none."""
         self._config = config
         self._home = stores.home
         self._genesis = genesis
         self._card = card
         self._stores = stores
+        self._vote_problem = vote_problem
         self._began = time.monotonic()
         self._level_at = 0.0
         self.metrics = Metrics()
@@ -131,9 +134,9 @@ class Node:
                 f"{home.keys / 'consensus.key'} is not the key on the card of {card.id}: put the right one there"
             )
         _ensure_leaf(home, card, passphrase)
-        stores = _open_stores(home)
+        stores, vote_problem = _open_stores(home)
         try:
-            return cls(config, genesis, card, key, stores)
+            return cls(config, genesis, card, key, stores, vote_problem)
         except BaseException:
             stores.close()
             raise
@@ -345,7 +348,7 @@ class Node:
             Check(
                 "vote-log",
                 self._stores.votes is not None,
-                "good" if self._stores.votes is not None else "damaged or missing: run `lossbook node resync`",
+                self._vote_problem or "good",
             ),
             Check("peers", connected >= needed, f"{connected} of {len(self._peers.links)} connected, {needed} needed"),
             Check("signing", status["signing"] == SIGNING, _signing_text(status)),
@@ -361,7 +364,7 @@ class Node:
         return {
             **self.validator.status(),
             "ready": self.ready,
-            "failure": self.loop.failure,
+            "failure": self.loop.failure or self._vote_problem,
             "voting": self._stores.votes is not None and not self.loop.failure,
             "peers": {
                 link.organisation: "connected" if link.connected else link.problem
@@ -397,12 +400,22 @@ def _signing_text(status: dict[str, object]) -> str:
     return f"waits for answers of peers, or is muted until view {status['muted_until_view']}"
 
 
-def _open_stores(home: Home) -> OpenStores:
+def _open_stores(home: Home) -> tuple[OpenStores, str]:
+    """The stores, and why this node only observes if it does."""
     try:
-        return open_all(home)
+        return open_all(home), ""
     except (VoteLogDamaged, VoteLogMissing) as error:
-        _log.error("this node only observes", problem=str(error))
-        return open_all(home, vote=False)
+        problem = _at_home(error, home.path)
+        _log.error("this node only observes", problem=problem)
+        return open_all(home, vote=False), problem
+
+
+def _at_home(error: Exception, home: Path) -> str:
+    """What it says, with the commands as they are typed for this home."""
+    text = str(error)
+    for command in ("lossbook node resync", "lossbook doctor"):
+        text = text.replace(f"`{command}`", f"`{command} --home {home}`")
+    return text
 
 
 def _ensure_leaf(home: Home, card: Card, passphrase: str | None) -> None:
@@ -460,7 +473,7 @@ def run(config: NodeConfig, passphrase: str | None = None) -> int:
     try:
         return uvloop.run(_main(config, passphrase))
     except EXPECTED as error:
-        _log.error("node cannot run", problem=str(error))
+        _log.error("node cannot run", problem=_at_home(error, config.home))
     except Exception:  # noqa: BLE001 - the last line of defence: it is logged, and the process ends
         _log.exception("node stopped by a defect; its home is as the last finished turn left it")
     return 1

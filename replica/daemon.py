@@ -96,7 +96,10 @@ def run(config: ReplicaConfig, passphrase: str | None = None) -> int:
         return uvloop.run(_main(config, passphrase))
     except EXPECTED as error:
         # The stores' texts speak of nodes, which have the same stores.
-        _log.error("replica cannot run", problem=str(error).replace("lossbook node resync", "lossbook replica resync"))
+        text = str(error).replace("`lossbook node resync`", f"`lossbook replica resync --home {config.home}`")
+        _log.error(
+            "replica cannot run", problem=text.replace("`lossbook doctor`", f"`lossbook doctor --home {config.home}`")
+        )
     except Exception:  # noqa: BLE001 - the last line of defence: it is logged, and the process ends
         _log.exception("replica stopped by a defect; its home is as the last executed block left it")
     return EXIT_FAILED

@@ -99,8 +99,14 @@ def require_current(path: Path) -> None:
         raise CorruptBlocks(path, "the file CURRENT is missing")
 
 
+def _words(error: Exception) -> str:
+    """plyvel hands LevelDB's text over as bytes."""
+    said = error.args[0] if error.args else ""
+    return said.decode(errors="replace") if isinstance(said, bytes) else str(error)
+
+
 def _translated(path: Path, error: Exception) -> StoreError:
-    text = str(error)
+    text = _words(error)
     if isinstance(error, plyvel.CorruptionError) or "Corruption" in text:
         return CorruptBlocks(path, text)
     if "error: lock " in text:  # LevelDB's words; "lock" alone is also in "blocks"

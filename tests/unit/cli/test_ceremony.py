@@ -83,7 +83,7 @@ def test_altered_card_is_refused_and_its_organisation_named(market: Path) -> Non
     path = market / "beta" / "card.json"
     path.write_text(path.read_text().replace("beta Ltd", "Beta Ltd"))
     shown = lossbook("genesis", "assemble", path, "--name", "x", "--out", market / "x.json", code=4).output
-    assert "Card of beta" in shown
+    assert "card of beta" in shown
     assert "trusted way" in shown
     assert not (market / "x.json").exists()
 

@@ -15,6 +15,7 @@ from ledger.invariant import InvariantViolated
 from ledger.proofs import BadSignature
 from ledger.wire import encode_receipt
 from lossbook_sdk.errors import Failed, NothingReachable, Rejected
+from store.errors import HomeMissing
 from tests.support.commands import lossbook
 from tests.support.insurers import market_genesis
 
@@ -111,3 +112,37 @@ def test_completion_completes_lazily_loaded_nouns() -> None:
         check=False,
     )
     assert "policy" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "begins"),
+    [
+        (HomeMissing(Path("net/home"), "it has no file SCHEMA"), "net/home is not"),
+        (Rejected(codes.Code.OVERLOADED, "", "alpha"), "alpha refused"),
+        (base.Stop("net is not empty", "docs/cli.md says more"), "net is not empty.\ndocs/cli.md says more."),
+        (base.Stop("it is so", "give another"), "it is so.\nGive another."),
+    ],
+)
+def test_paths_and_names_keep_their_letters(error: Exception, begins: str) -> None:
+    assert base.described(error)[0].startswith(begins)
+
+
+def test_a_refusal_says_each_thing_once() -> None:
+    code = codes.Code.WRONG_CHAIN
+    said_by_node = f"{codes.text(code)}. {codes.advice(code)}"
+    text = base.described(Rejected(code, said_by_node, "alpha"))[0]
+    assert text.count(codes.text(code)) == text.count(codes.advice(code).rstrip(".")) == 1
+    assert "(position 7)" in str(Rejected(code, f"{said_by_node}; position 7", "alpha"))
+
+
+def test_commands_are_named_with_the_home_they_are_for(tmp_path: Path) -> None:
+    shown = lossbook("testnet", "start", "--home", tmp_path, code=1).output
+    assert f"lossbook testnet init --home {tmp_path}" in shown
+    base_port = ("--base-port", 21_900, "--unsafe-no-passphrase", "--no-use")
+    assert (
+        f"lossbook testnet start --home {tmp_path}"
+        in lossbook(*("testnet", "init", "--home", tmp_path, *base_port)).output
+    )
+    assert (
+        f"lossbook testnet start --home {tmp_path}" in lossbook("testnet", "status", "--home", tmp_path, code=1).output
+    )
