@@ -93,10 +93,12 @@ def _document(proven: Proven) -> dict[str, Any]:
 def _flat(document: dict[str, Any]) -> list[tuple[str, object]]:
     import json
 
+    from cli.record import shown
+
     found: list[tuple[str, object]] = []
     for name, value in document.items():
         if name == "fields":
-            found += [(f"  {field}", inner) for field, inner in _flat(value)]
+            found += [(f"  {field}", inner) for field, inner in shown(value)]
         else:
             found.append((name, json.dumps(value) if isinstance(value, list | dict) else value))
     return found

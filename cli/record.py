@@ -59,7 +59,7 @@ def show(name: str, out: Path | None, profile_name: str | None, as_json: bool) -
     facts(
         [
             ("record", name),
-            *((field.replace("_", " "), _shown(value)) for field, value in fields.items()),
+            *shown(fields),
             ("height", found.height),
             ("proof", out),
         ]
@@ -112,18 +112,62 @@ def parse_name(name: str) -> bytes:
 
 
 def decode(key: bytes, value: bytes) -> dict[str, Any]:
-    """Fields of a record by name; nothing where its table or form is not known here."""
+    """Fields of a record by name, states and the like in words; nothing where its table or form is not known here."""
     import msgspec
 
-    for one in tables().values():
+    for name, one in tables().items():
         if one.prefix == key[:1]:
             try:
                 record = one.decode(value)
             except msgspec.MsgspecError:
                 return {}
             plain: Any = msgspec.to_builtins(_by_name(record), builtin_types=(bytes,))
-            return dict(plain)
+            return {field: _in_words(name, field, value) for field, value in plain.items()}
     return {}
+
+
+def _in_words(table: str, field: str, value: Any) -> Any:
+    """A number that stands for something, by its name; unknown ones, of later versions, stay numbers."""
+    from contracts.records import ClaimState, PolicyState
+    from ledger.operations import DeclineReason
+    from ledger.organisations import Kind, Role
+    from lossbook_sdk.values import name_of_line
+
+    if field == "history":
+        return [{inner: _in_words(table, inner, step[inner]) for inner in step} for step in value]
+    if field == "line":
+        return name_of_line(value)
+    if field == "roles":
+        return [role.slug for role in Role if value & role]
+    if field == "decline_reason" and value == 0:
+        return None
+    states: Any = ClaimState if table == "claim" else PolicyState
+    kinds: dict[str, Any] = {"state": states, "kind": Kind, "decline_reason": DeclineReason}
+    if field not in kinds or value not in set(kinds[field]):
+        return value
+    name = str(kinds[field](value).name)
+    return name if field == "state" else name.lower().replace("_", "-")
+
+
+def shown(fields: dict[str, Any]) -> list[tuple[str, object]]:
+    """Fields as people read them: amounts with their currency, days and times as dates, each step on a line."""
+    from ledger.money import render
+    from lossbook_sdk.values import render_date
+
+    rows: list[tuple[str, object]] = []
+    for field, value in fields.items():
+        word, _, unit = field.rpartition("_")
+        if field == "history":
+            rows += [("history" if at == 0 else "", _step(step)) for at, step in enumerate(value)]
+        elif unit == "minor" and isinstance(value, int) and "currency" in fields:
+            rows.append((word.replace("_", " "), render(value, fields["currency"])))
+        elif unit == "minor" and value is None:
+            rows.append((word.replace("_", " "), "-"))
+        elif unit == "days":
+            rows.append((word.replace("_", " "), render_date(value)))
+        else:
+            rows.append((field.replace("_", " "), _plain(value)))
+    return rows
 
 
 def _by_name(value: Any) -> Any:
@@ -136,7 +180,16 @@ def _by_name(value: Any) -> Any:
     return value.hex() if isinstance(value, bytes) else value
 
 
-def _shown(value: Any) -> Any:
+def _step(step: dict[str, Any]) -> str:
+    from lossbook_sdk.values import render_date, render_time
+
+    place = f"block {step['height']}, envelope {step['index']}, operation {step['operation']}"
+    return f"{step['state']} on {render_date(step['date_days'])}, recorded {render_time(step['time_ms'])} in {place}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ", ".join(value) or "-"
     if isinstance(value, list | dict):
         import json
 
