@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -88,20 +88,42 @@ def status(home: Path, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 def resync(home: Path, yes: bool, as_json: bool) -> None:
-    """Set damaged stores aside and begin anew from the other members' blocks.
+    """Set what is damaged aside and make it anew with the other members' help.
 
-    Nothing is deleted. Until the others have told this node what it may have signed before, it signs nothing.
+    Only the vote log, if only that is damaged; otherwise blocks, state and index too. Nothing is deleted. Until the
+    others have told this node what it may have signed before, it signs nothing.
     """
     from cli.resync import resync_node
 
     if not yes:
-        click.confirm(f"Set the stores of {home} aside and fetch everything again?", abort=True, err=True)
+        click.confirm(f"Set what is damaged in {home} aside and make it anew?", abort=True, err=True)
     kept = resync_node(home)
     if as_json:
         emit({"home": str(home), "set_aside": [str(path) for path in kept]})
         return
     facts([("home", home), *(("set aside", path) for path in kept)])
     say(f"Start it: `lossbook node start --home {home}`. It catches up, then votes again.")
+
+
+@command.command(example="lossbook node backup ./backups/node-2025-01-31 --home ./node")
+@click.argument("target", type=FOLDER)
+@home_option
+@json_option
+def backup(target: Path, home: Path, as_json: bool) -> None:
+    """Copy the home of a stopped node to TARGET, whole or not at all.
+
+    Private keys and certificates are left out: they belong in another place. The copy is marked as one, so that a
+    node restored from it first asks the others what it signed since.
+    """
+    from store.backup import backup as copy
+    from store.home import HomeKind, open_home
+
+    copy(open_home(home, HomeKind.NODE), target)
+    if as_json:
+        emit({"home": str(home), "backup": str(target)})
+        return
+    facts([("home", home), ("backup", target)])
+    say("It has no keys in it: docs/operations.md, Restore, says how it becomes a home again.")
 
 
 def show_status(answer: GetStatusResponse, as_json: bool) -> None:
@@ -162,7 +184,7 @@ def _made(home: Any, as_json: bool) -> None:
     say(f"Start it: `lossbook {home.kind.value} start --home {home.path}`.")
 
 
-def _down(home: Path, kind: str, node: str) -> None:
+def _down(home: Path, kind: str, node: str) -> NoReturn:
     fail(
         f"{node} does not answer",
         f"If it should run: `lossbook {kind} start --home {home}`, and `lossbook doctor --home {home}`",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from cli.base import fail, group
-from cli.node import _down, _made, show_status
+from cli.node import _down, _made
 from cli.options import (
     FILE,
     FOLDER,
@@ -21,10 +23,12 @@ from cli.options import (
     profile_option,
     set_option,
 )
-from cli.output import emit, facts, say, table
+from cli.output import console, emit, facts, say
 
 if TYPE_CHECKING:
-    from lossbook.v1.query_pb2 import GetReportResponse
+    from lossbook_sdk.query import Query
+
+T = TypeVar("T")
 
 
 @group(example="lossbook replica report")
@@ -86,16 +90,22 @@ def start(home: Path, settings: tuple[str, ...], trust_again: tuple[str, ...], p
 @json_option
 def status(home: Path, as_json: bool) -> None:
     """Show where the replica stands, whom it follows and whom it distrusts."""
-    from cli.reach import ask_status, of_home
-    from cli.session import run as run_work
-    from store.home import HomeKind
+    from lossbook_sdk.errors import NothingReachable
+    from replica.access import local_query
+    from replica.status import ReplicaStatus, fetch_status, render_status
 
-    connector, node = of_home(home, HomeKind.REPLICA)
-    answer = run_work(ask_status(connector, node))
-    if answer is None:
-        _down(home, "replica", str(node))
-        return
-    show_status(answer, as_json)
+    async def ask() -> ReplicaStatus:
+        async with local_query(home) as query:
+            return await fetch_status(query)
+
+    try:
+        found = _run(ask())
+    except NothingReachable as error:
+        _down(home, "replica", "; ".join(f"{node}" for node, _ in error.attempts) or "it")
+    if as_json:
+        emit(found.document())
+    else:
+        console().print(render_status(found))
 
 
 @command.command(example="lossbook replica report --profile supervisor --height 1200")
@@ -105,11 +115,22 @@ def status(home: Path, as_json: bool) -> None:
 @json_option
 def report(profile_name: str | None, home: Path | None, height: int, as_json: bool) -> None:
     """Totals by line and insurer at a height: policies, claims, payments."""
-    answer = _report(profile_name, home, height)
+    from lossbook_sdk.errors import NodeRefused
+    from replica.report import fetch_report, report_document, report_table
+    from services.reader import Report
+
+    async def ask() -> Report:
+        async with _query(profile_name, home) as query:
+            return await fetch_report(query, height)
+
+    try:
+        found = _run(ask())
+    except NodeRefused as error:
+        fail(error.problem, "Reports are made by replicas: give --profile of the supervisor, or --home of a replica")
     if as_json:
-        emit(report_document(answer))
+        emit(report_document(found))
     else:
-        show_report(answer)
+        console().print(report_table(found))
 
 
 @command.command(example="lossbook replica watch --profile supervisor")
@@ -121,11 +142,17 @@ def report(profile_name: str | None, home: Path | None, height: int, as_json: bo
 @click.option("--once", is_flag=True, help="Look once and end.")
 @json_option
 def watch(profile_name: str | None, home: Path | None, every: float, once: bool, as_json: bool) -> None:
-    """Live: height, lag, signatures checked, roots, policies, claims, paid per insurer."""
-    from cli.session import run as run_work
-    from cli.watching import watch_replica
+    """Live: height, lag, signatures checked, roots, policies, claims, paid per insurer.
 
-    run_work(watch_replica(_reach(profile_name, home), every_s=every, once=once, as_json=as_json))
+    A screen on a terminal; elsewhere a line for each change.
+    """
+    from replica.watch import watch as look_on
+
+    async def look() -> None:
+        async with _query(profile_name, home) as query:
+            await look_on(query, console(), every_s=every, looks=1 if once else None, as_json=as_json)
+
+    _run(look())
 
 
 @command.command(example="lossbook replica resync --home ./replica --yes")
@@ -134,115 +161,42 @@ def watch(profile_name: str | None, home: Path | None, every: float, once: bool,
 @json_option
 def resync(home: Path, yes: bool, as_json: bool) -> None:
     """Set damaged stores aside and follow again from the first block. Nothing is deleted."""
-    from cli.resync import resync_replica
+    from replica.resync import resync as set_aside
 
     if not yes:
         click.confirm(f"Set the stores of {home} aside and follow again from the first block?", abort=True, err=True)
-    kept = resync_replica(home)
+    kept = set_aside(home, "lossbook replica resync")
     if as_json:
-        emit({"home": str(home), "set_aside": [str(path) for path in kept]})
+        emit({"home": str(home), "set_aside": [str(kept)]})
         return
-    facts([("home", home), *(("set aside", path) for path in kept)])
+    facts([("home", home), ("set aside", kept)])
     say(f"Start it: `lossbook replica start --home {home}`.")
 
 
-def report_document(answer: GetReportResponse) -> dict[str, Any]:
-    """A report as JSON."""
-    return {
-        "height": answer.height,
-        "block_time_ms": answer.block_time_ms,
-        "operations": answer.operations,
-        "envelopes": answer.envelopes,
-        "signatures_verified": answer.signatures_verified,
-        "rows": [
-            {
-                "line": row.line,
-                "insurer": row.insurer,
-                "currency": row.currency,
-                "policies": row.policies,
-                "claims": row.claims,
-                "paid_claims": row.paid_claims,
-                "paid_minor": row.paid_minor,
-            }
-            for row in answer.rows
-        ],
-    }
-
-
-def show_report(answer: GetReportResponse) -> None:
-    """A report as a table, with a sum for each currency."""
-    from lossbook_sdk.values import render_time
-
-    facts(
-        [
-            ("height", answer.height),
-            ("block time", render_time(answer.block_time_ms)),
-            ("operations", answer.operations),
-            ("envelopes", answer.envelopes),
-            ("signatures checked", answer.signatures_verified),
-        ]
-    )
-    click.echo()
-    report_table(report_document(answer)["rows"])
-
-
-def report_table(rows: list[dict[str, Any]]) -> None:
-    """Rows of a report and their sums."""
-    from ledger.money import render
-
-    names = ("policies", "claims", "paid_claims", "paid_minor")
-    shown = sorted(rows, key=lambda row: (row["currency"], row["line"], row["insurer"]))
-    sums = [
-        {"line": "all", "insurer": "all", "currency": currency}
-        | {name: sum(row[name] for row in rows if row["currency"] == currency) for name in names}
-        for currency in sorted({row["currency"] for row in rows})
-    ]
-    table(
-        ("line", "insurer", ">policies", ">claims", ">payments", ">paid"),
-        (
-            (
-                row["line"],
-                row["insurer"],
-                row["policies"],
-                row["claims"],
-                row["paid_claims"],
-                render(row["paid_minor"], row["currency"]),
-            )
-            for row in (*shown, *sums)
-        ),
-        total=len(sums) == 1,
-    )
-
-
-def _reach(profile_name: str | None, home: Path | None) -> Any:
+@asynccontextmanager
+async def _query(profile_name: str | None, home: Path | None) -> AsyncIterator[Query]:
+    """Questions to the replica of a home, or to the nodes of a profile."""
     from lossbook_sdk import profile as profiles
     from lossbook_sdk.channel import Connector
     from lossbook_sdk.nodes import Nodes
+    from lossbook_sdk.query import Query
+    from replica.access import local_query
 
     if home is not None:
-        from cli.reach import of_home
-        from store.home import HomeKind
-
-        connector, node = of_home(home, HomeKind.REPLICA)
-        return Nodes(connector, [node])
+        async with local_query(home) as query:
+            yield query
+        return
     profile = profiles.load(profiles.chosen(profile_name))
     genesis = profile.load_genesis_of()
-    return Nodes(Connector.from_files(genesis, profile.certificate, profile.key), profile.nodes_of(genesis))
-
-
-def _report(profile_name: str | None, home: Path | None, height: int) -> GetReportResponse:
-    from cli.session import run as run_work
-    from lossbook_sdk.errors import NodeRefused
-    from lossbook_sdk.query import Query
-
-    async def ask() -> GetReportResponse:
-        nodes = _reach(profile_name, home)
-        try:
-            return await Query(nodes).report(height)
-        finally:
-            await nodes.close()
-
+    connector = Connector.from_files(genesis, profile.certificate, profile.key)
+    nodes = Nodes(connector, profile.nodes_of(genesis))
     try:
-        return run_work(ask())
-    except NodeRefused as error:
-        fail(error.problem, "Reports are made by replicas: give --profile of the supervisor, or --home of a replica")
+        yield Query(nodes)
+    finally:
+        await nodes.close()
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    from cli.session import run as run_work
+
+    return run_work(work)

@@ -1,12 +1,19 @@
-"""What ``node resync`` and ``replica resync`` do: stores are set aside, never deleted, and fetched anew."""
+"""What ``node resync`` does: what is damaged is set aside, never deleted, and made anew.
+
+A damaged vote log alone costs the votes only: blocks and state stay, and the marker makes the node ask what it signed
+before it votes. Where the log is good the stores are the trouble: then everything goes, the votes too, because a log
+speaks of blocks that would no longer be there.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
 
+from ledger.ports import StoreError
 from store.backup import set_aside
-from store.home import Home, HomeKind, open_home
+from store.errors import VoteLogDamaged, VoteLogMissing
+from store.home import Home, HomeKind, open_all, open_home
 
 REBUILT: Final = ("blocks", "state", "index")
 """Stores that the other members' blocks fill again. ``sealed`` is not among them: nobody else may hold its content."""
@@ -16,19 +23,27 @@ PLACES_MAX: Final = 1000
 
 
 def resync_node(home: Path) -> list[Path]:
-    """Set vote log, blocks, state and index aside; a marker makes the node ask what it signed before it votes.
+    """Set the vote log aside, and blocks, state and index unless only the log is damaged; a marker makes the node ask
+    what it signed before it votes.
 
     Raises:
         HomeMissing, HomeInUse, StoreFailed: see store.
     """
     found = open_home(home, HomeKind.NODE)
+    votes_only = _only_votes_are_damaged(found)
     votes = set_aside(found, "node resync")
-    return ([votes] if votes is not None else []) + _set_stores_aside(found)
+    kept = [votes] if votes is not None else []
+    return kept if votes_only else kept + _set_stores_aside(found)
 
 
-def resync_replica(home: Path) -> list[Path]:
-    """Set blocks, state and index aside; errors as ``resync_node``."""
-    return _set_stores_aside(open_home(home, HomeKind.REPLICA))
+def _only_votes_are_damaged(home: Home) -> bool:
+    try:
+        open_all(home).close()
+    except (VoteLogDamaged, VoteLogMissing):
+        return True  # it is opened last: blocks and state open
+    except StoreError:
+        return False
+    return False
 
 
 def _set_stores_aside(home: Home) -> list[Path]:

@@ -66,10 +66,11 @@ def _show(demo: Demo, keep: Path | None, as_json: bool) -> None:
     if as_json:
         emit(demo.document)
     else:
-        from cli.replica import report_table
+        from cli.output import console
+        from replica.report import report_table
 
-        if demo.report_rows:
-            report_table(demo.report_rows)
+        if demo.report is not None:
+            console().print(report_table(demo.report))
             click.echo()
         facts((name.replace("_", " "), _plain(value)) for name, value in demo.document.items())
     for problem in demo.problems:

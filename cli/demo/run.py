@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from cli import daemons, local
 from cli.base import Stop
 from cli.daemons import Daemon, DaemonPlace
@@ -30,6 +32,7 @@ from cli.local import Network
 from cli.reach import ask_status, is_ready
 from ledger.codes import Code
 from lossbook_sdk.profile import Node
+from services.reader import Report
 
 READY_S: Final = 60.0
 FORGE_AT: Final = 0.5
@@ -50,7 +53,7 @@ class Demo:
     def __init__(self, rows: Sequence[Row], base: Path, screen: Screen) -> None:
         self.document: dict[str, Any] = {}
         self.problems: list[str] = []
-        self.report_rows: list[dict[str, Any]] = []
+        self.report: Report | None = None
         self._rows = rows
         self._base = base
         self._screen = screen
@@ -245,7 +248,7 @@ class Demo:
         supervisor = network.profile(network.replicas[0].organisation)
         shown = await report.lossbook("replica", "report", "--profile", str(supervisor))
         rows = shown["rows"]
-        self.report_rows = rows
+        self.report = msgspec.convert(shown, Report)
         differences = report.differences(rows, totals(self._rows, local.INSURERS))
         self.document |= {
             "claims": sum(row["claims"] for row in rows),

@@ -232,7 +232,7 @@ def test_other_records_and_what_is_not_there(net: Testnet) -> None:
     assert "no record" in net.run("record", "show", "policy/" + "ee" * 16, code=1)
     assert "no policy" in net.run("policy", "show", "ee" * 16, code=1)
     assert "no claim" in net.run("claim", "show", "ee" * 16, code=1)
-    assert "No receipt" in net.run("tx", "show", "ee" * 32, code=1)
+    assert "no receipt" in net.run("tx", "show", "ee" * 32, code=1).lower()
     assert "no block" in net.run("block", "show", 10**9, code=1)
 
 
@@ -251,8 +251,8 @@ def test_the_supervisor_sees_reports(net: Testnet) -> None:
     for words in (("--profile", "supervisor"), ("--home", replica.home)):
         report = net.ask("replica", "report", *words)
         assert sum(row["policies"] for row in report["rows"]) > 0
-    assert "state root" in net.run("replica", "watch", "--profile", "supervisor", "--once")
-    assert net.ask("replica", "status", "--home", replica.home)["kind"] == "replica"
+    assert "| root " in net.run("replica", "watch", "--profile", "supervisor", "--once")
+    assert net.ask("replica", "status", "--home", replica.home)["organisation"] == "supervisor"
     assert policy in net.run("policy", "list", "--profile", "supervisor", "--limit", 10_000)
     assert "made by replicas" in net.run("replica", "report", "--profile", "alpha", code=1)
 
