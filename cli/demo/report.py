@@ -49,7 +49,8 @@ async def lossbook(*arguments: str) -> Any:
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        out, err = await asyncio.wait_for(process.communicate(), COMMAND_S_MAX)
+        async with asyncio.timeout(COMMAND_S_MAX):
+            out, err = await process.communicate()
     except TimeoutError:
         process.kill()
         await process.wait()
