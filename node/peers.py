@@ -47,6 +47,9 @@ BACKOFF_S_MAX: Final = 3.0
 MUTE_S: Final = 10.0
 """A peer that sent what no honest node sends is not listened to for so long."""
 
+MESSAGES_PER_INPUT: Final = 16
+"""Handed to the validator at once, so that a request of nothing but small messages cannot hold up the others'."""
+
 _log = get_logger("peers")
 
 
@@ -104,7 +107,8 @@ class Link:
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), seconds)
+            async with asyncio.timeout(seconds):  # asyncio.wait_for of Python 3.11 may swallow a cancellation
+                await self._woken.wait()
         self._woken.clear()
 
     async def _stream(self) -> None:
@@ -303,12 +307,16 @@ class PeerServicer:
             except WireError as error:
                 self.penalise(index, organisation, str(error))
                 return
-            await self._mailbox.put(organisation, size, PeerMessages(index, messages))
+            parts = range(0, len(messages), MESSAGES_PER_INPUT)
+            for at in parts:
+                part = messages[at : at + MESSAGES_PER_INPUT]
+                await self._mailbox.put(organisation, size // len(parts), PeerMessages(index, part))
 
     def penalise(self, index: int, organisation: str, reason: str) -> None:
-        """The peer sent what no honest node can send: end its stream and do not listen for a while."""
+        """The peer sent what no honest node can send: end its stream, do not listen for a while, forget the rest."""
         self._metrics.penalties.labels(organisation).inc()
         self._muted_until[index] = self._clock_s() + MUTE_S
+        self._mailbox.discard(organisation)
         _log.warning("peer sent what no honest node sends", peer=organisation, reason=reason, mute_s=MUTE_S)
         self._end(index, grpc.StatusCode.INVALID_ARGUMENT, reason)
 

@@ -107,6 +107,8 @@ class Validator:
         match item:
             case PeerMessages():
                 for message in item.messages:
+                    if self._is_penalised(item.sender):
+                        break  # the rest would cost as much, and its sender nothing more
                     self._on_message(message, item.sender)
             case BatchChecked():
                 self._batches.on_checked(item.digest, item.ok, item.envelopes, now, self._turn)
@@ -127,6 +129,9 @@ class Validator:
                 self._step(into.Tick())
             case FetchFailed() | PeerLost():
                 pass  # every fetch is repeated by its own deadline, every message by PeerConnected
+
+    def _is_penalised(self, peer: int) -> bool:
+        return any(penalty.peer == peer for penalty in self._turn.penalties)
 
     def _on_message(self, message: PeerMessage, sender: int) -> None:
         match message:

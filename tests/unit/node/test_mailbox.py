@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-from node.mailbox import TURN_BYTES_MAX, TURN_INPUTS_MAX, Mailbox
+from node.mailbox import SOURCE_INPUTS_MAX, TURN_BYTES_MAX, TURN_INPUTS_MAX, Mailbox
 from node.turn import PeerConnected, Tick
 
 
@@ -78,5 +78,50 @@ def test_the_consumer_wakes_for_an_input_a_wake_up_call_and_the_time() -> None:
             await waiting
             mailbox.drain()
         await mailbox.wait(0.001)
+
+    asyncio.run(main())
+
+
+def test_a_flood_of_one_source_delays_no_other() -> None:
+    async def main() -> None:
+        mailbox = Mailbox()
+        for _ in range(10_000):
+            await mailbox.put("flooder", 150, Tick())
+        await mailbox.put("honest", 150, PeerConnected(1))
+        mailbox.put_now(PeerConnected(2))
+        taken = mailbox.drain()
+        assert PeerConnected(1) in taken
+        assert PeerConnected(2) in taken
+        assert taken.count(Tick()) == SOURCE_INPUTS_MAX
+        assert len(mailbox) == 10_000 - SOURCE_INPUTS_MAX
+
+    asyncio.run(main())
+
+
+def test_large_inputs_of_one_source_do_not_starve_another() -> None:
+    async def main() -> None:
+        mailbox = Mailbox()
+        for at in range(2):
+            await mailbox.put("flooder", TURN_BYTES_MAX, PeerConnected(at))
+        await mailbox.put("honest", TURN_BYTES_MAX, Tick())
+        assert mailbox.drain() == [PeerConnected(0)]
+        assert mailbox.drain() == [Tick()]
+        assert mailbox.drain() == [PeerConnected(1)]
+
+    asyncio.run(main())
+
+
+def test_what_waits_from_a_source_is_forgotten_and_its_room_is_free_again() -> None:
+    async def main() -> None:
+        mailbox = Mailbox(source_bytes_max=100)
+        await mailbox.put("liar", 100, Tick())
+        await mailbox.put("honest", 10, PeerConnected(1))
+        waiting = asyncio.ensure_future(mailbox.put("liar", 50, PeerConnected(2)))
+        await asyncio.sleep(0)
+        mailbox.discard("liar")
+        mailbox.discard("nobody")
+        await waiting
+        assert mailbox.held_bytes == 60
+        assert mailbox.drain() == [PeerConnected(1), PeerConnected(2)]
 
     asyncio.run(main())

@@ -92,6 +92,34 @@ def test_messages_of_a_turn_arrive_in_order_from_the_authenticated_sender() -> N
     asyncio.run(main())
 
 
+def test_many_messages_of_one_request_are_handed_over_in_parts() -> None:
+    views = range(2 * peers_module.MESSAGES_PER_INPUT + 1)
+    messages = [peer_pb2.PeerMessage(want=peer_pb2.Want(view=view)) for view in views]
+
+    async def main() -> None:
+        receiver = Receiver()
+        async with receiver.listening() as address:
+            raw = peer_pb2.ExchangeRequest(messages=messages).SerializeToString()
+            sending = asyncio.create_task(exchange(address, ALPHA, raw))
+            parts = await inputs(receiver.mailbox, 3)
+            sending.cancel()
+        assert all(len(part.messages) <= peers_module.MESSAGES_PER_INPUT for part in parts)  # type: ignore[union-attr]
+        assert [message for part in parts for message in part.messages] == [Want(0, view) for view in views]  # type: ignore[union-attr]
+
+    asyncio.run(main())
+
+
+def test_what_waits_from_a_peer_that_lied_is_not_looked_at() -> None:
+    async def main() -> None:
+        receiver = Receiver()
+        await receiver.mailbox.put(ALPHA.id, 10, PeerMessages(0, [Want(0, 1)]))
+        await receiver.mailbox.put(GAMMA.id, 10, PeerMessages(2, [Want(0, 2)]))
+        receiver.servicer.penalise(0, ALPHA.id, "lied")
+        assert receiver.mailbox.drain() == [PeerMessages(2, [Want(0, 2)])]
+
+    asyncio.run(main())
+
+
 def test_a_peer_that_comes_back_is_dialled_again_and_announced() -> None:
     async def main() -> None:
         receiver = Receiver()
