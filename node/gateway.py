@@ -34,6 +34,12 @@ STREAM_BYTES_MAX: Final = 8 << 20
 STREAM_ENVELOPES_MAX: Final = 20_000
 """Likewise, for many small ones."""
 
+UNREAD_ANSWERS_MAX: Final = 8_192
+"""Answers that a client has not taken: beyond them its stream is not read either."""
+
+MESSAGE_ENVELOPES_MAX: Final = 4_096
+"""Of one message: as many as a batch holds. Garbage of one byte each would cost a thousand times its size."""
+
 ANSWERS_PER_MESSAGE: Final = 512
 """Statuses in one response message; with a receipt each has some 200 bytes, with a proof some 10 KB."""
 
@@ -208,9 +214,15 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
             async for statuses in stream.answers():
                 yield gateway_pb2.SubmitStreamResponse(statuses=statuses)
             await reader
+        except _MessageTooLarge as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         finally:
             reader.cancel()
             stream.close()
+
+
+class _MessageTooLarge(Exception):
+    """One message of a stream holds more envelopes than are taken at once."""
 
 
 class _Stream:
@@ -232,14 +244,27 @@ class _Stream:
         """Take in what the client sends, while there is room."""
         try:
             async for request in requests:
+                if len(request.envelopes) > MESSAGE_ENVELOPES_MAX:
+                    raise _MessageTooLarge(
+                        f"{len(request.envelopes)} envelopes in one message, at most {MESSAGE_ENVELOPES_MAX}: "
+                        "send them in several"
+                    )
                 self._wait = _wanted(request.wait)
-                while self._in_flight_bytes >= STREAM_BYTES_MAX or len(self._in_flight) >= STREAM_ENVELOPES_MAX:
+                while self._full:
                     await self._changed.waiter().wait()
                 raws = tuple(request.envelopes)
                 self._enter(raws, await self._intake.submit(raws, self._caller))
         finally:
             self._ended = True
             self._changed.beat()
+
+    @property
+    def _full(self) -> bool:
+        return (
+            self._in_flight_bytes >= STREAM_BYTES_MAX
+            or len(self._in_flight) >= STREAM_ENVELOPES_MAX
+            or len(self._outbox) >= UNREAD_ANSWERS_MAX
+        )
 
     def _enter(self, raws: Sequence[bytes], outcomes: Sequence[Outcome]) -> None:
         for raw, outcome in zip(raws, outcomes, strict=True):
@@ -271,11 +296,12 @@ class _Stream:
 
     async def answers(self) -> AsyncIterator[list[gateway_pb2.EnvelopeStatus]]:
         """Answers as they come, many in one message; ends when the client has ended and all is answered."""
-        most = PROOF_ANSWERS_PER_MESSAGE if self._wait is Stage.PROVEN else ANSWERS_PER_MESSAGE
         while True:
             changed = self._changed.waiter()
             if self._outbox:
+                most = PROOF_ANSWERS_PER_MESSAGE if self._wait is Stage.PROVEN else ANSWERS_PER_MESSAGE
                 ready, self._outbox = self._outbox[:most], self._outbox[most:]
+                self._changed.beat()
                 yield [self._status(item) for item in ready]
             elif self._ended and not self._in_flight:
                 return

@@ -12,11 +12,12 @@ import pytest
 from crypto.keys import verify
 from ledger.acks import accepted_message
 from ledger.codes import Code
-from ledger.organisations import KeyRecord, OrganisationRecord, find_key, find_organisation
+from ledger.organisations import KeyRecord, Kind, OrganisationRecord, find_key, find_organisation
 from ledger.proof_types import ReceiptProof
 from ledger.types import Envelope, Receipt
 from ledger.wire import decode_receipt, encode_envelope, encode_receipt
 from lossbook.v1 import gateway_pb2, gateway_pb2_grpc
+from node import gateway
 from node.admission import RoomKeeper
 from node.gateway import GatewayServicer, Voucher
 from node.intake import Intake
@@ -24,6 +25,7 @@ from node.mailbox import Mailbox
 from node.metrics import Metrics
 from node.tracking import Tracker
 from node.turn import AcceptedNotice, CertifiedRootNotice, ExecutedNotice, Stage, Submitted
+from services.auth import Caller
 from services.verification import VerificationPool
 from tests.support.insurers import FIRST, INSURERS, Ledger, key_of, policy_issue
 from tests.support.tls import identity, serving
@@ -374,6 +376,63 @@ def test_a_stream_that_breaks_leaves_its_envelopes_on_their_way() -> None:
             world.execute([sent])
             assert (await asking).status.stage == gateway_pb2.STAGE_FINAL
             assert world.tracker.waiting_bytes == 0
+
+    asyncio.run(main())
+
+
+def test_invalid_message_with_too_many_envelopes_is_refused_before_any_is_looked_at() -> None:
+    world = World()
+
+    async def main() -> None:
+        async with client(world) as (stub, metadata), asyncio.timeout(20):
+            call = stub.SubmitStream(metadata=metadata)
+            raws = [b"x"] * (gateway.MESSAGE_ENVELOPES_MAX + 1)
+            await call.write(gateway_pb2.SubmitStreamRequest(envelopes=raws))
+            with pytest.raises(grpc.aio.AioRpcError, match="send them in several"):
+                await call.read()
+            assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+    asyncio.run(main())
+
+
+def test_a_client_that_takes_no_answers_is_not_read_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "UNREAD_ANSWERS_MAX", 10)
+    caller = Caller(FIRST.id, Kind.INSURER, "client", is_validator=False, may_read=True, may_subscribe=True)
+    monkeypatch.setattr(gateway, "caller_of", lambda _: caller)
+    sent = 0
+
+    async def garbage() -> AsyncIterator[gateway_pb2.SubmitStreamRequest]:
+        nonlocal sent
+        for _ in range(100):
+            sent += 1
+            yield gateway_pb2.SubmitStreamRequest(envelopes=[b"x"] * 5)
+
+    async def main() -> None:
+        answers = World().servicer.SubmitStream(garbage(), None)  # type: ignore[arg-type]  # never aborted
+        got = len((await anext(answers)).statuses)
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert sent <= 5
+        got += sum([len(response.statuses) async for response in answers])
+        assert (sent, got) == (100, 500), "who takes them gets them all"
+
+    asyncio.run(main())
+
+
+def test_answers_that_may_carry_proofs_come_few_at_a_time() -> None:
+    world = World()
+    sent = [envelope() for _ in range(gateway.PROOF_ANSWERS_PER_MESSAGE + 10)]
+
+    async def main() -> None:
+        async with client(world) as (stub, metadata), asyncio.timeout(20):
+            call = stub.SubmitStream(metadata=metadata)
+            raws = [each.raw for each in sent]
+            await call.write(gateway_pb2.SubmitStreamRequest(envelopes=raws, wait=gateway_pb2.STAGE_PROVEN))
+            await call.done_writing()
+            world.execute(await world.taken(len(sent)), certify=True)
+            counts = [len(response.statuses) async for response in call]
+        assert sum(counts) == 2 * len(sent)
+        assert max(counts) <= gateway.PROOF_ANSWERS_PER_MESSAGE
 
     asyncio.run(main())
 
