@@ -14,6 +14,9 @@ from services.sources import ChainSource
 BLOCKS_BYTES_MAX: Final = 16 << 20
 """Of one answer, whatever was asked for: the next request goes on from there."""
 
+PROPOSALS_BYTES_MAX: Final = 16 << 20
+"""Of one answer: what does not fit is asked for again. Below what a client takes in one message."""
+
 DIGESTS_MAX: Final = 1024
 """Asked for at once; a block lists at most 256 batches."""
 
@@ -50,7 +53,7 @@ class SyncServicer(peer_pb2_grpc.SyncServiceServicer):
     ) -> AsyncIterator[peer_pb2.GetBatchesResponse]:
         """Those of the batches that are held here, each in a message of its own."""
         await self._check_digests(request.digests, context)
-        for digest in request.digests:
+        for digest in dict.fromkeys(request.digests):
             batch = self._source.batch(digest)
             if batch is not None:
                 yield peer_pb2.GetBatchesResponse(batch=batch)
@@ -60,10 +63,16 @@ class SyncServicer(peer_pb2_grpc.SyncServiceServicer):
     ) -> peer_pb2.GetProposalsResponse:
         """Those of the proposals that are held here."""
         await self._check_digests(request.digests, context)
-        found = (self._source.proposal(digest) for digest in request.digests)
-        return peer_pb2.GetProposalsResponse(
-            proposals=[block_pb2.Proposal.FromString(raw) for raw in found if raw is not None]
-        )
+        response, budget = peer_pb2.GetProposalsResponse(), PROPOSALS_BYTES_MAX
+        for digest in dict.fromkeys(request.digests):
+            raw = self._source.proposal(digest)
+            if raw is None:
+                continue
+            budget -= len(raw)
+            if budget < 0 and response.proposals:
+                break
+            response.proposals.append(block_pb2.Proposal.FromString(raw))
+        return response
 
     async def _check_digests(self, digests: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         if len(digests) > DIGESTS_MAX:  # type: ignore[arg-type]
