@@ -12,6 +12,9 @@ JSON, no re-encoding):
 
 The second proves that the organisation holds the consensus key it names: nobody can put another
 validator's key on its own card.
+
+Names that the format does not know, and names that stand twice in one object, are refused: a card means the same to
+whoever reads it.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from crypto.hashing import TAG_CARD
 from crypto.keys import SigningKey, verify
 from crypto.tls import TlsIdentityError, check_authority
 from ledger.organisations import KEYS_PER_ORGANISATION_MAX, ORGANISATION_ID, Kind, Role
+from ledger.plain_json import plain
 
 CARD_BYTES_MAX: Final = 1 << 16  #: some hundred keys; a genesis of 100 organisations stays below 10 MiB
 NAME_CHARACTERS_MAX: Final = 100
@@ -102,10 +106,15 @@ class CardBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Signing keys of the people and systems that submit for it."""
 
 
-class _CardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class CardFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A card as it stands in its own file and in the genesis; names in the order in which they are written."""
+
     card: str
-    signature: str
+    """JSON text of ``CardBody``: what is signed."""
     possession: str = ""
+    """Hex of 64 bytes; absent where the organisation runs no validator."""
+    signature: str
+    """Hex of 64 bytes."""
 
 
 class Card(msgspec.Struct, frozen=True):
@@ -153,10 +162,9 @@ class Card(msgspec.Struct, frozen=True):
         for key in self.body.keys:
             yield bytes.fromhex(key.public)
 
-    def file(self) -> dict[str, str]:
-        """The object of the card file; ``encode_card`` makes the bytes."""
-        possession = {"possession": self.possession.hex()} if self.possession else {}
-        return {"card": self.text, "signature": self.signature.hex()} | possession
+    def file(self) -> CardFile:
+        """The card file as a value; ``encode_card`` makes the bytes."""
+        return CardFile(card=self.text, possession=self.possession.hex(), signature=self.signature.hex())
 
 
 def sign_card(body: CardBody, ledger_key: SigningKey, consensus_key: SigningKey | None = None) -> Card:
@@ -189,18 +197,20 @@ def decode_card(raw: bytes) -> Card:
     if len(raw) > 2 * CARD_BYTES_MAX:
         raise CardError("", f"{len(raw)} bytes", f"A card has at most {2 * CARD_BYTES_MAX} bytes.")
     try:
-        file = msgspec.json.decode(raw, type=_CardFile)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        file = msgspec.json.decode(raw, type=CardFile)
+        plain(raw)
+    except (msgspec.DecodeError, ValueError) as error:
         raise CardError("", f"not a card file ({error})", "Ask for the file `lossbook genesis card` wrote.") from error
-    return card_from_file(file.card, file.signature, file.possession)
+    return card_from_file(file)
 
 
-def card_from_file(text: str, signature: str, possession: str) -> Card:
+def card_from_file(file: CardFile) -> Card:
     """Read the parts of a card file and check them; errors as ``decode_card``."""
     try:
-        body = msgspec.json.decode(text, type=CardBody)
-        card = Card(body, text, bytes.fromhex(signature), bytes.fromhex(possession))
-    except (msgspec.DecodeError, UnicodeError, ValueError) as error:
+        body = msgspec.json.decode(file.card, type=CardBody)
+        plain(file.card)
+        card = Card(body, file.card, _hex("signature", file.signature), _hex("possession", file.possession))
+    except (msgspec.DecodeError, ValueError) as error:
         raise CardError("", f"does not parse ({error})", "Ask for the file `lossbook genesis card` wrote.") from error
     check_card(card)
     return card
@@ -271,6 +281,14 @@ def _key_problem(key: RoleKey) -> str:
     if len(key.label) > NAME_CHARACTERS_MAX or not (key.label.isprintable() or not key.label):
         return f"the label of key {key.public[:8]} is not up to {NAME_CHARACTERS_MAX} printable characters"
     return ""
+
+
+def _hex(name: str, text: str) -> bytes:
+    """One form only, so that nobody can write the same card otherwise."""
+    value = bytes.fromhex(text)
+    if value.hex() != text:
+        raise ValueError(f"{name} is not hexadecimal in lower case")
+    return value
 
 
 def _is_key(text: str) -> bool:

@@ -5,6 +5,8 @@
 
 chain_id = SHA-256(TAG_GENESIS | the exact bytes of the file). Everybody who is given the file checks
 every card in it and compares the chain id with the others, aloud; nobody has to trust who assembled it.
+Every parameter stands in it: one that is missing, a name this version does not know, and a name that stands twice in
+one object are refused, so that one chain id never means other rules to another reader or a later version.
 
 The validator set of epoch 0 is the cards with a consensus key, ascending by id (as bytes); a
 validator's signer index is its place in it.
@@ -12,17 +14,18 @@ validator's signer index is its place in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
 
 import msgspec
 
 from consensus.types import Validator, ValidatorSet
 from crypto.hashing import TAG_GENESIS, TAG_VALSET, tagged
-from ledger.cards import Card, GenesisError, card_from_file
+from ledger.cards import Card, CardFile, GenesisError, card_from_file
 from ledger.organisations import KEYS, ORGANISATIONS, KeyRecord, OrganisationRecord
 from ledger.parameters import PARAMETERS, ParameterError, Parameters, ParametersRecord
-from ledger.state import StateView
+from ledger.plain_json import plain
+from ledger.state import StateView, Table
 
 FORMAT: Final = "lossbook-genesis-1"
 GENESIS_BYTES_MAX: Final = 32 << 20  #: ORGANISATIONS_MAX cards of ordinary size
@@ -85,7 +88,7 @@ class _GenesisFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     time_ms: int
     parameters: Parameters
     permissions: Permissions
-    cards: tuple[dict[str, str], ...]
+    cards: tuple[CardFile, ...]
 
 
 class Genesis(msgspec.Struct, frozen=True):
@@ -151,7 +154,7 @@ def assemble(
 ) -> bytes:
     """The genesis file of these cards; the same bytes whoever assembles it, in whatever order the cards come.
 
-    Without ``permissions`` every organisation may read and subscribe.
+    Without ``permissions`` every organisation may read and subscribe. Parameters are written out, defaults too.
 
     Raises:
         GenesisError: the file would not load; see ``load_genesis``.
@@ -185,18 +188,15 @@ def load_genesis(raw: bytes, expected_chain_id: bytes | None = None) -> Genesis:
         raise WrongNetwork(expected_chain_id, chain_id)
     file = _parse(raw)
     _check_head(file)
-    cards = tuple(
-        card_from_file(card.get("card", ""), card.get("signature", ""), card.get("possession", ""))
-        for card in file.cards
-    )
+    cards = tuple(card_from_file(card) for card in file.cards)
     _check_cards(cards)
     _check_permissions(file.permissions, {card.id for card in cards})
     return Genesis(chain_id, raw, file.name, file.time_ms, file.parameters, file.permissions, cards)
 
 
-def write_genesis_state(genesis: Genesis, view: StateView) -> None:
-    """Put the records of height 0: parameters, organisations, keys. The caller commits them as block 0."""
-    view.put(PARAMETERS, b"", ParametersRecord.from_parameters(genesis.parameters))
+def genesis_records(genesis: Genesis) -> Iterator[tuple[Table[Any], bytes, msgspec.Struct]]:
+    """(table, key, record) of height 0: parameters, organisations, keys."""
+    yield PARAMETERS, b"", ParametersRecord.from_parameters(genesis.parameters)
     for card in genesis.organisations:
         record = OrganisationRecord(
             kind=int(card.kind),
@@ -206,9 +206,15 @@ def write_genesis_state(genesis: Genesis, view: StateView) -> None:
             may_read=genesis.may_read(card.id),
             may_subscribe=genesis.may_subscribe(card.id),
         )
-        view.put(ORGANISATIONS, card.id.encode(), record)
+        yield ORGANISATIONS, card.id.encode(), record
         for key in card.body.keys:
-            view.put(KEYS, bytes.fromhex(key.public), KeyRecord(card.id, key.role_bits()))
+            yield KEYS, bytes.fromhex(key.public), KeyRecord(card.id, key.role_bits())
+
+
+def write_genesis_state(genesis: Genesis, view: StateView) -> None:
+    """Put the records of height 0. The caller commits them as block 0."""
+    for table, key, record in genesis_records(genesis):
+        view.put(table, key, record)
 
 
 def _parse(raw: bytes) -> _GenesisFile:
@@ -216,9 +222,17 @@ def _parse(raw: bytes) -> _GenesisFile:
     if len(raw) > GENESIS_BYTES_MAX:
         raise GenesisError(f"the genesis file has {len(raw)} bytes, at most {GENESIS_BYTES_MAX} are read", advice)
     try:
-        return msgspec.json.decode(raw, type=_GenesisFile)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        file = msgspec.json.decode(raw, type=_GenesisFile)
+        written = plain(raw)["parameters"]
+    except (msgspec.DecodeError, ValueError) as error:
         raise GenesisError(f"this is not a genesis file ({error})", advice) from error
+    missing = [name for name in Parameters.__struct_fields__ if name not in written]
+    if missing:
+        raise GenesisError(
+            f"parameter {', '.join(missing)} is missing",
+            "Assemble it again: `lossbook genesis assemble` writes every parameter; none is left to the software.",
+        )
+    return file
 
 
 def _check_head(file: _GenesisFile) -> None:

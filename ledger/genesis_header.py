@@ -5,7 +5,9 @@ from __future__ import annotations
 from consensus.types import Header
 from crypto.hashing import ZERO_DIGEST
 from crypto.merkle import root as merkle_root
-from ledger import wire
+from crypto.merkle import root_of_hashes
+from ledger import commitment, receipts_range, wire
+from ledger.genesis import Genesis, genesis_records
 
 
 def genesis_header(*, time_ms: int, state_root: bytes, receipts_root: bytes, valset_hash: bytes, scheme: int) -> Header:
@@ -31,3 +33,29 @@ def genesis_header(*, time_ms: int, state_root: bytes, receipts_root: bytes, val
         valset_hash=valset_hash,
         state_scheme=scheme,
     )
+
+
+def genesis_header_of(genesis: Genesis) -> Header:
+    """The header of the genesis block from the file alone, without a store: what offline verification compares with.
+
+    Costs one hash for each organisation and signing key.
+    """
+    return genesis_header(
+        time_ms=genesis.time_ms,
+        state_root=_state_root(genesis),
+        receipts_root=receipts_range.receipts_root(root_of_hashes(()), 0),
+        valset_hash=genesis.validator_set().hash,
+        scheme=genesis.parameters.state_scheme,
+    )
+
+
+def _state_root(genesis: Genesis) -> bytes:
+    """Root of the log that ``State`` makes of the genesis records: in key order, all active."""
+    written = sorted((table.prefix + key, table.encode(record)) for table, key, record in genesis_records(genesis))
+    hashes = [commitment.leaf_hash(commitment.encode_leaf(commitment.PUT, 0, 0, *write)) for write in written]
+    twigs = []
+    for first in range(0, len(hashes), commitment.TWIG_LEAVES):
+        inside = hashes[first : first + commitment.TWIG_LEAVES]
+        bits = ((1 << len(inside)) - 1).to_bytes(commitment.BITMAP_BYTES, "little")
+        twigs.append(commitment.twig_hash(root_of_hashes(inside), bits))
+    return commitment.state_root(root_of_hashes(twigs), len(hashes))

@@ -60,7 +60,10 @@ def _usual_currencies() -> dict[str, CurrencyRule]:
 
 
 class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All network parameters; JSON object in genesis, msgpack array in the state."""
+    """All network parameters; JSON object in genesis, msgpack array in the state.
+
+    The defaults are for whoever assembles a genesis; a genesis file states every parameter.
+    """
 
     currencies: dict[str, CurrencyRule] = msgspec.field(default_factory=_usual_currencies)
     """Allowed currencies, by ISO 4217 code."""

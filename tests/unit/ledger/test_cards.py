@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from crypto.hashing import TAG_CARD
 from crypto.tls import make_authority
@@ -43,7 +45,7 @@ def test_layout_may_change_but_the_signed_text_may_not() -> None:
     squeezed = msgspec.json.format(encode_card(card), indent=-1)
     assert decode_card(squeezed) == card
     with pytest.raises(BadCardSignature):
-        card_from_file(card.text + " ", card.signature.hex(), card.possession.hex())
+        card_from_file(replace(card.file(), card=card.text + " "))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def test_invalid_once_altered(old: str, new: str) -> None:
     text = card.text.replace(old, new, 1)
     assert text != card.text
     with pytest.raises(BadCardSignature) as caught:
-        card_from_file(text, card.signature.hex(), card.possession.hex())
+        card_from_file(replace(card.file(), card=text))
     assert caught.value.organisation == FIRST.id
     assert caught.value.advice
 
@@ -154,6 +156,7 @@ def test_invalid_cards_are_named_with_their_problem(changes: dict[str, object], 
         b'{"card": "{}", "signature": ""}',
         b'{"card": "", "signature": "zz"}',
         b'{"card": "", "signature": "", "extra": 1}',
+        b'{"card": "", "signature": "", "signature": ""}',
         b" " * 200_000,
     ],
 )
@@ -166,7 +169,35 @@ def test_a_field_that_this_version_does_not_know_is_refused() -> None:
     card = FIRST.card()
     text = card.text[:-1] + ',"may_print_money":"yes"}'
     with pytest.raises(CardError, match="parse"):
-        card_from_file(text, card.signature.hex(), card.possession.hex())
+        card_from_file(replace(card.file(), card=text))
+
+
+@pytest.mark.parametrize("name", ["card", "signature", "possession"])
+def test_invalid_with_a_name_twice_in_the_file(name: str) -> None:
+    raw = encode_card(FIRST.card())
+    written = f'"{name}": '.encode()
+    assert raw.count(written) == 1
+    with pytest.raises(CardError, match=f"'{name}' stands twice"):
+        decode_card(raw.replace(written, written + b'"", ' + written))
+
+
+@pytest.mark.parametrize(("name", "value"), [("id", '"insurer-2"'), ("peer_address", '""'), ("roles", "[]")])
+def test_invalid_with_a_name_twice_on_the_card(name: str, value: str) -> None:
+    """Though the organisation has signed it: others could read another card in it."""
+    card = FIRST.card()
+    text = card.text.replace(f'"{name}":', f'"{name}":{value},"{name}":', 1)
+    signed = FIRST.ledger_key.sign(TAG_CARD + b"\x00" + text.encode()).hex()
+    with pytest.raises(CardError, match=f"'{name}' stands twice"):
+        card_from_file(replace(card.file(), card=text, signature=signed))
+
+
+@pytest.mark.parametrize("change", [str.upper, lambda text: text + " ", lambda text: f"{text[:2]} {text[2:]}"])
+@pytest.mark.parametrize("name", ["signature", "possession"])
+def test_invalid_signature_in_another_form(name: str, change: Callable[[str], str]) -> None:
+    file = FIRST.card().file()
+    assert card_from_file(file) == FIRST.card()
+    with pytest.raises(CardError, match=f"{name} is not hexadecimal in lower case"):
+        card_from_file(replace(file, **{name: change(getattr(file, name))}))
 
 
 def test_role_bits_are_the_sum_of_the_roles() -> None:

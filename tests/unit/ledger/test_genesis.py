@@ -8,8 +8,10 @@ from hashlib import sha256
 import msgspec
 import pytest
 
-from ledger.cards import BadCardSignature, CardError, GenesisError
+from ledger.cards import BadCardSignature, CardError, GenesisError, RoleKey
+from ledger.commitment import TWIG_LEAVES
 from ledger.genesis import DuplicateInGenesis, Permissions, WrongNetwork, assemble, load_genesis, valset_hash
+from ledger.genesis_header import genesis_header, genesis_header_of
 from ledger.organisations import KEYS, ORGANISATIONS, Kind, Role, find_key, find_organisation
 from ledger.parameters import CurrencyRule, Parameters, current_parameters
 from tests.support.insurers import (
@@ -28,6 +30,9 @@ from tests.support.insurers import (
 def market_file(**changes: object) -> dict[str, object]:
     file: dict[str, object] = json.loads(market_genesis().raw)
     return file | changes
+
+
+PARAMETERS: dict[str, object] = json.loads(market_genesis().raw)["parameters"]
 
 
 def as_bytes(file: object) -> bytes:
@@ -95,6 +100,31 @@ def test_the_state_of_height_0_holds_parameters_organisations_and_keys() -> None
     assert len(list(ledger.state.iterate(KEYS))) == 5 * len(FIRST.desks)
 
 
+def test_the_genesis_header_follows_from_the_file() -> None:
+    """Whatever the number of twigs the records fill; the state that a node builds has the same root."""
+    names = [f"member-{at}" for at in range(9)]
+    keys = {
+        name: tuple(RoleKey(sha256(f"{name}/{at}".encode()).hexdigest(), ("admin",)) for at in range(256))
+        for name in names
+    }
+    members = [Organisation(name, "insurer") for name in names]
+    cards = [member.card(keys=keys[member.id]) for member in members]
+    counts = []
+    for genesis in (market_genesis(), load_genesis(assemble(cards, name="m", time_ms=7))):
+        head = Ledger(genesis).state.head
+        assert head is not None
+        counts.append(head.leaf_count)
+        built = genesis_header(
+            time_ms=genesis.time_ms,
+            state_root=head.state_root,
+            receipts_root=head.receipts_root,
+            valset_hash=genesis.validator_set().hash,
+            scheme=1,
+        )
+        assert genesis_header_of(genesis) == built
+    assert counts[0] < TWIG_LEAVES < counts[1]
+
+
 # -- refused -----------------------------------------------------------------------------------
 
 
@@ -159,11 +189,16 @@ def test_invalid_with_cards_out_of_order() -> None:
         ({"time_ms": -1}, "time"),
         ({"time_ms": 1 << 60}, "time"),
         ({"time_ms": 1.5}, "not a genesis file"),
-        ({"parameters": {"k_max": 0}}, "k_max"),
-        ({"parameters": {"unknown": 0}}, "not a genesis file"),
+        ({"parameters": PARAMETERS | {"k_max": 0}}, "k_max: 0 is outside"),
+        ({"parameters": PARAMETERS | {"unknown": 0}}, "not a genesis file .*unknown field `unknown`"),
+        ({"parameters": {}}, "parameter currencies, verification, .*, state_scheme is missing"),
+        ({"parameters": None}, "not a genesis file"),
+        ({"parameters": PARAMETERS | {"currencies": {"EUR": {"minor_digits": 2}}}}, "four_eyes_minor"),
+        ({"permissions": {"read": [], "subscribe": [], "write": []}}, "unknown field `write`"),
         ({"permissions": {"read": ["nobody"], "subscribe": []}}, "nobody"),
         ({"permissions": {"read": [], "subscribe": ["insurer-1", "insurer-1"]}}, "twice"),
-        ({"cards": [{}]}, "card"),
+        ({"cards": [{}]}, "missing required field `card`"),
+        ({"cards": [{"card": "", "signature": "", "extra": ""}]}, "unknown field `extra`"),
         ({"cards": "none"}, "not a genesis file"),
         ({"extra": 1}, "not a genesis file"),
     ],
@@ -172,6 +207,40 @@ def test_invalid_files_name_their_problem(changes: dict[str, object], problem: s
     with pytest.raises(GenesisError, match=problem) as caught:
         load_genesis(as_bytes(market_file(**changes)))
     assert caught.value.advice
+
+
+@pytest.mark.parametrize("name", Parameters.__struct_fields__)
+def test_invalid_without_a_parameter_so_that_no_version_fills_it_in(name: str) -> None:
+    parameters = {other: value for other, value in PARAMETERS.items() if other != name}
+    with pytest.raises(GenesisError, match=f"parameter {name} is missing") as caught:
+        load_genesis(as_bytes(market_file(parameters=parameters)))
+    assert "assemble" in caught.value.advice
+
+
+def test_assembling_writes_every_parameter_also_the_defaults() -> None:
+    raw = assemble([organisation.card() for organisation in MARKET], name="m", time_ms=1)
+    assert list(json.loads(raw)["parameters"]) == list(Parameters.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("name", '"test-market"'),
+        ("k_max", "20"),
+        ("USD", '{"minor_digits": 2, "four_eyes_minor": 10000000}'),
+        ("minor_digits", "2"),
+        ("subscribe", "[]"),
+        ("signature", '""'),
+        ("format", '"lossbook-genesis-1"'),
+    ],
+)
+def test_invalid_with_a_name_twice_in_one_object(name: str, value: str) -> None:
+    """Also with one value both times: readers that differ on which counts must not exist."""
+    written = f'"{name}": '.encode()
+    raw = market_genesis().raw
+    assert written in raw
+    with pytest.raises(GenesisError, match=f"'{name}' stands twice in one object"):
+        load_genesis(raw.replace(written, written + value.encode() + b", " + written, 1))
 
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b"\xff\xfe", b"{", b"null", as_bytes({})])
