@@ -26,7 +26,6 @@ from ledger.proof_types import (
     ReceiptProof,
     RecordProof,
 )
-from ledger.proofs import least_size
 from ledger.receipts_range import ReceiptProof as RangeProof
 from ledger.state import Table
 from ledger.state_log import ProofUnavailable
@@ -141,17 +140,10 @@ def envelope_proof(
     """
     header = header_proof(source, height)
     first = 0
-    for place, batch in enumerate(batches):
+    for batch in batches:
         if envelope_index < first + len(batch.envelopes):
             at = envelope_index - first
             in_batch = MerklePath(at, len(batch.envelopes), merkle.proof(batch.envelopes, at))
-            in_payload = MerklePath(place, len(batches), merkle.proof(payload.batch_digests, place))
-            return EnvelopeProof(
-                header,
-                decode_envelope(batch.envelopes[at]),
-                in_batch,
-                batch.header,
-                least_size(in_payload, batch.header.digest, payload.root),
-            )
+            return EnvelopeProof(header, decode_envelope(batch.envelopes[at]), in_batch, batch.header, payload)
         first += len(batch.envelopes)
     raise ProofUnavailable(f"block {height} lists {first} envelopes", "check height and index of the receipt")

@@ -7,7 +7,7 @@ import msgspec
 from consensus.types import Certificate, Header, Justification
 from ledger.commitment import StateProof
 from ledger.receipts_range import ReceiptProof as RangeProof
-from ledger.types import BatchHeader, Envelope, Receipt
+from ledger.types import BatchHeader, Envelope, Payload, Receipt
 
 
 class JustifiedHeader(msgspec.Struct, frozen=True, gc=False):
@@ -37,7 +37,7 @@ class MerklePath(msgspec.Struct, frozen=True, gc=False):
     index: int
     """Place of the leaf, from 0."""
     size: int
-    """Leaves of the tree; where nothing commits to it, the least number that gives this path."""
+    """Leaves of the tree."""
     siblings: tuple[bytes, ...]
     """32 bytes each, from the leaf upwards."""
 
@@ -67,8 +67,10 @@ class EnvelopeProof(msgspec.Struct, frozen=True, gc=False):
     header: HeaderProof
     envelope: Envelope
     in_batch: MerklePath
+    """Its size is the batch's number of envelopes, to which the batch header commits."""
     batch_header: BatchHeader
-    in_payload: MerklePath
+    payload: Payload
+    """All of the block's batch digests; no header commits to their number, so a path would not say which one it is."""
 
 
 class Proof(msgspec.Struct, frozen=True, gc=False):

@@ -3,8 +3,9 @@
     verify(proof, genesis)
       1  the proof names this genesis' chain id
       2  header chain: each header is of this chain, epoch and validator set and names the one before as its
-         parent; each carries the preimage of its justification digest: the parent's certificate (absent only
-         where the parent is the genesis) and one nullification for every skipped view
+         parent, the one of height 1 the genesis header, which follows from the genesis file; each carries the
+         preimage of its justification digest: the parent's certificate (absent only where the parent is the
+         genesis) and one nullification for every skipped view
       3  every certificate, the Finalization of the last header included: Q distinct members of the validator
          set, every signature good (consensus.md §1, §10)
       4  the subject: record under state_root, receipt under receipts_root, or envelope under payload_root
@@ -15,7 +16,7 @@ of the whole ledger. Sources: consensus.md §10; ledger.md, "Batch, block, proof
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -26,6 +27,7 @@ from crypto import merkle
 from crypto.keys import verify_many
 from ledger import commitment, receipts_range
 from ledger.genesis import Genesis
+from ledger.genesis_header import genesis_header_of
 from ledger.proof_types import EnvelopeProof, HeaderProof, MerklePath, Proof, ReceiptProof, RecordProof
 from ledger.types import Envelope, Receipt
 from ledger.wellformed import SignatureJob, VerifyMany, signature_jobs, structure
@@ -166,7 +168,9 @@ def _check_headers(proof: HeaderProof, genesis: Genesis) -> list[_NamedJob]:
         name = f"header of height {header.height}"
         _check_own_fields(name, header, genesis, validators)
         if parent is not None:
-            _check_child(name, header, parent)
+            _check_child(name, header, parent, "the header before it")
+        if header.parent_view == 0:
+            _check_child(name, header, genesis_header_of(genesis), "the genesis")
         if justified.justification.digest != header.justification_digest:
             raise BadJustification(name, "the justification is not the one the header commits to")
         certificate = justified.justification.parent
@@ -196,16 +200,18 @@ def _check_own_fields(name: str, header: Header, genesis: Genesis, validators: V
         raise BadHeaderChain(name, "it is of another epoch or validator set than the genesis names")
     if header.height < 1 or header.view <= header.parent_view or header.state_height >= header.height:
         raise BadHeaderChain(name, "its height, view or state height cannot be")
+    if (header.height == 1) != (header.parent_view == 0):
+        raise BadHeaderChain(name, "height 1, and no other, is built on the genesis")
 
 
-def _check_child(name: str, header: Header, parent: Header) -> None:
+def _check_child(name: str, header: Header, parent: Header, whose: str) -> None:
     if (
         header.parent_digest != parent.digest
         or header.parent_view != parent.view
         or header.height != parent.height + 1
         or header.timestamp_ms <= parent.timestamp_ms
     ):
-        raise BadHeaderChain(name, "it is not the child of the header before it")
+        raise BadHeaderChain(name, f"it is not the child of {whose}")
 
 
 def _check_skipped(
@@ -293,10 +299,10 @@ def _check_envelope(proof: EnvelopeProof, genesis: Genesis, verify: VerifyMany) 
         raise BadEnvelopeProof("batch header", "it is of another network")
     if proof.in_batch.size != batch.count or not _leads(proof.in_batch, envelope.raw, batch.envelope_root):
         raise BadEnvelopeProof("path in the batch", "it does not lead to the batch's root")
-    if not _leads(proof.in_payload, batch.digest, header.payload_root):
-        raise BadEnvelopeProof("path in the payload", "it does not lead to the block's root")
-    if proof.in_payload != least_size(proof.in_payload, batch.digest, header.payload_root):
-        raise BadEnvelopeProof("path in the payload", "its size is not the least that gives this path")
+    if proof.payload.root != header.payload_root:
+        raise BadEnvelopeProof("payload", "it is not the one the header commits to")
+    if proof.payload.batch_digests.count(batch.digest) != 1:
+        raise BadEnvelopeProof("payload", "it does not list the batch once")
     if structure(envelope, genesis.chain_id):
         raise BadEnvelopeProof("envelope", "it is ill-formed")
     jobs = signature_jobs(envelope)
@@ -307,21 +313,3 @@ def _check_envelope(proof: EnvelopeProof, genesis: Genesis, verify: VerifyMany) 
 
 def _leads(path: MerklePath, leaf: bytes, root: bytes) -> bool:
     return merkle.verify(root, leaf, path.index, path.size, path.siblings)
-
-
-def least_size(path: MerklePath, leaf: bytes, root: bytes) -> MerklePath:
-    """The same path with the least tree size for which it leads to the root.
-
-    No header commits to the number of batches, and several sizes may give one path; a proof states the least of
-    them, so that there is one form only.
-    """
-    return _least(path, lambda candidate: _leads(candidate, leaf, root))
-
-
-def _least(path: MerklePath, leads: Callable[[MerklePath], bool]) -> MerklePath:
-    while path.size - 1 > path.index:
-        smaller = MerklePath(path.index, path.size - 1, path.siblings)
-        if not leads(smaller):
-            break
-        path = smaller
-    return path

@@ -1,9 +1,10 @@
 """The one place where bytes become values and values bytes.
 
 Raw bytes rule: whatever is hashed or signed is kept and passed on as the exact bytes that were
-received; a digest is SHA-256(tag | those bytes), and nothing is re-encoded to be checked. Decoders
-accept hostile bytes: all they raise is ``WireError``. They check shape (lengths, counts, ranges
-that later code relies on), never meaning.
+received; a digest is SHA-256(tag | those bytes). What validators hash (headers, batch headers, payloads,
+justifications, receipts) is refused unless it is in canonical form; envelopes may come in any form, as
+clients in any language write them. Decoders accept hostile bytes: all they raise is ``WireError``. They
+check shape (lengths, counts, ranges that later code relies on), never meaning.
 
 Layouts and tags: docs/protocol.md. Messages: proto/lossbook/v1.
 """

@@ -15,7 +15,7 @@ from ledger.types import (
     BatchHeader,
     Payload,
 )
-from ledger.wire.checks import DIGEST, SIGNATURE, WireError, exact, parse
+from ledger.wire.checks import DIGEST, SIGNATURE, WireError, exact, parse, parse_canonical
 from lossbook.v1 import block_pb2
 
 
@@ -49,9 +49,9 @@ def decode_batch_header(raw: bytes) -> BatchHeader:
     """Read a batch header.
 
     Raises:
-        WireError: does not parse or a field of impossible length.
+        WireError: does not parse, is not in canonical form, or a field of impossible length.
     """
-    m = parse(block_pb2.BatchHeader, raw)
+    m = parse_canonical(block_pb2.BatchHeader, raw)
     return BatchHeader(
         chain_id=exact("BatchHeader", "chain_id", m.chain_id, DIGEST),
         epoch=m.epoch,
@@ -135,9 +135,9 @@ def decode_payload(raw: bytes) -> Payload:
     """Read a payload.
 
     Raises:
-        WireError: does not parse, too many batches, one twice, or a digest of wrong length.
+        WireError: does not parse, is not in canonical form, too many batches, one twice, or a digest of wrong length.
     """
-    m = parse(block_pb2.Payload, raw)
+    m = parse_canonical(block_pb2.Payload, raw)
     digests = tuple(m.batch_digests)
     if len(digests) > PAYLOAD_BATCHES_MAX or len(set(digests)) != len(digests):
         raise WireError("Payload", f"{len(digests)} batches; at most {PAYLOAD_BATCHES_MAX}, all different")

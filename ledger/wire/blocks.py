@@ -8,7 +8,7 @@ from consensus.types import Certificate, Header, Justification, Proposal
 from crypto.hashing import TAG_HEADER, TAG_JUSTIFICATION, tagged
 from ledger.types import Block
 from ledger.wire.batches import decode_batch, decode_payload
-from ledger.wire.checks import DIGEST, WireError, exact, exact_or_empty, parse
+from ledger.wire.checks import DIGEST, WireError, exact, exact_or_empty, parse_canonical
 from ledger.wire.votes import decode_certificate, decode_vote, encode_certificate, encode_vote
 from lossbook.v1 import block_pb2
 
@@ -26,9 +26,9 @@ def decode_justification(raw: bytes) -> Justification:
     """Read a justification; its certificates are not checked yet.
 
     Raises:
-        WireError: does not parse, or a certificate in it does not.
+        WireError: does not parse, is not in canonical form, or a certificate in it is impossible.
     """
-    m = parse(block_pb2.Justification, raw)
+    m = parse_canonical(block_pb2.Justification, raw)
     return Justification(
         parent=decode_certificate(m.parent) if m.HasField("parent") else None,
         nullifications=tuple([decode_certificate(n) for n in m.nullifications]),
@@ -82,9 +82,9 @@ def decode_header(raw: bytes) -> Header:
     """Read a header.
 
     Raises:
-        WireError: does not parse, or a digest or root of wrong length.
+        WireError: does not parse, is not in canonical form, or a digest or root of wrong length.
     """
-    m = parse(block_pb2.Header, raw)
+    m = parse_canonical(block_pb2.Header, raw)
     what = "Header"
     return Header(
         version=m.version,

@@ -41,6 +41,21 @@ def parse(kind: type[M], raw: bytes) -> M:
         raise WireError(kind.DESCRIPTOR.name, "does not parse") from error
 
 
+def parse_canonical(kind: type[M], raw: bytes) -> M:
+    """Parse protobuf bytes that must be in the one form lossbook writes (docs/protocol.md, "Protobuf"), so that equal
+    content has one digest, whoever encoded it. Costs about one microsecond more than ``parse``.
+
+    Raises:
+        WireError: not a message of this kind, or in another form: unknown fields, defaults that are written, fields
+            out of order or twice, numbers longer than they must be.
+    """
+    message = parse(kind, raw)
+    message.DiscardUnknownFields()
+    if message.SerializeToString(deterministic=True) != raw:
+        raise WireError(kind.DESCRIPTOR.name, "not in canonical form")
+    return message
+
+
 def exact(what: str, field: str, value: bytes, wanted: int) -> bytes:
     """The value, if it has ``wanted`` bytes; WireError otherwise."""
     if len(value) != wanted:

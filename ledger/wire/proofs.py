@@ -13,16 +13,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Any, Final, TypeVar
-
-from google.protobuf.message import Message
+from typing import Any, Final
 
 from crypto.merkle import PATH_LENGTH_MAX
 from ledger.commitment import BITMAP_BYTES, KEY_BYTES_MAX, VALUE_BYTES_MAX, LeafProof, StateProof
 from ledger.proof_types import EnvelopeProof, HeaderProof, JustifiedHeader, MerklePath, Proof, ReceiptProof, RecordProof
 from ledger.receipts_range import ReceiptProof as RangeProof
-from ledger.wire import batches, blocks, checks, envelopes, receipts, votes
-from ledger.wire.checks import DIGEST, WireError
+from ledger.wire import batches, blocks, envelopes, receipts, votes
+from ledger.wire.checks import DIGEST, WireError, parse_canonical
 from lossbook.v1 import proof_pb2
 
 PROOF_BYTES_MAX: Final = 8 << 20
@@ -35,9 +33,6 @@ LEAF_BYTES_MAX: Final = 64 + KEY_BYTES_MAX + VALUE_BYTES_MAX
 
 _COUNTS: Final = struct.Struct(">QQ")
 _LEAF_HEAD: Final = struct.Struct(">QI")
-
-M = TypeVar("M", bound=Message)
-
 
 # -- the file ----------------------------------------------------------------------------------
 
@@ -59,25 +54,17 @@ def decode_proof(raw: bytes) -> Proof:
     """Read a proof file; nothing in it is checked yet.
 
     Raises:
-        WireError: too large, does not parse, or is not exactly what its content is written as.
+        WireError: too large, does not parse, or is not in canonical form.
     """
     if len(raw) > PROOF_BYTES_MAX:
         raise WireError("Proof", f"{len(raw)} bytes, at most {PROOF_BYTES_MAX} are read")
-    m = _parse_exactly(proof_pb2.Proof, raw)
+    m = parse_canonical(proof_pb2.Proof, raw)
     field = m.WhichOneof("subject")
     if field is None:
         raise WireError("Proof", "holds neither a record nor a receipt nor an envelope")
     if len(m.chain_id) != DIGEST:
         raise WireError("Proof", f"chain_id has {len(m.chain_id)} bytes, not {DIGEST}")
     return Proof(m.chain_id, _SUBJECTS[field](getattr(m, field)))
-
-
-def _parse_exactly(kind: type[M], raw: bytes) -> M:
-    message = checks.parse(kind, raw)
-    message.DiscardUnknownFields()
-    if message.SerializeToString(deterministic=True) != raw:
-        raise WireError(kind.DESCRIPTOR.name, "is not in the one form its content is written in")
-    return message
 
 
 # -- headers -----------------------------------------------------------------------------------
@@ -140,8 +127,6 @@ def encode_receipt_proof(proof: ReceiptProof) -> proof_pb2.ReceiptProof:
 
 def decode_receipt_proof(m: proof_pb2.ReceiptProof) -> ReceiptProof:
     """Read a receipt proof; WireError as ``decode_proof``."""
-    if m.peaks:
-        raise WireError("ReceiptProof", "carries peaks, which this version does not use")
     return ReceiptProof(
         decode_header_proof(m.header),
         receipts.decode_receipt(m.receipt),
@@ -156,7 +141,7 @@ def encode_envelope_proof(proof: EnvelopeProof) -> proof_pb2.EnvelopeProof:
         envelope=proof.envelope.raw,
         in_batch=_encode_path(proof.in_batch),
         batch_header=proof.batch_header.raw,
-        in_payload=_encode_path(proof.in_payload),
+        payload=proof.payload.raw,
     )
 
 
@@ -167,7 +152,7 @@ def decode_envelope_proof(m: proof_pb2.EnvelopeProof) -> EnvelopeProof:
         envelopes.decode_envelope(m.envelope),
         _decode_path(m.in_batch),
         batches.decode_batch_header(m.batch_header),
-        _decode_path(m.in_payload),
+        batches.decode_payload(m.payload),
     )
 
 

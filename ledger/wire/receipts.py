@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ledger.types import Receipt
-from ledger.wire.checks import DIGEST, exact, parse
+from ledger.wire.checks import DIGEST, exact, parse_canonical
 from lossbook.v1 import receipt_pb2
 
 
@@ -48,9 +48,9 @@ def decode_receipt(raw: bytes) -> Receipt:
     """Read a receipt.
 
     Raises:
-        WireError: does not parse, or an id of wrong length.
+        WireError: does not parse, is not in canonical form, or an id of wrong length.
     """
-    m = parse(receipt_pb2.Receipt, raw)
+    m = parse_canonical(receipt_pb2.Receipt, raw)
     return Receipt(
         exact("Receipt", "envelope_id", m.envelope_id, DIGEST),
         m.height,

@@ -73,11 +73,14 @@ def decode_certificate(m: block_pb2.Certificate) -> Certificate:
     """Read a certificate; neither quorum nor signatures are checked yet.
 
     Raises:
-        WireError: unknown kind, bitmap and signatures disagree, or a field of impossible length.
+        WireError: unknown kind, a bitmap that ends with a zero byte or disagrees with the signatures, or a field of
+            impossible length.
     """
     kind = _vote_kind("Certificate", m.kind)
     if len(m.signer_bitmap) > VALIDATORS_MAX // 8:
         raise WireError("Certificate", f"bitmap of {len(m.signer_bitmap)} bytes")
+    if m.signer_bitmap.endswith(b"\0"):
+        raise WireError("Certificate", "its bitmap goes on after the highest signer")
     bitmap = int.from_bytes(m.signer_bitmap, "little")
     signers = tuple(i for i in range(bitmap.bit_length()) if bitmap >> i & 1)
     if len(signers) != len(m.signatures):

@@ -165,7 +165,6 @@ class ReceiptProof(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     SIBLINGS_FIELD_NUMBER: _builtins.int
-    PEAKS_FIELD_NUMBER: _builtins.int
     receipt: _builtins.bytes
     position: _builtins.int
     count: _builtins.int
@@ -174,8 +173,6 @@ class ReceiptProof(_message.Message):
     def header(self) -> Global___HeaderProof: ...
     @_builtins.property
     def siblings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
-    @_builtins.property
-    def peaks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
     def __init__(
         self,
         *,
@@ -184,11 +181,10 @@ class ReceiptProof(_message.Message):
         position: _builtins.int = ...,
         count: _builtins.int = ...,
         siblings: _abc.Iterable[_builtins.bytes] | None = ...,
-        peaks: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "header", b"header", "peaks", b"peaks", "position", b"position", "receipt", b"receipt", "siblings", b"siblings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "header", b"header", "position", b"position", "receipt", b"receipt", "siblings", b"siblings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -204,15 +200,17 @@ class EnvelopeProof(_message.Message):
     ENVELOPE_FIELD_NUMBER: _builtins.int
     IN_BATCH_FIELD_NUMBER: _builtins.int
     BATCH_HEADER_FIELD_NUMBER: _builtins.int
-    IN_PAYLOAD_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
     envelope: _builtins.bytes
     batch_header: _builtins.bytes
+    payload: _builtins.bytes
+    """Serialized Payload of headers[0], all of it: no header commits to the number of batches, so a path would not say
+    which of them this one is.
+    """
     @_builtins.property
     def header(self) -> Global___HeaderProof: ...
     @_builtins.property
     def in_batch(self) -> Global___MerklePath: ...
-    @_builtins.property
-    def in_payload(self) -> Global___MerklePath: ...
     def __init__(
         self,
         *,
@@ -220,11 +218,11 @@ class EnvelopeProof(_message.Message):
         envelope: _builtins.bytes = ...,
         in_batch: Global___MerklePath | None = ...,
         batch_header: _builtins.bytes = ...,
-        in_payload: Global___MerklePath | None = ...,
+        payload: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "in_batch", b"in_batch", "in_payload", b"in_payload"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "in_batch", b"in_batch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_header", b"batch_header", "envelope", b"envelope", "header", b"header", "in_batch", b"in_batch", "in_payload", b"in_payload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_header", b"batch_header", "envelope", b"envelope", "header", b"header", "in_batch", b"in_batch", "payload", b"payload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

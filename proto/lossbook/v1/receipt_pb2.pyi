@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class Receipt(_message.Message):
     """One for every listed envelope, in the order of listing: leaf `position` of the receipts range.
-    Leaf hash: SHA-256("lossbook/v1/receipt-leaf\\0" | raw bytes).
+    Leaf hash: SHA-256("lossbook/v1/receipt-leaf\\0" | raw bytes), in the one form of docs/protocol.md, "Protobuf".
     """
 
     DESCRIPTOR: _descriptor.Descriptor

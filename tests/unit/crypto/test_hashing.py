@@ -21,7 +21,6 @@ NAMES = [
     "state-root",
     "receipt-leaf",
     "receipt-root",
-    "start",
 ]
 
 

@@ -15,7 +15,8 @@ from ledger import operations as ops
 from ledger import proof_building as building
 from ledger import proofs
 from ledger.commitment import LeafProof, decode_leaf
-from ledger.proof_types import EnvelopeProof, HeaderProof, MerklePath, Proof, ReceiptProof, RecordProof
+from ledger.genesis_header import genesis_header_of
+from ledger.proof_types import EnvelopeProof, HeaderProof, Proof, ReceiptProof, RecordProof
 from ledger.state_log import ProofUnavailable
 from ledger.wire.checks import WireError
 from ledger.wire.proofs import decode_proof, decode_state_proof, encode_proof, encode_state_proof
@@ -228,14 +229,31 @@ def test_receipt_at_another_position_is_refused() -> None:
         proofs.verify_proof(Proof(proof.chain_id, msgspec.structs.replace(proof.subject, path=moved)), chain().genesis)
 
 
-def test_payload_path_states_the_least_size() -> None:
-    proof = envelope_proof(2, 0)
-    assert isinstance(proof.subject, EnvelopeProof)
-    path = proof.subject.in_payload
-    larger = MerklePath(path.index, path.size + 1, path.siblings)
-    changed = msgspec.structs.replace(proof.subject, in_payload=larger)
-    with pytest.raises(proofs.BadEnvelopeProof):
+def test_another_payload_than_the_header_commits_to_is_refused() -> None:
+    proof, other = envelope_proof(2, 0), uncertified_proof()
+    assert isinstance(other.subject, EnvelopeProof)
+    changed = msgspec.structs.replace(proof.subject, payload=other.subject.payload)
+    with pytest.raises(proofs.BadEnvelopeProof, match="not the one the header commits to"):
         proofs.verify_proof(Proof(proof.chain_id, changed), chain().genesis)
+
+
+def test_envelope_of_a_batch_that_the_payload_does_not_list_is_refused() -> None:
+    proof, other = envelope_proof(2, 0), uncertified_proof()
+    assert isinstance(proof.subject, EnvelopeProof)
+    changed = msgspec.structs.replace(other.subject, header=proof.subject.header, payload=proof.subject.payload)
+    with pytest.raises(proofs.BadEnvelopeProof, match="does not list the batch once"):
+        proofs.verify_proof(Proof(proof.chain_id, changed), chain().genesis)
+
+
+def test_header_of_height_1_is_the_child_of_the_genesis() -> None:
+    made = Chain(Ledger())
+    made.add(made.ledger.envelope([policy_issue()]))
+    subject = building.envelope_proof(made, 1, made.payloads[0], made.batches[0], 0)
+    proof = Proof(made.genesis.chain_id, subject)
+    assert proofs.verify_proof(proof, made.genesis).header.parent_digest == genesis_header_of(made.genesis).digest
+    other = msgspec.structs.replace(made.genesis, time_ms=made.genesis.time_ms - 1)
+    with pytest.raises(proofs.BadHeaderChain, match="not the child of the genesis"):
+        proofs.verify_proof(proof, other)
 
 
 def test_unproved_and_absent_things_are_unavailable() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from consensus.records import BuiltBlock, Certification, HeldCertificate, MutedUntil, OwnVote
@@ -11,7 +14,7 @@ from ledger import operations as ops
 from ledger import wire
 from ledger.genesis_header import genesis_header
 from ledger.types import Ack, Block
-from lossbook.v1 import block_pb2, envelope_pb2
+from lossbook.v1 import block_pb2, envelope_pb2, receipt_pb2
 
 ID = bytes(range(16))
 OTHER = bytes(range(16, 32))
@@ -194,6 +197,119 @@ def test_invalid_certificate_with_an_endless_bitmap() -> None:
     message.signer_bitmap = bytes(1000)
     with pytest.raises(wire.WireError, match="bitmap of 1000 bytes"):
         wire.decode_certificate(message)
+
+
+@pytest.mark.parametrize("zeros", [1, 22])
+def test_invalid_certificate_whose_bitmap_goes_on_after_the_highest_signer(zeros: int) -> None:
+    message = wire.encode_certificate(CERTIFICATE)
+    message.signer_bitmap += bytes(zeros)
+    with pytest.raises(wire.WireError, match="after the highest signer"):
+        wire.decode_certificate(message)
+    with pytest.raises(wire.WireError, match="after the highest signer"):
+        wire.read_certificate(message.SerializeToString())
+
+
+HASHED: dict[str, tuple[Any, Callable[[bytes], Any], bytes]] = {
+    "header": (
+        block_pb2.Header,
+        wire.decode_header,
+        genesis_header(time_ms=5, state_root=DIGEST, receipts_root=DIGEST, valset_hash=DIGEST, scheme=1).raw,
+    ),
+    "batch header": (block_pb2.BatchHeader, wire.decode_batch_header, wire.decode_batch(batch_bytes()).header.raw),
+    "payload": (block_pb2.Payload, wire.decode_payload, wire.encode_payload([DIGEST, bytes(32)]).raw),
+    "justification": (
+        block_pb2.Justification,
+        wire.decode_justification,
+        wire.make_justification(
+            CERTIFICATE, [Certificate(VoteKind.NULLIFY, 0, 6, 0, b"", (0, 1, 2), (SIGNATURE,) * 3)]
+        ).raw,
+    ),
+    "receipt": (
+        receipt_pb2.Receipt,
+        wire.decode_receipt,
+        wire.encode_receipt(
+            envelope_id=DIGEST, height=4, index=0, position=9, block_time_ms=77, code=8, operation_codes=(0, 5)
+        ).raw,
+    ),
+}
+
+
+def first_field(raw: bytes) -> int:
+    """Bytes of the first field of a message: a small number, or up to 16 KiB after a length."""
+    if raw[0] & 7 == 0:
+        return 2
+    return 2 + raw[1] if raw[1] < 128 else 3 + (raw[1] & 127 | raw[2] << 7)
+
+
+FORMS: dict[str, Callable[[bytes], bytes]] = {
+    "an unknown field": lambda raw: raw + b"\xf8\x07\x01",
+    "a key longer than it must be": lambda raw: bytes((raw[0] | 0x80, 0)) + raw[1:],
+    "the first field last": lambda raw: raw[first_field(raw) :] + raw[: first_field(raw)],
+    "the first field twice": lambda raw: raw[: first_field(raw)] + raw,
+}
+
+
+OTHER_CONTENT = {  # repeated fields come in the order they have; a message field twice is one with the parts of both
+    ("payload", "the first field last"),
+    ("payload", "the first field twice"),
+    ("justification", "the first field twice"),
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "form"), [(what, form) for what in HASHED for form in FORMS if (what, form) not in OTHER_CONTENT]
+)
+def test_invalid_other_forms_of_what_validators_hash(what: str, form: str) -> None:
+    kind, decode, raw = HASHED[what]
+    assert decode(raw).raw == raw
+    changed = FORMS[form](raw)
+    message = kind.FromString(changed)
+    message.DiscardUnknownFields()
+    assert message == kind.FromString(raw)
+    with pytest.raises(wire.WireError, match="not in canonical form"):
+        decode(changed)
+
+
+@pytest.mark.parametrize(
+    ("what", "old", "new"),
+    [
+        ("header", b"\x72\x20", b"\x58\x00\x72\x20"),  # state height 0
+        ("batch header", b"\x1a\x09insurer-1", b"\x10\x00\x1a\x09insurer-1"),  # epoch 0
+        ("receipt", b"\x20\x09", b"\x18\x00\x20\x09"),  # index 0
+        ("receipt", b"\x3a\x02\x00\x05", b"\x38\x00\x38\x05"),  # codes one by one
+        ("receipt", b"\x20\x09", b"\x18\x80\x80\x80\x80\x10\x20\x09"),  # index 2^32
+        ("justification", b"\x08\x03\x18\x07", b"\x08\x83\x00\x18\x07"),  # kind in two bytes, lengths kept
+    ],
+)
+def test_invalid_defaults_and_numbers_in_another_form(what: str, old: bytes, new: bytes) -> None:
+    kind, decode, raw = HASHED[what]
+    assert raw.count(old) == 1
+    changed = raw.replace(old, new)
+    if what == "justification":
+        parent = block_pb2.Justification.FromString(raw).parent.SerializeToString(deterministic=True)
+        rewritten = parent.replace(old, new)
+        changed = b"\x0a" + bytes((len(rewritten) & 127 | 128, len(rewritten) >> 7)) + rewritten
+        changed += raw[3 + len(parent) :]
+    assert kind.FromString(changed) == kind.FromString(raw)
+    with pytest.raises(wire.WireError, match="not in canonical form"):
+        decode(changed)
+
+
+def test_invalid_unknown_field_inside_a_justification() -> None:
+    message = block_pb2.Justification.FromString(HASHED["justification"][2])
+    message.nullifications[0].MergeFromString(b"\xf8\x07\x01")
+    with pytest.raises(wire.WireError, match="not in canonical form"):
+        wire.decode_justification(message.SerializeToString(deterministic=True))
+
+
+@pytest.mark.parametrize("form", ["an unknown field", "a key longer than it must be", "the first field last"])
+def test_envelopes_are_read_in_any_form(form: str) -> None:
+    """Clients write them in any language; the bytes they signed are the body's."""
+    raw = wire.encode_envelope(body(), [SIGNATURE])
+    changed = wire.decode_envelope(FORMS[form](raw))
+    assert (changed.id, changed.raw) == (wire.decode_envelope(raw).id, FORMS[form](raw))
+    other = wire.decode_envelope(wire.encode_envelope(FORMS[form](body()), [SIGNATURE]))
+    assert (other.operations, other.body) == (OPERATIONS, FORMS[form](body()))
 
 
 def test_a_block_comes_back_with_everything_its_header_commits_to() -> None:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from contracts.records import CLAIMS
 from crypto import merkle
-from crypto.hashing import TAG_ENVELOPE_SIGNATURE
+from crypto.hashing import TAG_BATCH, TAG_ENVELOPE_SIGNATURE, tagged
 from ledger import commitment, receipts_range, wire
 from ledger import operations as ops
 from ledger import proof_building as building
@@ -30,15 +30,18 @@ from tests.unit.protocol.liars import (
     envelope_proof,
     file_of,
     justification,
-    known,
     made,
     receipt_proof,
     record_proof,
     refused,
     signed,
+    with_longer_key,
+    with_unknown_field,
 )
 from tests.unit.protocol.stranger import Refused
 from tests.vectors.small_network import CLAIM_1, TIME_MS, seeded_key
+
+THIRD = sha256(b"third").digest()
 
 # ---------------------------------------------------------------- records
 
@@ -153,11 +156,19 @@ def test_invalid_receipt() -> None:
     accepted(file_of(receipt_proof(3)))
 
 
-def in_forged_range(position: int, own_position: int, count: int, siblings: int, sides: str) -> bytes:
+def in_forged_range(
+    position: int,
+    own_position: int,
+    count: int,
+    siblings: int,
+    sides: str,
+    form: Callable[[bytes], bytes] = lambda raw: raw,
+) -> bytes:
     """A receipt under a root that a quorum signed, made by climbing a path whose siblings lie on these sides."""
     receipt = wire.encode_receipt(
         envelope_id=OTHER, height=1, index=0, position=own_position, block_time_ms=TIME_MS, code=0, operation_codes=[0]
     )
+    receipt = replace(receipt, raw=form(receipt.raw))
     root = receipts_range.leaf_hash(receipt.raw)
     for side in sides:
         root = merkle.node_hash(root, OTHER) if side == "r" else merkle.node_hash(OTHER, root)
@@ -166,12 +177,23 @@ def in_forged_range(position: int, own_position: int, count: int, siblings: int,
     return file_of(ReceiptProof(header, receipt, path))
 
 
+def index_of_2_to_the_32(raw: bytes) -> bytes:
+    """Index 0 for who keeps the low 32 bits."""
+    assert raw[34:37] == b"\x10\x01\x28"  # height 1; index and position are 0 and left out
+    return raw[:36] + b"\x18\x80\x80\x80\x80\x10" + raw[36:]
+
+
 RANGES: dict[str, Callable[[], bytes]] = {
     "another position than its own": lambda: in_forged_range(1, 2, 4, 2, "lr"),
     "a path too long": lambda: in_forged_range(0, 0, 1, 1, "l"),
     "a path too short": lambda: in_forged_range(0, 0, 4, 1, "r"),
     "more than 2^48 receipts": lambda: in_forged_range(0, 0, (1 << 48) + 1, 49, "r" * 49),
     "a position outside": lambda: in_forged_range(2, 2, 2, 1, "r"),
+    "an unknown field": lambda: in_forged_range(0, 0, 1, 0, "", with_unknown_field),
+    "a number longer than it must be": lambda: in_forged_range(0, 0, 1, 0, "", with_longer_key),
+    "a default that is written": lambda: in_forged_range(0, 0, 1, 0, "", lambda raw: raw + b"\x40\x00"),
+    "codes one by one": lambda: in_forged_range(0, 0, 1, 0, "", lambda raw: raw[:-3] + b"\x38\x00"),
+    "an index above 32 bits": lambda: in_forged_range(0, 0, 1, 0, "", index_of_2_to_the_32),
 }
 
 
@@ -210,8 +232,28 @@ def envelope(
     return wire.encode_envelope(body, [key.sign(TAG_ENVELOPE_SIGNATURE + body) for key in keys])
 
 
-def listed(raw: bytes, *, chain_id: bytes | None = None, size: int | None = None) -> bytes:
-    """The second of two envelopes in a batch, the first of three batches, that a block of a lying quorum lists."""
+def same(raw: bytes) -> bytes:
+    return raw
+
+
+def listed(
+    raw: bytes,
+    *,
+    chain_id: bytes | None = None,
+    batch_form: Callable[[bytes], bytes] = same,
+    payload_form: Callable[[bytes], bytes] = same,
+    digests: Callable[[bytes], Sequence[bytes]] = lambda digest: (OTHER, digest, THIRD),
+    shown: Callable[[bytes], Sequence[bytes]] | None = None,
+) -> bytes:
+    """The second of two envelopes in a batch, the second of three batches, that a block of a lying quorum lists.
+
+    Args:
+        raw: the envelope.
+        chain_id: of the batch.
+        batch_form, payload_form: rewrite what is hashed, and what is shown.
+        digests: what the header commits to, given the batch's digest.
+        shown: the payload in the proof, where it is another one.
+    """
     envelopes = [envelope(), raw]
     batch = wire.encode_batch_header(
         chain_id=made().genesis.chain_id if chain_id is None else chain_id,
@@ -223,15 +265,21 @@ def listed(raw: bytes, *, chain_id: bytes | None = None, size: int | None = None
         envelopes=envelopes,
         attachment_root=merkle.EMPTY_ROOT,
     )
-    digests = [wire.decode_batch_header(batch).digest, OTHER, sha256(b"third").digest()]
-    header = signed((altered(2, payload_root=merkle.root(digests)), justification(2)))
+    batch = batch_form(batch)
+    listed_digests = digests(tagged(TAG_BATCH, batch))
+    header = signed((altered(2, payload_root=merkle.root(listed_digests)), justification(2)))
+    payload = wire.encode_payload(listed_digests if shown is None else shown(tagged(TAG_BATCH, batch)))
     message = proof_pb2.Proof(chain_id=made().genesis.chain_id)
     proof = message.envelope
     proof.header.CopyFrom(encode_header_proof(header))
     proof.envelope, proof.batch_header = raw, batch
     proof.in_batch.CopyFrom(proof_pb2.MerklePath(index=1, size=2, siblings=merkle.proof(envelopes, 1)))
-    proof.in_payload.CopyFrom(proof_pb2.MerklePath(index=0, size=size or 3, siblings=merkle.proof(digests, 0)))
+    proof.payload = payload_form(payload.raw)
     return message.SerializeToString(deterministic=True)
+
+
+def many(count: int) -> list[bytes]:
+    return [sha256(at.to_bytes(2, "big")).digest() for at in range(count)]
 
 
 ENVELOPES: dict[str, Callable[[], bytes]] = {
@@ -248,7 +296,30 @@ ENVELOPES: dict[str, Callable[[], bytes]] = {
     "more than 1 MiB": lambda: listed(envelope(operations=1000, claim_id=bytes(1_040))),
     "17 signers": lambda: listed(envelope(desks=[f"desk-{at}" for at in range(17)])),
     "a batch of another chain": lambda: listed(envelope(), chain_id=OTHER),
-    "not the least size": lambda: listed(envelope(), size=4),
+    "a batch header with an unknown field": lambda: listed(envelope(), batch_form=with_unknown_field),
+    "a batch header with a length longer than it must be": lambda: listed(envelope(), batch_form=with_longer_key),
+    "a batch header that writes a default": lambda: listed(
+        envelope(), batch_form=lambda raw: raw[:34] + b"\x10\x00" + raw[34:]
+    ),
+    "a batch header whose previous has 31 bytes": lambda: listed(
+        envelope(), batch_form=lambda raw: raw.replace(b"\x32\x20" + bytes(32), b"\x32\x1f" + bytes(31))
+    ),
+    "a batch that is not listed": lambda: listed(envelope(), digests=lambda _: (OTHER, THIRD)),
+    "a batch listed twice": lambda: listed(envelope(), digests=lambda digest: (digest, OTHER, digest)),
+    "another batch listed twice": lambda: listed(envelope(), digests=lambda digest: (digest, OTHER, OTHER)),
+    "257 batches": lambda: listed(envelope(), digests=lambda digest: (digest, *many(256))),
+    "a digest of 31 bytes": lambda: listed(envelope(), digests=lambda digest: (digest, bytes(31))),
+    "no batches": lambda: listed(envelope(), digests=lambda _: ()),
+    "a payload without the last batch": lambda: listed(envelope(), shown=lambda digest: (OTHER, digest)),
+    "a payload with a batch more": lambda: listed(envelope(), shown=lambda digest: (OTHER, digest, THIRD, *many(1))),
+    "a payload in another order": lambda: listed(envelope(), shown=lambda digest: (digest, OTHER, THIRD)),
+    "a payload whose last batch is repeated": lambda: listed(
+        envelope(), shown=lambda digest: (OTHER, digest, THIRD, THIRD)
+    ),
+    "a payload with an unknown field": lambda: listed(envelope(), payload_form=with_unknown_field),
+    "a payload with a length longer than it must be": lambda: listed(envelope(), payload_form=with_longer_key),
+    "another payload": lambda: file_of(replace(envelope_proof(), payload=made().blocks[0].payload)),
+    "no payload": lambda: file_of(replace(envelope_proof(), payload=wire.encode_payload(()))),
     "another size of the batch": lambda: file_of(
         replace(envelope_proof(2), in_batch=replace(envelope_proof(2).in_batch, index=1, size=2))
     ),
@@ -272,28 +343,34 @@ def test_well_formed_envelopes() -> None:
     accepted(listed(envelope(operations=1000, claim_id=bytes(1_030))))
     accepted(listed(envelope(desks=[f"desk-{at}" for at in range(16)])))
     accepted(file_of(envelope_proof(2)))
+    accepted(listed(envelope(), digests=lambda digest: (*many(255), digest)))
+    accepted(listed(envelope(), digests=lambda digest: (digest,)))
 
 
-def test_nothing_is_said_about_the_place_in_the_payload() -> None:
-    """The last of three batches has the same path as the second of two, and no header says how many there are."""
-    last = envelope_proof(4)
-    assert (last.in_payload.index, last.in_payload.size) == (2, 3)
-    other = replace(last, in_payload=replace(last.in_payload, index=1, size=2))
-    assert stranger.verify(file_of(last), known()) == stranger.verify(file_of(other), known())
-
-
-def test_invalid_payload_of_more_than_256_batches() -> None:
-    """Any place far out has the path of a near one: (2^40, 2^40 + 1) that of (1, 2). The page bounds what is read."""
-    last = envelope_proof(4)
-    far = replace(last, in_payload=replace(last.in_payload, index=1 << 40, size=(1 << 40) + 1))
-    with pytest.raises(Refused, match="impossible size"):
-        stranger.verify(file_of(far), known())
+@pytest.mark.parametrize("form", [with_unknown_field, with_longer_key, lambda raw: raw[-66:] + raw[:-66]])
+def test_envelopes_may_come_in_any_form(form: Callable[[bytes], bytes]) -> None:
+    """Clients write them in any language; what they signed is the body, byte for byte."""
+    raw = form(envelope())
+    accepted(listed(raw))
+    assert wire.decode_envelope(raw).id == wire.decode_envelope(envelope()).id
+    body = wire.encode_envelope_body(
+        chain_id=made().genesis.chain_id,
+        organisation="alpha",
+        signer_keys=[seeded_key("alpha", "desk-1").public],
+        not_after_ms=TIME_MS,
+        salt=bytes(16),
+        operations=[ops.ClaimClose(CLAIM_1, 0)],
+    )
+    other = with_unknown_field(body)
+    signature = seeded_key("alpha", "desk-1").sign(TAG_ENVELOPE_SIGNATURE + other)
+    accepted(listed(wire.encode_envelope(other, [signature])))
+    refused(listed(wire.encode_envelope(body, [signature])))
 
 
 # ---------------------------------------------------------------- forms
 
 
-def rewritten(change: Callable[[proof_pb2.Proof], None]) -> bytes:
+def rewritten(change: Callable[[proof_pb2.Proof], object]) -> bytes:
     message = proof_pb2.Proof.FromString(file_of(receipt_proof()))
     change(message)
     return message.SerializeToString(deterministic=True)
@@ -312,7 +389,7 @@ def with_index_0_written() -> bytes:
 
 
 FORMS: dict[str, Callable[[bytes], bytes]] = {
-    "peaks": lambda raw: rewritten(lambda message: message.receipt.peaks.append(bytes(32))),
+    "peaks": lambda raw: rewritten(lambda message: message.receipt.MergeFromString(b"\x32\x20" + bytes(32))),
     "no subject": lambda raw: raw[:34],
     "no header": lambda raw: rewritten(lambda message: message.receipt.ClearField("header")),
     "no finalization": lambda raw: rewritten(lambda message: message.receipt.header.ClearField("finalization")),

@@ -73,7 +73,7 @@ def test_it_reads_the_genesis() -> None:
     pinned = vectors()["genesis"]
     assert network().chain_id.hex() == pinned["chain_id"]
     assert network().valset_hash.hex() == pinned["validator_set"]["valset_hash"]
-    assert network().genesis_digest.hex() == pinned["header"]["digest"]
+    assert network().genesis["digest"].hex() == pinned["header"]["digest"]
     assert network().quorum == pinned["validator_set"]["quorum"]
 
 
