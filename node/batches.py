@@ -7,6 +7,7 @@ module keeps what is known; ``node.dissemination`` decides what to say about it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -72,7 +73,8 @@ class BatchPool:
         self._decode = decode
         self._known: dict[bytes, Known] = {}
         self._children: dict[bytes, list[bytes]] = {}
-        self._bytes: dict[str, int] = {}
+        self._bytes: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
 
     def get(self, digest: bytes) -> Known | None:
         """From memory, else from disk."""
@@ -106,7 +108,8 @@ class BatchPool:
         header = batch.header
         self._known[header.digest] = known
         self._children.setdefault(header.previous, []).append(header.digest)
-        self._bytes[header.origin] = self._bytes.get(header.origin, 0) + header.envelope_bytes
+        self._bytes[header.origin] += header.envelope_bytes
+        self._counts[header.origin] += 1
         return known
 
     def drop(self, digest: bytes) -> None:
@@ -116,6 +119,7 @@ class BatchPool:
             return
         header = known.batch.header
         self._bytes[header.origin] -= header.envelope_bytes
+        self._counts[header.origin] -= 1
         siblings = self._children[header.previous]
         siblings.remove(digest)
         if not siblings:
@@ -123,7 +127,31 @@ class BatchPool:
 
     def bytes_of(self, origin: str) -> int:
         """Bytes of envelopes of this origin that are held in memory."""
-        return self._bytes.get(origin, 0)
+        return self._bytes[origin]
+
+    def count_of(self, origin: str) -> int:
+        """Batches of this origin that are held in memory."""
+        return self._counts[origin]
+
+    def has_room(self, header: BatchHeader, bytes_max: int, count_max: int) -> bool:
+        """Would its origin stay within these bounds with this batch?"""
+        size = self._bytes[header.origin] + header.envelope_bytes
+        return size <= bytes_max and self._counts[header.origin] < count_max
+
+    def evict(self, origin: str, head: bytes, bytes_max: int, count_max: int) -> None:
+        """Forget this origin's oldest stored batches that are not in the chain down from ``head``, to below the bounds.
+
+        They are on disk, and come back from there for a block that lists them.
+        """
+        chain: set[bytes] = set()
+        while (known := self._known.get(head)) is not None:
+            chain.add(head)
+            head = known.batch.header.previous
+        for digest, known in list(self._known.items()):
+            if self._bytes[origin] <= bytes_max and self._counts[origin] <= count_max:
+                return
+            if known.batch.header.origin == origin and known.checked and digest not in chain:
+                self.drop(digest)
 
     def successors(self, origin: str, head: Head) -> Iterator[Known]:
         """Checked batches that extend ``head``, highest incarnation first."""

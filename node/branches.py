@@ -187,6 +187,8 @@ class Branches:
             node.asked = False
             if node.verdict is Verdict.VALID:
                 self.write(node, turn)
+            else:
+                self._batches.unwant(node.payload.batch_digests)
             found.append(Judgement(node.header.digest, node.verdict is Verdict.VALID))
         return found
 
@@ -201,7 +203,6 @@ class Branches:
         if not self._bodies(node):
             return
         heads = dict(parent.heads)
-        size = 0
         for digest in node.payload.batch_digests:
             known = self._batches.pool.get(digest)
             if known is None:
@@ -211,10 +212,6 @@ class Branches:
                 node.verdict = Verdict.INVALID
                 return
             heads[header.origin] = Head(header.incarnation, header.sequence, header.digest)
-            size += header.envelope_bytes
-        if size > self._parameters.block_bytes_max and len(node.payload.batch_digests) > 1:
-            node.verdict = Verdict.INVALID
-            return
         node.heads = heads
         node.last_work_height = node.header.height if node.payload.batch_digests else parent.last_work_height
 
@@ -236,12 +233,16 @@ class Branches:
         )
 
     def _bodies(self, node: BlockNode) -> bool:
-        """Are all batches in hand and checked? One found ill-formed settles it."""
+        """Are all batches in hand and checked? One found ill-formed, or too many bytes, settles it before the rest."""
         for digest in node.payload.batch_digests:
             if self._batches.is_bad(digest):
                 node.verdict = Verdict.INVALID
                 return False
         known = [self._batches.pool.get(digest) for digest in node.payload.batch_digests]
+        size = sum(k.batch.header.envelope_bytes for k in known if k is not None)
+        if size > self._parameters.block_bytes_max and len(known) > 1:
+            node.verdict = Verdict.INVALID
+            return False
         return all(k is not None and k.checked for k in known)
 
     def _decide(self, node: BlockNode) -> None:

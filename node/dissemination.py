@@ -40,17 +40,12 @@ from ledger.block_port import BatchDrop, BatchWrite
 from ledger.types import BATCH_BYTES_MAX, BATCH_ENVELOPES_MAX, Ack, Batch, Envelope
 from node.batches import NO_HEAD, BatchPool, Head, Known, StoredBatches
 from node.holders import Holders
-from node.turn import (
-    AcceptedNotice,
-    OriginAnswer,
-    OriginQuery,
-    Penalty,
-    Turn,
-)
+from node.turn import AcceptedNotice, OriginAnswer, OriginQuery, Penalty, Turn
 from node.wanted import WantedBatches
 
 CLOSE_BYTES = 192 << 10  #: a busy origin closes at this size (64-256 KB cost least an operation)
 ORIGIN_BYTES_MAX = 16 << 20  #: of one origin in memory, unexecuted: some seconds of full load
+ORIGIN_BATCHES_MAX = 1024  #: likewise, for many small ones: their siblings are gone through at every turn
 BAD_MAX = 1024  #: digests of ill-formed batches remembered so that a block listing one is refused
 INCARNATION_MAX = 1 << 63  #: a higher one is a peer's lie; the bound leaves as many numbers again for honest starts
 NO_ATTACHMENTS = merkle_root(())
@@ -110,6 +105,7 @@ class Dissemination:
         }
         self._wanted = WantedBatches(own, validators.n, delay_ms)
         self._bad: dict[bytes, None] = {}
+        self._seen = dict.fromkeys(self.executed, 0)  #: by origin: highest incarnation of a batch that arrived
         self._holders = Holders(
             chain_id=chain_id,
             validators=validators,
@@ -225,6 +221,8 @@ class Dissemination:
             return False
         if self.pool.bytes_of(self._own_id) >= ORIGIN_BYTES_MAX - BATCH_BYTES_MAX:
             return False
+        if self.pool.count_of(self._own_id) >= ORIGIN_BATCHES_MAX // 2:
+            return False  # the other half is for what a restart makes anew
         return self._unacked == 0 or self._pending_bytes >= self._close_bytes
 
     def _close(self, turn: Turn) -> None:
@@ -277,10 +275,11 @@ class Dissemination:
             return
         if self.pool.in_memory(header.digest) is not None or header.digest in self._bad:
             return
+        room = self.pool.has_room(header, ORIGIN_BYTES_MAX, ORIGIN_BATCHES_MAX)
         if not self._wanted.is_listed(header.digest):
             if (header.incarnation, header.sequence) <= self.executed[header.origin].position:
                 return
-            if self.pool.bytes_of(header.origin) + header.envelope_bytes > ORIGIN_BYTES_MAX:
+            if not room:
                 return  # not acknowledged; taken when a block lists it, or when there is room
         if self.pool.get(header.digest) is not None:
             self._wanted.found(header.digest)
@@ -294,6 +293,11 @@ class Dissemination:
             turn.penalties.append(Penalty(sender, "batch with other envelopes than its header commits to"))
             return
         self._wanted.found(header.digest)
+        if not room and header.origin != self._own_id:
+            # A leader makes this node take more of an origin than it would: what lies longest beside its chain goes.
+            head = self._acked[header.origin].digest
+            self.pool.evict(header.origin, head, ORIGIN_BYTES_MAX, ORIGIN_BATCHES_MAX)
+        self._seen[header.origin] = max(self._seen[header.origin], header.incarnation)
         self.pool.add(batch, None, checked=False)
         turn.checks.append(batch)
 
@@ -338,15 +342,8 @@ class Dissemination:
         while True:
             follower = next(self.pool.successors(origin, head), None)
             if follower is None or follower.batch.header.incarnation != head.incarnation:
-                opened = next(
-                    (
-                        k
-                        for k in self.pool.successors(origin, self.executed[origin])
-                        if k.batch.header.incarnation > head.incarnation
-                    ),
-                    None,
-                )
-                follower = opened if opened is not None else None
+                opened = self.pool.successors(origin, self.executed[origin])
+                follower = next((k for k in opened if k.batch.header.incarnation > head.incarnation), None)
             if follower is None:
                 break
             header = follower.batch.header
@@ -404,6 +401,11 @@ class Dissemination:
     def want(self, digest: bytes, sources: Sequence[int], now: Now, *, at_once: bool = False) -> None:
         """A block lists this batch, and it is not here; ``at_once`` if it is not on its way either."""
         self._wanted.listed(digest, sources, now, at_once=at_once)
+
+    def unwant(self, digests: Sequence[bytes]) -> None:
+        """The block that lists them is invalid: nobody looks for them on its account."""
+        for digest in digests:
+            self._wanted.unlisted(digest)
 
     def envelopes(self, known: Known) -> tuple[Envelope, ...]:
         """Decoded envelopes of a checked batch."""
@@ -482,9 +484,8 @@ class Dissemination:
     def on_origin_query(self, query: OriginQuery, sender: int, turn: Turn) -> None:
         """The sender starts: the highest incarnation seen of it, bound to its nonce."""
         origin = self._validators.members[sender].id
-        seen = [self.executed[origin].incarnation, self._acked[origin].incarnation]
-        seen += [known.batch.header.incarnation for known in self.pool.of_origin(origin)]
-        turn.sends.append((sender, OriginAnswer(query.nonce, max(seen))))
+        seen = max(self._seen[origin], self.executed[origin].incarnation, self._acked[origin].incarnation)
+        turn.sends.append((sender, OriginAnswer(query.nonce, seen)))
 
     def on_origin_answer(self, answer: OriginAnswer, sender: int) -> None:
         """One more peer's answer; Q - 1 open the next incarnation."""

@@ -102,6 +102,21 @@ class WantedBatches:
         if not search.claims and search.listed is None:
             del self._searches[digest]
 
+    def unlisted(self, digest: bytes) -> None:
+        """The block that lists it does not count; who else needs it says so again."""
+        search = self._searches.get(digest)
+        if search is None or search.listed is None:
+            return
+        self._unshare(search.listed)
+        search.listed = None
+        if not search.claims:
+            del self._searches[digest]
+
+    def _unshare(self, share: tuple[int, ...]) -> None:
+        self._shares[share] -= 1
+        if not self._shares[share]:
+            del self._shares[share]
+
     def found(self, digest: bytes) -> None:
         """It is here, or nobody has it."""
         search = self._searches.pop(digest, None)
@@ -110,9 +125,7 @@ class WantedBatches:
         for claim in search.claims:
             del self._claimed[claim]
         if search.listed is not None:
-            self._shares[search.listed] -= 1
-            if not self._shares[search.listed]:
-                del self._shares[search.listed]
+            self._unshare(search.listed)
 
     def due(self, now: Now) -> list[FetchBatches]:
         """Whom to ask for what now; what was asked for often enough is given up."""

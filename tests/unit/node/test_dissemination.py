@@ -316,6 +316,45 @@ def test_unexecuted_bytes_of_an_origin_are_capped_unless_a_block_lists_them(
     assert [ack.digest for ack in acks_in(side.receive(second))] == [second.header.digest]
 
 
+def test_batches_of_an_origin_are_capped_in_number(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dissemination, "ORIGIN_BATCHES_MAX", 5)
+    siblings = [make_batch(1, incarnation=number + 1) for number in range(20)]
+    side.receive(*siblings)
+    assert side.it.pool.count_of(INSURERS[1].id) == 5
+    side.open()
+    for envelope in envelopes(20):
+        side.it.submit([envelope])
+        side.it._unacked = 0  # as if a quorum had it
+        side.end()
+    assert side.it.pool.count_of(INSURERS[OWN].id) == 2, "the own ones wait for room, too"
+    assert side.it.backlog_bytes == sum(len(envelope.raw) for envelope in envelopes(20))
+
+
+def test_what_leaders_list_of_an_origin_cannot_fill_the_memory_and_stays_on_disk(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dissemination, "ORIGIN_BATCHES_MAX", 5)
+    chain = make_chain(1, 3, incarnation=100)
+    side.receive(*chain)
+    listed = [make_batch(1, incarnation=number + 2) for number in range(20)]
+    for batch in listed:
+        side.it.want(batch.header.digest, (3,), side.now)
+        side.receive(batch)
+    assert side.it.pool.count_of(INSURERS[1].id) <= 6
+    assert all(side.it.pool.in_memory(batch.header.digest) for batch in chain), "what is acknowledged stays"
+    assert all(side.it.pool.get(batch.header.digest) for batch in listed), "what a block lists is at hand"
+
+
+def test_nobody_looks_for_the_batches_of_an_invalid_block(side: Side) -> None:
+    first, second = make_batch(1), make_batch(2)
+    for batch in (first, second):
+        side.it.want(batch.header.digest, (3,), side.now, at_once=True)
+    side.acknowledged(make_ack(2, second))
+    side.it.unwant([first.header.digest, second.header.digest, b"unknown"])
+    asked = [digests for _, digests in asked_in(side.end(after_ms=DELAY_MS))]
+    assert asked == [(second.header.digest,)], "a peer says it holds it"
+
+
 def test_what_was_refused_for_want_of_room_is_looked_for_when_there_is_room(
     side: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:
