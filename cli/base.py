@@ -95,8 +95,19 @@ class LazyGroup(_WithExample, click.Group):
             raise click.UsageError(text, ctx) from error
 
 
+class _ReaderLeft(Exception):
+    """Whoever read our output has gone; click would make of a BrokenPipeError exit code 1."""
+
+
 class Root(LazyGroup):
     """The whole command: runs it and turns every error into a text and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click, except for a reader that leaves."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _ReaderLeft from error
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> NoReturn:
         """Run and exit; never a traceback for anything a person can cause."""
@@ -112,9 +123,6 @@ class Root(LazyGroup):
         except click.ClickException as error:
             error.show()
             code = error.exit_code
-        except BrokenPipeError:
-            _drop_stdout()
-            code = 0
         except Exception as error:  # noqa: BLE001 - the last line; see ``explain``
             code = explain(error, words)
         try:
@@ -122,6 +130,14 @@ class Root(LazyGroup):
         except BrokenPipeError:
             _drop_stdout()
         sys.exit(code if isinstance(code, int) else 0)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Here, because click's own ``main`` would make exit code 1 of it."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _drop_stdout()
+            return 0
 
 
 def _drop_stdout() -> None:

@@ -90,8 +90,8 @@ def status(home: Path, as_json: bool) -> None:
 def resync(home: Path, yes: bool, as_json: bool) -> None:
     """Set what is damaged aside and make it anew with the other members' help.
 
-    Only the vote log, if only that is damaged; otherwise blocks, state and index too. Nothing is deleted. Until the
-    others have told this node what it may have signed before, it signs nothing.
+    The vote log goes only if it is damaged: then the node signs nothing until the others have told it what it may have
+    signed before. Blocks, state and index go unless only the log is damaged. Nothing is deleted.
     """
     from cli.resync import resync_node
 
@@ -102,7 +102,7 @@ def resync(home: Path, yes: bool, as_json: bool) -> None:
         emit({"home": str(home), "set_aside": [str(path) for path in kept]})
         return
     facts([("home", home), *(("set aside", path) for path in kept)])
-    say(f"Start it: `lossbook node start --home {home}`. It catches up, then votes again.")
+    say(f"Start it: `lossbook node start --home {home}`. It catches up, then votes.")
 
 
 @command.command(example="lossbook node backup ./backups/node-2025-01-31 --home ./node")

@@ -234,7 +234,7 @@ def test_node_and_replica_homes(market: Path) -> None:
     assert "replica's, not a node's" in lossbook("node", "start", "--home", market / "replica", code=1).output
 
 
-def test_resync_sets_everything_aside_and_deletes_nothing(market: Path) -> None:
+def test_resync_keeps_votes_that_are_whole_and_deletes_nothing(market: Path) -> None:
     keys = ("--genesis", market / "genesis.json", "--keys", market / "alpha" / "keys")
     home = market / "node"
     lossbook("node", "init", "--home", home, *keys)
@@ -242,12 +242,27 @@ def test_resync_sets_everything_aside_and_deletes_nothing(market: Path) -> None:
     kept = document("node", "resync", "--home", home, "--yes")["set_aside"]
     assert (home / "state.aside-1" / "something").read_text() == "old"
     assert str(home / "state.aside-1") in kept
-    assert (home / "RESTORED").exists()
+    assert not any(Path(path).name.startswith("votes") for path in kept)
+    assert not (home / "RESTORED").exists()
     (home / "state" / "something").write_text("newer")
     document("node", "resync", "--home", home, "--yes")
     assert (home / "state.aside-2" / "something").read_text() == "newer"
     lossbook("node", "resync", "--home", home, code=130, stdin="n\n")
     lossbook("replica", "resync", "--home", home, "--yes", code=1)
+
+
+def test_resync_of_damaged_votes_keeps_the_blocks_and_marks_the_home(market: Path) -> None:
+    keys = ("--genesis", market / "genesis.json", "--keys", market / "alpha" / "keys")
+    home = market / "node"
+    lossbook("node", "init", "--home", home, *keys)
+    (log,) = (home / "votes").glob("*.log")
+    log.unlink()
+    kept = document("node", "resync", "--home", home, "--yes")["set_aside"]
+    assert kept == [str(home / "votes.damaged-1")]
+    assert (home / "RESTORED").exists()
+    assert {each["what"]: each["verdict"] for each in document("doctor", "--home", home)["findings"]}[
+        "stores"
+    ] == "success"
 
 
 def test_home_of_another_networks_genesis_is_refused(market: Path) -> None:
