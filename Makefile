@@ -1,7 +1,7 @@
 # Everything below makes .venv first if it is not there or out of date (scripts/setup says what it needs).
 #   make setup PYTHON=python3.12     chooses the interpreter
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test quick check format proto proto-check breaking lock wheel-test clean
+.PHONY: help setup claims demo test quick check format proto proto-check breaking lock wheel-test clean
 .DEFAULT_GOAL := help
 
 export PYTHON
@@ -21,13 +21,15 @@ help:
 setup:
 	@scripts/setup
 
-# The claims file is in the package chainladder; without its dependencies (pandas, scikit-learn and more).
-demo: setup
+# The claims file is in the package chainladder; without its dependencies, which weigh 700 MB.
+claims: setup
 	@$(bin)/python -m pip --disable-pip-version-check --quiet --no-input install --no-deps --only-binary :all: \
 		--require-hashes -r requirements-demo.lock
+
+demo: claims
 	@$(bin)/lossbook demo claims
 
-test: setup
+test: claims
 	$(bin)/python -m pytest tests
 
 quick: setup
