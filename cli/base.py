@@ -95,19 +95,8 @@ class LazyGroup(_WithExample, click.Group):
             raise click.UsageError(text, ctx) from error
 
 
-class _ReaderLeft(Exception):
-    """Whoever read our output has gone; click would make of a BrokenPipeError exit code 1."""
-
-
 class Root(LazyGroup):
     """The whole command: runs it and turns every error into a text and an exit code."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """As click, except for a reader that leaves."""
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError as error:
-            raise _ReaderLeft from error
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> NoReturn:
         """Run and exit; never a traceback for anything a person can cause."""
