@@ -138,7 +138,7 @@ class TurnLoop:
         self._now = now
         self._io = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lossbook-io")
         self._executing = True  # a restart may have blocks left to execute
-        self._effects_wait = True  # execution did something that the next turn takes
+        self._effects_wait = True  # something happened that the next turn takes
         self._stopping = False
         self._turn_began: float | None = None
         self.failure: str = ""
@@ -192,6 +192,8 @@ class TurnLoop:
         self._metrics.turn(len(inputs), time.perf_counter() - began)
         await self._persist(turn)
         self._release(turn)
+        # What is final and stored is news to the validator: it acts on it in a turn that comes at once.
+        self._effects_wait = self._effects_wait or _makes_final(turn)
         if self._votes is not None and self._votes.size_bytes > VOTE_LOG_BYTES_MAX:
             await asyncio.get_running_loop().run_in_executor(self._io, self._votes.rotate, validator.live_records())
         self._execute()
@@ -214,7 +216,7 @@ class TurnLoop:
             self._blocks.commit(turn.block_writes, sync=False)
             return
         job = asyncio.get_running_loop().run_in_executor(self._io, self._write, turn)
-        if not any(isinstance(write, FinalizedWrite) for write in turn.block_writes):
+        if not _makes_final(turn):
             while self._executing and not job.done():
                 self._execute()
                 await asyncio.sleep(0)
@@ -249,3 +251,7 @@ class TurnLoop:
         self.failure = str(error)
         self._metrics.store_failed()
         _log.error("store failed; this node no longer votes, and goes on answering queries", problem=str(error))
+
+
+def _makes_final(turn: Turn) -> bool:
+    return any(isinstance(write, FinalizedWrite) for write in turn.block_writes)

@@ -92,6 +92,7 @@ class Validator:
         self._turn = Turn()
         self._events: deque[into.Event] = deque()
         self._work: bool | None = None
+        self._final_written: bytes | None = None  #: newest block that the turn before made final
         self._now = Now(0, 0)
 
     # -- inputs ------------------------------------------------------------------------------
@@ -238,6 +239,9 @@ class Validator:
         Calling it says that the turn before was carried out, down to its syncs.
         """
         self._finality.turn_stored()
+        if self._final_written is not None:
+            self._step(into.HeadersStored(self._final_written))
+            self._final_written = None
         for _ in range(SETTLE_ROUNDS_MAX):
             if not self._settle():
                 break
@@ -257,7 +261,7 @@ class Validator:
         if moved:
             if finality.header.view > self._tip.view:
                 self._tip = finality.header
-            self._step(into.HeadersStored(finality.header.digest))
+            self._final_written = finality.header.digest
         judged = branches.judge(now, self._turn)
         for judgement in judged:
             verdict = into.Verdict.VALID if judgement.valid else into.Verdict.INVALID

@@ -7,7 +7,7 @@ vote log, then send). A node can be cut off, crashed (it keeps what it synced) a
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import count
 from random import Random
@@ -35,6 +35,7 @@ from node.turn import (
     PeerConnected,
     PeerMessage,
     PeerMessages,
+    Penalty,
     ProposalsFetched,
     Submitted,
     Tick,
@@ -46,9 +47,11 @@ from tests.support.insurers import INSURERS, market_genesis
 START_MS = 1_000
 SETTINGS = Settings(delay_ms=100, retry_ms=200, skip_ms=1_500, timeout_ms_max=3_000, heartbeat_ms=5_000)
 
+Send = tuple[int | None, PeerMessage]
+
 
 class Node:
-    """One validator with its disk."""
+    """One validator with its disk; the Byzantine ones of the tests derive from it."""
 
     def __init__(self, cluster: Cluster, index: int, key: SigningKey) -> None:
         self.cluster = cluster
@@ -58,6 +61,7 @@ class Node:
         self.states = MemoryStateStore()
         self.log: list[bytes] = []
         self.notices: list[Notice] = []
+        self.penalties: list[Penalty] = []
         self.up = False
         self.starts = 0
         self.wake_at: int | None = None
@@ -113,19 +117,24 @@ class Node:
             turn = self.validator.take_turn()
             self.blocks.commit(turn.block_writes, sync=turn.sync_blocks)
             self.log.extend(turn.vote_records)
-            for to, message in turn.sends:
+            for to, message in self.outgoing(turn.sends):
                 self.cluster.send(self.index, to, message)
             for batch in turn.checks:
                 self.cluster.after(1, partial(self.check, batch))
             for fetch in turn.fetches:
                 self.cluster.fetch(self, fetch)
             self.notices.extend(turn.notices)
+            self.penalties.extend(turn.penalties)
             if not executing and not _any(turn) and not turn.notices:
                 break
         deadline = self.validator.deadline_ms
         if deadline is not None and (self.wake_at is None or deadline < self.wake_at or self.wake_at <= self.time):
             self.wake_at = max(deadline, self.time + 1)
             self.cluster.at(self.wake_at, self.wake)
+
+    def outgoing(self, sends: Sequence[Send]) -> Iterable[Send]:
+        """What leaves of what a turn sends: all of it, unless a subclass lies."""
+        return sends
 
     def wake(self) -> None:
         """Time has come."""
@@ -194,9 +203,17 @@ def _any(turn: object) -> bool:
 
 
 class Cluster:
-    """Four validators of the test market."""
+    """Four validators of the test market.
 
-    def __init__(self, seed: int, genesis: Genesis | None = None) -> None:
+    Args:
+        seed: of delays and whatever else is drawn.
+        genesis: another network.
+        liars: what runs in place of an honest node, by signer index.
+    """
+
+    def __init__(
+        self, seed: int, genesis: Genesis | None = None, liars: Mapping[int, type[Node]] | None = None
+    ) -> None:
         self.random = Random(seed)
         self.genesis = genesis or market_genesis()
         self.time_ms = START_MS
@@ -207,7 +224,8 @@ class Cluster:
         self.nodes: list[Node] = []
         for index, insurer in enumerate(INSURERS):
             assert insurer.consensus_key is not None
-            self.nodes.append(Node(self, index, insurer.consensus_key))
+            kind = (liars or {}).get(index, Node)
+            self.nodes.append(kind(self, index, insurer.consensus_key))
 
     @property
     def now(self) -> Now:

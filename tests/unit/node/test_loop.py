@@ -257,6 +257,14 @@ def test_blocks_are_on_disk_as_final_before_they_are_executed() -> None:
     assert world.events.index("blocks synced") < world.events.index("slice")
 
 
+def test_what_a_turn_made_final_is_acted_on_without_waiting_for_anything_else() -> None:
+    world = World()
+    final = Turn(block_writes=[FinalizedWrite(1, bytes(32), b"")], sync_blocks=True)
+    world.turns = [final, Turn(sends=sends())]
+    world.mailbox.put_now(PeerConnected(1))
+    world.run(lambda: "sent" in world.events)
+
+
 def test_a_deadline_that_has_come_makes_a_tick() -> None:
     world = World()
     world.deadline = 0
