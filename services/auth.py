@@ -8,6 +8,7 @@ In this order, each refusal with a text that says what to do:
 3. ``lossbook-chain`` is this network's id                                 FAILED_PRECONDITION
 4. ``lossbook-protocol`` is the version spoken here                        FAILED_PRECONDITION
 5. the service is open to this kind of caller (``ACCESS``)                 PERMISSION_DENIED
+6. its organisation's callers of this role have calls left                 RESOURCE_EXHAUSTED
 
 The TLS handshake by itself proves less than 2: the trust bundle holds every member's authority, and any of them can
 put any name into a leaf. Steps 3 and 4 are left out for health and reflection, which standard tools call.
@@ -19,6 +20,7 @@ import contextlib
 import contextvars
 import inspect
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -28,7 +30,7 @@ import msgspec
 
 from crypto.tls import TlsIdentityError, check_leaf, claimed_org
 from ledger.organisations import Kind
-from services.limits import CHAIN_KEY, PROTOCOL_KEY, PROTOCOL_VERSION
+from services.limits import CALLS_PER_CALLER_MAX, CHAIN_KEY, PROTOCOL_KEY, PROTOCOL_VERSION
 from services.members import Members
 
 LEAVES_REMEMBERED_MAX: Final = 4096
@@ -197,6 +199,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         """``on_refused(reason, peer address, text)`` is told of each refusal."""
         self._authenticator = authenticator
         self._on_refused = on_refused
+        self._calls: Counter[tuple[str, str]] = Counter()  #: running, by organisation and role
 
     async def intercept_service(
         self,
@@ -220,14 +223,33 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
             response_serializer=handler.response_serializer,
         )
 
-    async def _enter(self, service: str, metadata: Mapping[str, str | bytes], context: Any) -> None:
+    @contextlib.asynccontextmanager
+    async def _entered(self, service: str, metadata: Mapping[str, str | bytes], context: Any) -> AsyncIterator[None]:
         try:
             caller = self._authenticator.authenticate(service, context.auth_context(), metadata)
+            self._check_room(caller)
         except Refusal as refusal:
             self._on_refused(refusal.reason, context.peer(), str(refusal))
             await context.abort(refusal.status, str(refusal))
             raise
         _caller.set(caller)
+        place = (caller.organisation, caller.role)
+        self._calls[place] += 1
+        try:
+            yield
+        finally:
+            self._calls[place] -= 1
+            if not self._calls[place]:
+                del self._calls[place]
+
+    def _check_room(self, caller: Caller) -> None:
+        if self._calls[(caller.organisation, caller.role)] >= CALLS_PER_CALLER_MAX:
+            raise Refusal(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "calls",
+                f"{CALLS_PER_CALLER_MAX} calls of {caller.organisation} ({caller.role}) are running here: "
+                "let some end, or use streams, which carry any number of envelopes",
+            )
 
     def _guard(
         self, method: Callable[[Any, Any], Any], service: str, metadata: Mapping[str, str | bytes], *, streams: bool
@@ -235,15 +257,17 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         if streams and inspect.isasyncgenfunction(method):
 
             async def generate(request: object, context: object) -> AsyncIterator[object]:
-                await self._enter(service, metadata, context)
-                async with contextlib.aclosing(method(request, context)) as responses:
+                async with (
+                    self._entered(service, metadata, context),
+                    contextlib.aclosing(method(request, context)) as responses,
+                ):
                     async for response in responses:
                         yield response
 
             return generate
 
         async def call(request: object, context: object) -> object:
-            await self._enter(service, metadata, context)
-            return await method(request, context)
+            async with self._entered(service, metadata, context):
+                return await method(request, context)
 
         return call

@@ -37,6 +37,9 @@ STREAMS_PER_CONNECTION_MAX: Final = 256
 CALLS_MAX: Final = 4096
 """Calls of all clients at a time, waiting ones included: some ten kilobytes each."""
 
+CALLS_PER_CALLER_MAX: Final = 512
+"""Of them by one organisation's clients, or its node, or its replica: so that no client can shut the validators out."""
+
 RECONNECT_MS_MIN: Final = 100
 RECONNECT_MS_MAX: Final = 2_000
 """gRPC's own back-off between connection attempts of one channel; a restarted node is found again soon."""

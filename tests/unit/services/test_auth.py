@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import tempfile
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lossbook.v1 import peer_pb2, peer_pb2_grpc, query_pb2, query_pb2_grpc
+from services import auth
 from services.auth import Authenticator, Caller, Refusal, caller_of
 from services.identity import Identity, UnknownMember
 from services.limits import CHAIN_KEY, PROTOCOL_KEY
@@ -175,6 +177,30 @@ def test_a_client_may_not_speak_as_a_peer_and_a_node_may() -> None:
                 assert await call.code() is expected
 
     with_server(body)
+
+
+def test_a_client_that_holds_many_calls_open_shuts_out_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth, "CALLS_PER_CALLER_MAX", 2)
+
+    async def body(address: str) -> None:
+        greedy, node = identity(CLIENT, "client"), identity(CLIENT, "node")
+        async with greedy.channel(SERVER.id, address) as channel, node.channel(SERVER.id, address) as other:
+            watch = health_pb2_grpc.HealthStub(channel).Watch
+            held = [watch(health_pb2.HealthCheckRequest()) for _ in range(2)]
+            for call in held:
+                await call.read()
+            with pytest.raises(grpc.aio.AioRpcError, match="2 calls of") as refused:
+                await ask(channel, greedy.metadata)
+            assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert (await ask(other, node.metadata)).kind == "node"
+            held[0].cancel()
+            async with asyncio.timeout(10):
+                while True:
+                    with contextlib.suppress(grpc.aio.AioRpcError):
+                        await ask(channel, greedy.metadata)
+                        break
+
+    assert {reason for reason, _ in with_server(body)} == {"calls"}
 
 
 def test_a_member_without_permission_to_read_is_refused() -> None:
