@@ -80,9 +80,9 @@ def command(context: click.Context, profile_name: str | None, home: Path | None,
         findings.append(finding)
         if not as_json:
             out.print(f"[{colours[finding.verdict]}]{finding.verdict.value:<8}[/] {finding.what}: ", end="")
-            out.print(finding.text, markup=False)
+            out.print(finding.text, markup=False, soft_wrap=True)  # a command in it stays whole
             if finding.advice:
-                out.print(f"         {finding.advice}", markup=False)
+                out.print(f"         {finding.advice}", markup=False, soft_wrap=True)
     if as_json:
         emit({"findings": [msgspec.to_builtins(finding) for finding in findings]})
     if any(finding.verdict is Verdict.FAILURE for finding in findings):
