@@ -110,7 +110,7 @@ def assemble(
     index = next((i for i, member in enumerate(validators.members) if member.id == own), None)
     first = state.height_record(0)
     if first is None:
-        raise CorruptStore("state", "the record of height 0 is missing")
+        raise CorruptStore("the record of height 0 is missing")
     start = header_of_genesis(genesis, first)
     headers = StoredHeaders(blocks, start)
     core_records, acked, incarnation = _sort_records(log_records)
@@ -197,7 +197,7 @@ def _executed_header(state: State, headers: StoredHeaders, start: Header) -> Hea
         return start
     header = headers.header(head.block_digest)
     if header is None or header.height != head.height:
-        raise CorruptStore("blocks", f"the executed block {head.height} is not among the stored blocks")
+        raise CorruptStore(f"the executed block {head.height} is not among the stored blocks")
     return header
 
 
@@ -206,6 +206,6 @@ def _final_not_executed(state: State, blocks: BlockStore, headers: StoredHeaders
     for height, digest in blocks.finalized(state.height + 1, blocks.finalized_height() or 0):
         proposal = headers.proposal(digest)
         if proposal is None:
-            raise CorruptStore("blocks", f"the final block {height} is not stored")
+            raise CorruptStore(f"the final block {height} is not among the stored blocks")
         found.append(proposal)
     return found

@@ -413,6 +413,8 @@ def _open_stores(home: Home) -> tuple[OpenStores, str]:
 def _at_home(error: Exception, home: Path) -> str:
     """What it says, with the commands as they are typed for this home."""
     text = str(error)
+    if isinstance(error, OSError) and error.filename:
+        text = f"{error.filename}: {error.strerror}. Nothing was changed; put it right and start again."
     for command in ("lossbook node resync", "lossbook doctor"):
         text = text.replace(f"`{command}`", f"`{command} --home {home}`")
     return text

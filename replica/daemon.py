@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 import uvloop
@@ -95,14 +96,19 @@ def run(config: ReplicaConfig, passphrase: str | None = None) -> int:
     try:
         return uvloop.run(_main(config, passphrase))
     except EXPECTED as error:
-        # The stores' texts speak of nodes, which have the same stores.
-        text = str(error).replace("`lossbook node resync`", f"`lossbook replica resync --home {config.home}`")
-        _log.error(
-            "replica cannot run", problem=text.replace("`lossbook doctor`", f"`lossbook doctor --home {config.home}`")
-        )
+        _log.error("replica cannot run", problem=_at_home(error, config.home))
     except Exception:  # noqa: BLE001 - the last line of defence: it is logged, and the process ends
         _log.exception("replica stopped by a defect; its home is as the last executed block left it")
     return EXIT_FAILED
+
+
+def _at_home(error: Exception, home: Path) -> str:
+    """What it says, with the commands as they are typed for this home."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}. Nothing was changed; put it right and start again."
+    # The stores' texts speak of nodes, which have the same stores.
+    text = str(error).replace("`lossbook node resync`", f"`lossbook replica resync --home {home}`")
+    return text.replace("`lossbook doctor`", f"`lossbook doctor --home {home}`")
 
 
 async def _main(config: ReplicaConfig, passphrase: str | None) -> int:

@@ -158,7 +158,7 @@ def gone(name: str) -> Callable[[Path], None]:
 
 FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "genesis of another network": (other_genesis, "genesis"),
-    "no genesis": (gone("genesis.json"), "genesis.json"),
+    "no genesis": (gone("genesis.json"), "genesis.json: No such file or directory. Nothing was changed"),
     "genesis garbled": (garbled("genesis.json"), "genesis"),
     "no consensus key": (gone("keys/consensus.key"), "consensus.key"),
     "consensus key garbled": (garbled("keys/consensus.key"), "consensus.key"),
@@ -166,6 +166,7 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "no schema": (gone("SCHEMA"), "lossbook node init"),
     "schema garbled": (garbled("SCHEMA"), "SCHEMA"),
     "no state's CURRENT": (gone("state/CURRENT"), "resync --home"),
+    "no blocks": (gone("blocks"), "is corrupt: the executed block"),
     "no blocks' CURRENT": (gone("blocks/CURRENT"), "resync --home"),
 }
 
