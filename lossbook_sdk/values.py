@@ -114,7 +114,7 @@ def parse_id(text: str, what: str = "id", length: int = ID_BYTES) -> bytes:
     except ValueError:
         found = b""
     if len(found) != length:
-        raise BadInput(f"{text!r} is not a {what}", advice=f"A {what} is {2 * length} hex digits")
+        raise BadInput(f"{text!r} is no {what}", advice=f"Write the {what} as {2 * length} hex digits")
     return found
 
 

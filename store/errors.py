@@ -167,7 +167,7 @@ class HomeMissing(StoreError):
         self.detail = detail
         super().__init__(
             f"{path} is not a usable home directory: {detail}. "
-            "Make one with `lossbook node init` or `lossbook replica init`."
+            "Give the right path, or make a new one with `lossbook node init` or `lossbook replica init`."
         )
 
 
