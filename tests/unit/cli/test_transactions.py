@@ -82,7 +82,7 @@ def test_altered_file_is_refused(tmp_path: Path, env: dict[str, str]) -> None:
         ([], "not 0"),
         ([{"kind": "claim_vanish"}], "no known kind"),
         (["x"], "no known kind"),
-        ([CLOSE | {"claim_id": "00"}], "not a claim_id"),
+        ([CLOSE | {"claim_id": "00"}], "no claim_id"),
         ([CLOSE | {"colour": 1}], "unknown field 'colour'"),
         ([{"kind": "claim_close", "claim_id": "00" * 16}], "no field 'asserted_date_days'"),
         ([ISSUE | {"limit_minor": 1.5}], "not an integer"),

@@ -120,7 +120,7 @@ def test_ids_are_hex_with_or_without_dashes() -> None:
     assert parse_id("00112233-4455-6677-8899-aabbccddeeff").hex() == "00112233445566778899aabbccddeeff"
     with pytest.raises(BadInput, match="32 hex digits"):
         parse_id("0011")
-    with pytest.raises(BadInput, match="not a claim id"):
+    with pytest.raises(BadInput, match="no claim id"):
         parse_id("x" * 32, "claim id")
 
 
