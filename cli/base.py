@@ -147,6 +147,7 @@ OWN_ROOMS: Final = (
     "replica",
     "lossbook_sdk",
     "cli",
+    "simulator",
 )
 
 _DEFECTS: Final = ("InvariantViolated",)

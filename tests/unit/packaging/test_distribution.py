@@ -21,6 +21,7 @@ ROOMS = (
     "replica",
     "lossbook_sdk",
     "cli",
+    "simulator",
     "bench",
     "lossbook",
 )

@@ -1,0 +1,1 @@
+"""``lossbook sim``: the simulator's commands."""
