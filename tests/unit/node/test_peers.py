@@ -180,8 +180,8 @@ async def exchange(address: str, organisation: Organisation, raw: bytes) -> grpc
     async with caller.channel(BETA.id, address) as channel:
         stream: Any = channel.stream_stream(peers_module.METHOD)
         call = stream(metadata=caller.metadata)
-        await call.write(raw)
         try:
+            await call.write(raw)  # the other side may have ended the call before
             while await call.read() is not grpc.aio.EOF:
                 pass
         except grpc.aio.AioRpcError as error:
