@@ -19,7 +19,7 @@ from ledger import operations as ops
 from ledger.contract import Contracts
 from ledger.execution import BlockResult, ExecutableBlock, Execution, ListedBatch
 from ledger.organisations import KEYS, ORGANISATIONS, KeyRecord, Kind, OrganisationRecord
-from ledger.parameters import PARAMETERS, Parameters, ParametersRecord
+from ledger.parameters import PARAMETERS, Parameters, ParametersRecord, activation_key
 from ledger.state import State
 from ledger.types import BatchHeader, Envelope
 from ledger.wire import decode_envelope, encode_envelope, encode_envelope_body
@@ -65,7 +65,7 @@ def envelopes_of(operations: Sequence[ops.Operation], size: int) -> Iterator[Env
 def fresh_state(store: MemoryStateStore) -> State:
     """A state with one insurer whose one key has all roles."""
     state = State.open(store)
-    state.put(PARAMETERS, b"", ParametersRecord.from_parameters(Parameters()))
+    state.put(PARAMETERS, activation_key(0), ParametersRecord.from_parameters(Parameters()))
     state.put(ORGANISATIONS, INSURER.encode(), OrganisationRecord(Kind.INSURER, INSURER, KEY, KEY, True, True))
     state.put(KEYS, KEY, KeyRecord(INSURER, ALL_ROLES))
     store.commit(state.commit(0, START_MS, []))

@@ -72,6 +72,7 @@ def show(name: str, out: Path | None, profile_name: str | None, as_json: bool) -
 def tables() -> dict[str, Table[Any]]:
     """Tables by the name people use."""
     from contracts.records import CLAIMS, POLICIES
+    from ledger.epochs import EPOCHS, MEMBERSHIP
     from ledger.organisations import KEYS, ORGANISATIONS
     from ledger.parameters import PARAMETERS
 
@@ -81,6 +82,8 @@ def tables() -> dict[str, Table[Any]]:
         "organisation": ORGANISATIONS,
         "key": KEYS,
         "parameters": PARAMETERS,
+        "epoch": EPOCHS,
+        "membership": MEMBERSHIP,
     }
 
 
@@ -95,12 +98,14 @@ def parse_name(name: str) -> bytes:
 
     kind, separator, rest = name.partition("/")
     known = tables()
-    if kind in known and (separator or kind == "parameters"):
+    if kind in known and (separator or kind in ("parameters", "membership")):
         prefix = known[kind].prefix
         if kind == "organisation":
             return prefix + rest.encode()
-        if kind == "parameters":
+        if kind == "membership":
             return prefix
+        if kind in ("parameters", "epoch"):
+            return prefix + _number(rest or "0", kind)
         return prefix + parse_id(rest, f"{kind} id", 32 if kind == "key" else 16)
     try:
         raw = bytes.fromhex(name)
@@ -109,6 +114,14 @@ def parse_name(name: str) -> bytes:
     if not raw:
         raise BadInput(f"{name!r} names no record", advice=f"Write TABLE/KEY with a table of {', '.join(known)}")
     return raw
+
+
+def _number(text: str, kind: str) -> bytes:
+    from lossbook_sdk.errors import BadInput
+
+    if not (text.isascii() and text.isdigit() and int(text) < 1 << 64):
+        raise BadInput(f"{text[:40]!r} is no number", advice=f"Write for example {kind}/0")
+    return int(text).to_bytes(8, "big")
 
 
 def decode(key: bytes, value: bytes) -> dict[str, Any]:

@@ -29,7 +29,8 @@ class Validator:
     id: str
     """Organisation id."""
     public_key: bytes
-    """Ed25519 consensus key of this epoch, 32 bytes."""
+    """Ed25519 consensus key of this epoch, 32 bytes; empty where the member registered none: its seat counts, and no
+    signature is ever its."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,8 @@ class ValidatorSet:
 
     def __post_init__(self) -> None:
         ids = [member.id for member in self.members]
-        keys = {member.public_key for member in self.members}
-        if not ids or ids != sorted(set(ids)) or len(keys) != len(ids):
+        keys = [member.public_key for member in self.members if member.public_key]
+        if not ids or ids != sorted(set(ids)) or len(keys) != len(set(keys)):
             raise ValueError("a validator set has at least one member, ascending ids, and no key twice")
 
     @property

@@ -73,7 +73,7 @@ class Context:
     def __init__(self, view: StateView, parameters: Parameters, height: int, time_ms: int) -> None:
         self.view = view
         self.parameters = parameters
-        """In force at the parent block."""
+        """Active at this height."""
         self.height = height
         """Of the block being executed."""
         self.time_ms = time_ms

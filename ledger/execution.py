@@ -1,9 +1,10 @@
 """Execution of one finalized block: envelopes in listed order, a receipt for each, then the state commitment.
 
-    begin(block)      parameters are those of the state before the block
+    begin(block)      parameters are those active at its height, as the state before the block has them
     advance()         one envelope; returns whether more are waiting. The driver may do other work in between:
                       nothing is visible outside before finish
-    finish()          drop expired replay records, write batch heads, commit state and receipts
+    finish()          drop expired replay records, write batch heads; after a boundary block, the next epoch's record;
+                      commit state and receipts
 
 For each envelope, in this order (the first that applies gives the receipt's code):
 
@@ -31,10 +32,11 @@ import msgspec
 
 from ledger.codes import Code
 from ledger.contract import Authority, Context, Contracts, Refused
+from ledger.epochs import end_epoch
 from ledger.invariant import InvariantViolated, invariant
 from ledger.operations import Operation
 from ledger.organisations import find_key, find_organisation
-from ledger.parameters import current_parameters
+from ledger.parameters import parameters_at
 from ledger.ports import BlockWrites
 from ledger.state import State, Table
 from ledger.types import BatchHeader, Envelope, Receipt
@@ -83,6 +85,8 @@ class ExecutableBlock(msgspec.Struct, frozen=True, gc=False):
     timestamp_ms: int
     digest: bytes
     batches: Sequence[ListedBatch]
+    next_valset_hash: bytes = b""
+    """Of the header: not empty in the last block of an epoch."""
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -144,7 +148,7 @@ class Execution:
         self._envelopes = [envelope for batch in block.batches for envelope in batch.envelopes]
         self._receipts, self._outcomes = [], []
         self._first_position = head.receipt_count
-        parameters = current_parameters(self._state)
+        parameters = parameters_at(self._state, block.height, head.height)
         self._context = Context(self._state, parameters, block.height, block.timestamp_ms)
 
     def advance(self) -> bool:
@@ -162,6 +166,14 @@ class Execution:
             raise InvariantViolated("finish before all envelopes were executed")
         self._drop_lapsed(block.timestamp_ms)
         self._write_heads(block.batches)
+        if block.next_valset_hash:
+            end_epoch(
+                self._state,
+                height=block.height,
+                timestamp_ms=block.timestamp_ms,
+                digest=block.digest,
+                next_valset_hash=block.next_valset_hash,
+            )
         writes = self._state.commit(
             block.height, block.timestamp_ms, [receipt.raw for receipt in self._receipts], block.digest
         )

@@ -19,11 +19,20 @@ from typing import Any, Final
 
 import msgspec
 
-from consensus.types import Validator, ValidatorSet
-from crypto.hashing import TAG_GENESIS, TAG_VALSET, tagged
+from consensus.types import ValidatorSet
+from crypto.hashing import TAG_GENESIS, tagged
 from ledger.cards import Card, CardFile, GenesisError, card_from_file
+from ledger.epochs import (
+    EPOCHS,
+    FIRST_EPOCH,
+    MEMBERSHIP,
+    EpochRecord,
+    MembershipRecord,
+    Seat,
+    epoch_seed,
+)
 from ledger.organisations import KEYS, ORGANISATIONS, KeyRecord, OrganisationRecord
-from ledger.parameters import PARAMETERS, ParameterError, Parameters, ParametersRecord
+from ledger.parameters import PARAMETERS, ParameterError, Parameters, ParametersRecord, activation_key
 from ledger.plain_json import plain
 from ledger.state import StateView, Table
 
@@ -126,22 +135,12 @@ class Genesis(msgspec.Struct, frozen=True):
 
     def validator_set(self) -> ValidatorSet:
         """The validators of epoch 0; the leaders' round robin starts where the chain id's first eight bytes say."""
-        members = tuple(Validator(card.id, card.consensus_key) for card in self.validators)
-        return ValidatorSet(
-            epoch=0, members=members, seed=int.from_bytes(self.chain_id[:8], "big"), hash=valset_hash(0, members)
-        )
+        return self.epoch_record().validator_set(FIRST_EPOCH)
 
-
-def valset_hash(epoch: int, members: Sequence[Validator]) -> bytes:
-    """What headers carry: SHA-256(TAG_VALSET | epoch u64 | n u32 | n x (id length u8 | id | consensus key)).
-
-    Integers big-endian, members in signer order.
-    """
-    parts = [epoch.to_bytes(8, "big"), len(members).to_bytes(4, "big")]
-    for member in members:
-        identifier = member.id.encode()
-        parts += [len(identifier).to_bytes(1, "big"), identifier, member.public_key]
-    return tagged(TAG_VALSET, *parts)
+    def epoch_record(self) -> EpochRecord:
+        """Epoch 0 as the state holds it; the genesis block is the one below its first height."""
+        members = tuple(Seat(card.id, card.consensus_key) for card in self.validators)
+        return EpochRecord(members, epoch_seed(self.chain_id), 1, self.time_ms)
 
 
 def assemble(
@@ -195,8 +194,10 @@ def load_genesis(raw: bytes, expected_chain_id: bytes | None = None) -> Genesis:
 
 
 def genesis_records(genesis: Genesis) -> Iterator[tuple[Table[Any], bytes, msgspec.Struct]]:
-    """(table, key, record) of height 0: parameters, organisations, keys."""
-    yield PARAMETERS, b"", ParametersRecord.from_parameters(genesis.parameters)
+    """(table, key, record) of height 0: parameters, epoch 0, organisations, keys."""
+    yield PARAMETERS, activation_key(0), ParametersRecord.from_parameters(genesis.parameters)
+    yield EPOCHS, FIRST_EPOCH.to_bytes(8, "big"), genesis.epoch_record()
+    yield MEMBERSHIP, b"", MembershipRecord(FIRST_EPOCH)
     for card in genesis.organisations:
         record = OrganisationRecord(
             kind=int(card.kind),

@@ -112,8 +112,11 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ParametersRecord(msgspec.Struct, frozen=True, array_like=True):
-    """The committed form; the map becomes an array in ascending order of the code, so there is one encoding only."""
+    """Parameters from a height on; the map becomes an array in ascending order of the code, so there is one encoding
+    only."""
 
+    approved_height: int
+    """Block whose execution decided them; 0 for those of the genesis."""
     currencies: tuple[tuple[str, int, int], ...]
     """(ISO 4217 code, minor digits, four-eyes amount in minor units), ascending by code."""
     verification: str
@@ -125,26 +128,44 @@ class ParametersRecord(msgspec.Struct, frozen=True, array_like=True):
     state_scheme: int
 
     @classmethod
-    def from_parameters(cls, parameters: Parameters) -> ParametersRecord:
+    def from_parameters(cls, parameters: Parameters, approved_height: int = 0) -> ParametersRecord:
         """The record of these parameters."""
         currencies = tuple(
             (code, rule.minor_digits, rule.four_eyes_minor) for code, rule in sorted(parameters.currencies.items())
         )
-        return cls(currencies, *[getattr(parameters, name) for name in cls.__struct_fields__[1:]])
+        return cls(approved_height, currencies, *[getattr(parameters, name) for name in cls.__struct_fields__[2:]])
 
     def parameters(self) -> Parameters:
         """The parameters of this record."""
         currencies = {code: CurrencyRule(digits, four_eyes) for code, digits, four_eyes in self.currencies}
-        return Parameters(currencies, *[getattr(self, name) for name in self.__struct_fields__[1:]])
+        return Parameters(currencies, *[getattr(self, name) for name in self.__struct_fields__[2:]])
 
 
 PARAMETERS: Final = Table(0x03, ParametersRecord, "parameters")
-"""One record, under the empty key."""
+"""Under the activation height, u64 big-endian; approved heights ascend with it. None is ever removed."""
+
+ACTIVATION_MARGIN: Final = 20
+"""Blocks between approval and activation beyond k_max: while batches are listed, every header's parent has executed
+the approval by then, and operators have a few more blocks to see it."""
 
 
-def current_parameters(view: StateView) -> Parameters:
-    """The parameters in force in this state; they are there from genesis on."""
-    record = view.get(PARAMETERS, b"")
-    if record is None:
+def activation_key(height: int) -> bytes:
+    """Key of the parameters that are active from this height on."""
+    return height.to_bytes(8, "big")
+
+
+def parameters_at(view: StateView, height: int, parent_state_height: int) -> Parameters:
+    """What a block of this height is judged by, whose parent's header carries this state height.
+
+    The latest that were approved at or below ``parent_state_height`` and are active at ``height``: a function of the
+    branch alone, whatever this node has executed beyond. A block is executed by those of
+    ``parameters_at(state, height, height - 1)``.
+    """
+    found: ParametersRecord | None = None
+    for key, record in view.iterate(PARAMETERS):
+        if int.from_bytes(key, "big") > height or record.approved_height > parent_state_height:
+            break
+        found = record
+    if found is None:
         raise InvariantViolated("the state has no parameters: it was not built from a genesis")
-    return record.parameters()
+    return found.parameters()

@@ -47,7 +47,9 @@ class BlockExecutor:
 
     def begin(self, header: Header, batches: Sequence[ListedBatch]) -> bool:
         """Start a block; False where it has nothing to execute and may be finished at once."""
-        self._execution.begin(ExecutableBlock(header.height, header.timestamp_ms, header.digest, batches))
+        self._execution.begin(
+            ExecutableBlock(header.height, header.timestamp_ms, header.digest, batches, header.next_valset_hash)
+        )
         self._operations = sum(len(envelope.operations) for batch in batches for envelope in batch.envelopes)
         return bool(batches)
 

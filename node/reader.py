@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from contracts.records import CLAIMS, POLICIES
+from ledger.epochs import EPOCHS, MEMBERSHIP
 from ledger.execution import HEADS, REPLAYS
 from ledger.organisations import KEYS, ORGANISATIONS, KeyRecord, OrganisationRecord, find_key, find_organisation
 from ledger.parameters import PARAMETERS
@@ -19,7 +20,10 @@ from services.reader import Report, Status
 from services.sources import ChainSource
 from services.state_reader import StateReader
 
-TABLES: Final[Sequence[Table[Any]]] = (ORGANISATIONS, KEYS, PARAMETERS, REPLAYS, HEADS, POLICIES, CLAIMS)
+TABLES: Final[Sequence[Table[Any]]] = (
+    *(ORGANISATIONS, KEYS, PARAMETERS, REPLAYS, HEADS),
+    *(EPOCHS, MEMBERSHIP, POLICIES, CLAIMS),
+)
 """Everything that is committed may be read by whoever may query at all."""
 
 

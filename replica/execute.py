@@ -107,9 +107,10 @@ class ReplicaExecutor:
         Raises:
             RootMismatch: it certifies roots that own execution contradicts; nothing was changed.
         """
-        self._check_roots(block.header)
+        header = block.header
+        self._check_roots(header)
         self._execution.begin(
-            ExecutableBlock(block.header.height, block.header.timestamp_ms, block.header.digest, _listed(block))
+            ExecutableBlock(header.height, header.timestamp_ms, header.digest, _listed(block), header.next_valset_hash)
         )
         self._block = block
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from contracts.records import CLAIMS, POLICIES
+from ledger.epochs import EPOCHS, MEMBERSHIP
 from ledger.execution import HEADS, REPLAYS
 from ledger.genesis import Genesis
 from ledger.organisations import KEYS, ORGANISATIONS
@@ -19,7 +20,10 @@ from replica.projection import Row
 from services.reader import Report, ReportRow, Status
 from services.state_reader import StateReader
 
-TABLES: Final[Sequence[Table[Any]]] = (ORGANISATIONS, KEYS, PARAMETERS, REPLAYS, HEADS, POLICIES, CLAIMS)
+TABLES: Final[Sequence[Table[Any]]] = (
+    *(ORGANISATIONS, KEYS, PARAMETERS, REPLAYS, HEADS),
+    *(EPOCHS, MEMBERSHIP, POLICIES, CLAIMS),
+)
 
 
 class ReplicaReader(StateReader):

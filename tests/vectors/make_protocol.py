@@ -24,6 +24,7 @@ from ledger import commitment, receipts_range, wire
 from ledger import proof_building as building
 from ledger.acks import HELD, accepted_message, ack_message
 from ledger.codes import Code
+from ledger.epochs import EPOCHS, MEMBERSHIP
 from ledger.execution import HEADS, REPLAYS
 from ledger.organisations import KEYS, ORGANISATIONS
 from ledger.parameters import PARAMETERS
@@ -37,7 +38,10 @@ from tests.vectors.signature_edges import signature_vectors
 from tests.vectors.small_network import CLAIM_1, POLICY_1, Network, card, seed_name, seeded_key
 
 HERE = Path(__file__).parent
-TABLES: tuple[Table[Any], ...] = (ORGANISATIONS, KEYS, PARAMETERS, REPLAYS, HEADS, POLICIES, CLAIMS)
+TABLES: tuple[Table[Any], ...] = (
+    *(ORGANISATIONS, KEYS, PARAMETERS, REPLAYS, HEADS),
+    *(EPOCHS, MEMBERSHIP, POLICIES, CLAIMS),
+)
 
 
 def protocol_vectors(network: Network) -> dict[str, Any]:

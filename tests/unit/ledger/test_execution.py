@@ -13,7 +13,7 @@ from ledger.codes import Code
 from ledger.contract import Context, Refused
 from ledger.execution import HEADS, REPLAY_DROPS_MIN, REPLAY_DROPS_PER_ENVELOPE, REPLAYS, ExecutableBlock
 from ledger.invariant import InvariantViolated
-from ledger.parameters import PARAMETERS
+from ledger.parameters import PARAMETERS, activation_key
 from ledger.ports import CorruptStore
 from ledger.wire import decode_receipt
 from tests.support.insurers import (
@@ -284,6 +284,6 @@ def test_a_block_is_finished_once_and_only_when_all_is_executed() -> None:
 
 def test_parameters_come_from_the_state() -> None:
     ledger = Ledger()
-    record = ledger.state.get(PARAMETERS, b"")
+    record = ledger.state.get(PARAMETERS, activation_key(0))
     assert record is not None
     assert record.parameters() == ledger.genesis.parameters

@@ -10,10 +10,11 @@ import pytest
 
 from ledger.cards import BadCardSignature, CardError, GenesisError, RoleKey
 from ledger.commitment import TWIG_LEAVES
-from ledger.genesis import DuplicateInGenesis, Permissions, WrongNetwork, assemble, load_genesis, valset_hash
+from ledger.epochs import valset_hash
+from ledger.genesis import DuplicateInGenesis, Permissions, WrongNetwork, assemble, load_genesis
 from ledger.genesis_header import genesis_header, genesis_header_of
 from ledger.organisations import KEYS, ORGANISATIONS, Kind, Role, find_key, find_organisation
-from ledger.parameters import CurrencyRule, Parameters, current_parameters
+from ledger.parameters import CurrencyRule, Parameters, parameters_at
 from tests.support.insurers import (
     FIRST,
     GENESIS_TIME_MS,
@@ -89,7 +90,7 @@ def test_permissions_can_be_narrower() -> None:
 
 def test_the_state_of_height_0_holds_parameters_organisations_and_keys() -> None:
     ledger = Ledger(make_genesis(parameters=Parameters({"JPY": CurrencyRule(0, 9)}, k_max=7)))
-    assert current_parameters(ledger.state).k_max == 7
+    assert parameters_at(ledger.state, 1, 0).k_max == 7
     supervisor = find_organisation(ledger.state, "supervisor")
     assert supervisor is not None
     assert (supervisor.kind, supervisor.consensus_key) == (Kind.SUPERVISOR, b"")

@@ -322,9 +322,10 @@ def read_network(raw: bytes) -> Network:
     for name, public in validators:
         preimage += struct.pack(">B", len(name)) + name.encode() + public
     valset_hash = tagged("valset", preimage)
-    header = genesis_header(genesis["time_ms"], genesis_state_root(genesis, cards), valset_hash)
+    chain_id = tagged("genesis", raw)
+    header = genesis_header(genesis["time_ms"], genesis_state_root(chain_id, genesis, cards, validators), valset_hash)
     parent = {"height": 0, "view": 0, "timestamp_ms": genesis["time_ms"], "digest": tagged("header", header)}
-    return Network(tagged("genesis", raw), validators, valset_hash, parent)
+    return Network(chain_id, validators, valset_hash, parent)
 
 
 def read_card(file: dict[str, str]) -> dict[str, Any]:
@@ -390,7 +391,9 @@ PARAMETERS = (
 )
 
 
-def genesis_state_root(genesis: dict[str, Any], cards: list[dict[str, Any]]) -> bytes:
+def genesis_state_root(
+    chain_id: bytes, genesis: dict[str, Any], cards: list[dict[str, Any]], validators: list[tuple[str, bytes]]
+) -> bytes:
     """18: the state of height 0, from the file."""
     records: dict[bytes, Any] = {}
     read_by, subscribed_by = genesis["permissions"]["read"], genesis["permissions"]["subscribe"]
@@ -412,7 +415,10 @@ def genesis_state_root(genesis: dict[str, Any], cards: list[dict[str, Any]]) -> 
     currencies = [
         [code, rule["minor_digits"], rule["four_eyes_minor"]] for code, rule in sorted(parameters["currencies"].items())
     ]
-    records[b"\x03"] = [currencies, *(parameters[name] for name in PARAMETERS)]
+    records[b"\x03" + bytes(8)] = [0, currencies, *(parameters[name] for name in PARAMETERS)]
+    seats = [[name, public] for name, public in validators]
+    records[b"\x06" + bytes(8)] = [seats, int.from_bytes(chain_id[:8], "big"), 1, genesis["time_ms"]]
+    records[b"\x07"] = [0, None, None]
     hashes = []
     for key in sorted(records):
         value = msgpack(records[key])
@@ -432,6 +438,8 @@ def state_root(log_root: bytes, count: int) -> bytes:
 
 def msgpack(value: Any) -> bytes:
     """18: the shortest form; integers from 0 only, which is all a genesis has."""
+    if value is None:
+        return b"\xc0"
     if isinstance(value, bool):
         return b"\xc3" if value else b"\xc2"
     if isinstance(value, int):

@@ -15,6 +15,7 @@ from crypto import hashing, merkle
 from ledger import commitment, genesis, organisations
 from ledger.cards import CARD_BYTES_MAX
 from ledger.codes import Code
+from ledger.epochs import EPOCHS, MEMBERSHIP
 from ledger.execution import HEADS, REPLAYS
 from ledger.money import AMOUNT_MINOR_MAX
 from ledger.organisations import KEYS, ORGANISATIONS, Kind, Role
@@ -56,7 +57,10 @@ TYPES = {
     FieldDescriptor.TYPE_STRING: "string",
     FieldDescriptor.TYPE_ENUM: "enum",
 }
-TABLES: tuple[Table[Any], ...] = (ORGANISATIONS, KEYS, PARAMETERS, REPLAYS, HEADS, POLICIES, CLAIMS)
+TABLES: tuple[Table[Any], ...] = (
+    *(ORGANISATIONS, KEYS, PARAMETERS, REPLAYS, HEADS),
+    *(EPOCHS, MEMBERSHIP, POLICIES, CLAIMS),
+)
 LIMITS = {
     "envelope": ENVELOPE_BYTES_MAX,
     "operations of an envelope": OPERATIONS_MAX,
