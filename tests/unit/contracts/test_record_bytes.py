@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from contracts.records import CLAIMS, POLICIES, ClaimRecord, PolicyRecord, Step
+from ledger.epochs import EPOCHS, MEMBERSHIP, ApprovedChange, EpochRecord, MembershipRecord, PassedChange, Seat
 from ledger.execution import HEADS, REPLAYS, HeadRecord, ReplayRecord
 from ledger.organisations import KEYS, ORGANISATIONS, KeyRecord, OrganisationRecord
 from ledger.parameters import PARAMETERS, Parameters, ParametersRecord
@@ -46,10 +47,35 @@ def test_every_table_has_its_own_prefix() -> None:
         (HEADS.encode(HeadRecord(1, 2, b"\x03")), "930102c40103"),
         (
             PARAMETERS.encode(ParametersRecord.from_parameters(Parameters())),
-            "989293a345555202ce0098968093a355534402ce00989680a3616c6c14ce05265c00ce00400000ce000400003201",
+            "99009293a345555202ce0098968093a355534402ce00989680a3616c6c14ce05265c00ce00400000ce000400003201",
+        ),
+        (
+            EPOCHS.encode(EpochRecord((Seat("a-b", b"\x04"), Seat("c", b"")), 1 << 63, 5, 6)),
+            "949292a3612d62c4010492a163c400cf80000000000000000506",
+        ),
+        (MEMBERSHIP.encode(MembershipRecord(1)), "9301c0c0"),
+        (
+            MEMBERSHIP.encode(MembershipRecord(1, PassedChange(b"\x01", 2, 3, ("a", "b"), ("a",)))),
+            "930195c40101020392a161a16291a161c0",
+        ),
+        (
+            MEMBERSHIP.encode(MembershipRecord(1, None, ApprovedChange(1, 2, b"\x03", (Seat("a", b"\x05"),)))),
+            "9301c0940102c401039192a161c40105",
         ),
     ],
-    ids=["policy", "claim", "organisation", "key", "replay", "head", "parameters"],
+    ids=[
+        "policy",
+        "claim",
+        "organisation",
+        "key",
+        "replay",
+        "head",
+        "parameters",
+        "epoch",
+        "membership",
+        "passed",
+        "approved",
+    ],
 )
 def test_records_have_these_bytes(encoded: bytes, expected: str) -> None:
     assert encoded.hex() == expected
