@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import socket
 import stat
 import sys
@@ -17,6 +16,7 @@ import msgspec
 from cli.base import Command
 from cli.options import FOLDER, json_option, profile_option
 from cli.output import emit
+from store.findings import Finding, Verdict
 
 if TYPE_CHECKING:
     from store.home import Home
@@ -30,23 +30,6 @@ CLOCK_FAILURE_S: Final = 30.0
 FREE_BYTES_WARNING: Final = 5 << 30
 FREE_BYTES_FAILURE: Final = 256 << 20
 """A node stops voting when its disk is full."""
-
-
-class Verdict(enum.Enum):
-    """How a check came out."""
-
-    SUCCESS = "success"
-    WARNING = "warning"
-    FAILURE = "failure"
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One check."""
-
-    what: str
-    verdict: Verdict
-    text: str
-    advice: str = ""
 
 
 def good(what: str, text: str) -> Finding:
@@ -228,10 +211,9 @@ def check_disk(path: Path) -> Finding:
 
 def check_stores(home: Home) -> Finding:
     """Read everything on disk and hash it again (``store.check``); only while the daemon does not run."""
-    from store import findings
     from store.check import check_home
 
-    failures = [one for one in check_home(home.path) if one.verdict is findings.Verdict.FAILURE]
+    failures = [one for one in check_home(home.path) if one.verdict is Verdict.FAILURE]
     if failures:
         return bad("stores", "; ".join(f"{one.what}: {one.text}" for one in failures), failures[0].advice)
     return good("stores", "votes, blocks, state and receipts were read and hashed again: they agree")

@@ -17,8 +17,8 @@ from ledger import wire
 from ledger.block_port import BlockStore
 from ledger.contract import Contracts
 from ledger.genesis import Genesis, write_genesis_state
-from ledger.genesis_header import genesis_header
-from ledger.ports import CorruptStore, HeightRecord, StateStore
+from ledger.genesis_header import genesis_header_of
+from ledger.ports import CorruptStore, StateStore
 from ledger.state import State
 from node.batches import Head
 from node.branches import Branches
@@ -74,17 +74,6 @@ def commit_genesis(genesis: Genesis, state: State, store: StateStore) -> None:
         store.commit(state.commit(0, genesis.time_ms, ()), sync=True)
 
 
-def header_of_genesis(genesis: Genesis, record: HeightRecord) -> Header:
-    """The genesis block, from the roots of the state built from the genesis file (``record`` of height 0)."""
-    return genesis_header(
-        time_ms=genesis.time_ms,
-        state_root=record.state_root,
-        receipts_root=record.receipts_root,
-        valset_hash=genesis.validator_set().hash,
-        scheme=genesis.parameters.state_scheme,
-    )
-
-
 def assemble(
     *,
     genesis: Genesis,
@@ -108,10 +97,10 @@ def assemble(
     """
     validators = genesis.validator_set()
     index = next((i for i, member in enumerate(validators.members) if member.id == own), None)
+    start = genesis_header_of(genesis)
     first = state.height_record(0)
-    if first is None:
-        raise CorruptStore("the record of height 0 is missing")
-    start = header_of_genesis(genesis, first)
+    if first is not None and (first.state_root, first.receipts_root) != (start.state_root, start.receipts_root):
+        raise CorruptStore("the state began with another genesis")
     headers = StoredHeaders(blocks, start)
     core_records, acked, incarnation = _sort_records(log_records)
     executor = BlockExecutor(state, state_store, contracts)

@@ -1,6 +1,8 @@
-"""Checking a batch that arrived: is every envelope in it well-formed, and does its header commit to them?
+"""Checking a batch that arrived: is every envelope in it well-formed?
 
 What costs (signatures) goes to the workers; decoding stays here, because execution needs the decoded envelopes here.
+That the header commits to just these envelopes was found when the batch arrived (``Dissemination.on_batch``): there the
+sender is known, whose fault it would be.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from crypto.merkle import root as merkle_root
 from ledger.codes import Code
 from ledger.types import Batch, Envelope
 from ledger.wellformed import SignatureJob, read_envelope, signature_jobs
@@ -41,11 +42,9 @@ class BatchChecker:
         self._pool = pool
 
     async def check(self, batch: Batch) -> BatchChecked:
-        """The verdict on a batch: ``ok`` only if every envelope is well-formed and the root is right."""
+        """The verdict on a batch whose header commits to its envelopes: ``ok`` only if every one is well-formed."""
         digest = batch.header.digest
         refused = BatchChecked(digest, False, ())
-        if merkle_root(batch.envelopes) != batch.header.envelope_root:
-            return refused
         envelopes: list[Envelope] = []
         jobs: list[SignatureJob] = []
         for result in await decode_in_slices(batch.envelopes, self._chain_id):

@@ -17,7 +17,7 @@ from ledger.block_port import BlockStore
 from ledger.contract import Contracts
 from ledger.execution import HEADS, ExecutableBlock, Execution, ListedBatch
 from ledger.genesis import Genesis, write_genesis_state
-from ledger.genesis_header import genesis_header
+from ledger.genesis_header import genesis_header_of
 from ledger.ports import HeightRecord, StateStore
 from ledger.state import State
 from ledger.types import Envelope
@@ -46,7 +46,7 @@ class ReplicaExecutor:
     def __init__(
         self, genesis: Genesis, *, blocks: BlockStore, store: StateStore, index: Index, contracts: Contracts
     ) -> None:
-        self._genesis = genesis
+        self.genesis_header = genesis_header_of(genesis)  #: height 0 has no certificate and needs none
         self._blocks = blocks
         self._store = store
         self._index = index
@@ -54,6 +54,7 @@ class ReplicaExecutor:
         if self.state.head is None:
             write_genesis_state(genesis, self.state)
             store.commit(self.state.commit(0, genesis.time_ms, []), sync=True)
+        self._check_genesis()
         self._execution = Execution(self.state, contracts, want_outcomes=True)
         self.chain = StoredChain(blocks, lambda: self.height)
         self._projection = Projection(index.rewind(self.height, self._record(self.height).timestamp_ms))
@@ -74,18 +75,6 @@ class ReplicaExecutor:
     def report(self) -> Report:
         """Totals after the last executed block."""
         return self._projection.report
-
-    @property
-    def genesis_header(self) -> Header:
-        """Header of height 0, which has no certificate and needs none."""
-        genesis, record = self._genesis, self._record(0)
-        return genesis_header(
-            time_ms=genesis.time_ms,
-            state_root=record.state_root,
-            receipts_root=record.receipts_root,
-            valset_hash=genesis.validator_set().hash,
-            scheme=genesis.parameters.state_scheme,
-        )
 
     def start_point(self) -> StartPoint:
         """Where verification goes on."""
@@ -155,6 +144,11 @@ class ReplicaExecutor:
                 f"the state has no roots for the executed height {height}. Run `lossbook replica resync`"
             )
         return record
+
+    def _check_genesis(self) -> None:
+        first, header = self.state.height_record(0), self.genesis_header
+        if first is not None and (first.state_root, first.receipts_root) != (header.state_root, header.receipts_root):
+            raise ReplicaStateError("the state began with another genesis. Run `lossbook replica resync`")
 
     def _stored_tip(self) -> Header:
         if self.height == 0:

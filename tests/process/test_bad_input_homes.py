@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,18 @@ def findings(net: Testnet, place: DaemonPlace) -> str:
     return lossbook("doctor", "--home", place.home, code=1, env=net.env).stdout
 
 
+@contextmanager
+def somebody_else_at(place: DaemonPlace) -> Iterator[socket.socket]:
+    """Listens at the address of a node that is down."""
+    host, _, port = place.address.rpartition(":")
+    with socket.socket() as squatter:
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        squatter.bind((host, int(port)))
+        squatter.listen()
+        squatter.settimeout(30)
+        yield squatter
+
+
 # -- passphrases ----------------------------------------------------------------------------------
 
 
@@ -123,11 +136,7 @@ def test_a_home_in_use_is_left_alone_by_every_command(net: Testnet, victim: Daem
 
 def test_a_port_that_is_taken_is_named_with_the_log_and_the_next_command(net: Testnet, victim: DaemonPlace) -> None:
     end(victim)
-    host, _, port = victim.address.rpartition(":")
-    with socket.socket() as squatter:
-        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        squatter.bind((host, int(port)))
-        squatter.listen()
+    with somebody_else_at(victim):
         said = refused(net, "testnet", "start")
         assert f"cannot listen on {victim.address}: the port is taken" in said
         assert str(victim.log) in said
@@ -327,9 +336,13 @@ def test_a_client_tries_again_until_its_node_is_back(net: Testnet, victim: Daemo
     net.run(*words, "--node", f"{VICTIM}={victim.address}")
     end(victim)
     line = [sys.executable, "-m", "cli", "policy", "issue", *TERMS, *COVER, "--profile", "alone", "--json"]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **net.env}) as tries:
-        time.sleep(1.0)
-        assert tries.poll() is None
+    with (
+        somebody_else_at(victim) as door,
+        subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **net.env}) as tries,
+    ):
+        for _ in range(2):  # it tried, was turned away, and tried again
+            door.accept()[0].close()
+        door.close()
         net.start()
         out, error = tries.communicate(timeout=60)
     assert tries.returncode == 0, error

@@ -18,10 +18,11 @@ from contracts.dispatch import CONTRACTS
 from crypto.keys import SigningKey, verify, verify_many
 from ledger import wire
 from ledger.genesis import Genesis
+from ledger.genesis_header import genesis_header_of
 from ledger.state import State
 from ledger.types import Batch, Block, Envelope
 from ledger.wellformed import read_envelope, signature_jobs
-from node.assembly import Settings, assemble, commit_genesis, header_of_genesis
+from node.assembly import Settings, assemble, commit_genesis
 from node.dissemination import Signer
 from node.turn import (
     BatchChecked,
@@ -169,9 +170,7 @@ class Node:
     @property
     def genesis_header(self) -> Header:
         """Block 0."""
-        record = self.state.height_record(0)
-        assert record is not None
-        return header_of_genesis(self.cluster.genesis, record)
+        return genesis_header_of(self.cluster.genesis)
 
     def serve(self, fetch: Fetch) -> Input | None:
         """What this node answers to a fetch."""

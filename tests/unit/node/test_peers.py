@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -181,7 +182,8 @@ async def exchange(address: str, organisation: Organisation, raw: bytes) -> grpc
         stream: Any = channel.stream_stream(peers_module.METHOD)
         call = stream(metadata=caller.metadata)
         try:
-            await call.write(raw)  # the other side may have ended the call before
+            with contextlib.suppress(asyncio.InvalidStateError):  # refused before anything was sent: gRPC says so here
+                await call.write(raw)
             while await call.read() is not grpc.aio.EOF:
                 pass
         except grpc.aio.AioRpcError as error:

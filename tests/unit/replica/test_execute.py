@@ -10,7 +10,7 @@ import pytest
 from replica.errors import ReplicaStateError, RootMismatch
 from store.errors import FailureKind, StoreFailed
 from tests.support.chain import Chain, altered, altered_header
-from tests.support.insurers import claim_notify, claim_path, policy_issue
+from tests.support.insurers import INSURERS, claim_notify, claim_path, make_genesis, policy_issue
 from tests.support.replicas import ReplicaStores, execute
 
 
@@ -133,6 +133,13 @@ def test_a_block_store_that_lost_the_tip_is_refused(chain: Chain, stores: Replic
     (tmp_path / "blocks").rename(tmp_path / "elsewhere")
     stores._open()
     with pytest.raises(ReplicaStateError, match="does not hold the block of the executed height 4"):
+        stores.executor()
+
+
+def test_a_state_of_another_genesis_is_refused(chain: Chain, stores: ReplicaStores) -> None:
+    execute(stores.executor(), chain, chain.blocks)
+    stores._genesis = make_genesis(INSURERS)
+    with pytest.raises(ReplicaStateError, match="began with another genesis"):
         stores.executor()
 
 
