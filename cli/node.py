@@ -6,12 +6,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.base import EXIT_UNREACHABLE, fail, group
-from cli.options import FILE, FOLDER, home_option, json_option, parse_settings, passphrase_option, set_option
+from cli.base import group
+from cli.homes import down, init_options, make_home
+from cli.options import FOLDER, home_option, json_option, parse_settings, passphrase_option, set_option
 from cli.output import emit, facts, say
 
 if TYPE_CHECKING:
@@ -24,27 +25,12 @@ def command() -> None:
 
 
 @command.command(example="lossbook node init --home ./node --genesis genesis.json --keys ./office/keys")
-@home_option
-@click.option("--genesis", type=FILE, required=True, help="The network's genesis file.")
-@click.option("--keys", type=FOLDER, required=True, help="Folder with ledger.key and consensus.key; they are copied.")
-@set_option
-@passphrase_option
-@json_option
-def init(
-    home: Path, genesis: Path, keys: Path, settings: tuple[str, ...], passphrase_fd: int | None, as_json: bool
-) -> None:
+@init_options("Folder with ledger.key and consensus.key; they are copied.")
+def init(**options: Any) -> None:
     """Make the home of a validator from the genesis and the organisation's keys."""
-    from cli.session import key_passphrase
     from node.init import init_home
 
-    made = init_home(
-        home,
-        genesis=genesis,
-        keys=keys,
-        passphrase=key_passphrase(keys / "ledger.key", passphrase_fd),
-        settings=parse_settings(settings),
-    )
-    _made(made, as_json)
+    make_home(init_home, **options)
 
 
 @command.command(example="lossbook node start --home ./node")
@@ -78,7 +64,7 @@ def status(home: Path, as_json: bool) -> None:
     connector, node = of_home(home, HomeKind.NODE)
     answer = run_work(ask_status(connector, node))
     if answer is None:
-        _down(home, "node", str(node))
+        down(home, "node", str(node))
         return
     show_status(answer, as_json)
 
@@ -174,19 +160,3 @@ def _plain(value: object) -> object:
     if isinstance(value, list):
         return ", ".join(str(_plain(inner)) for inner in value) or "none"
     return value if value not in (None, "") else "none"
-
-
-def _made(home: Any, as_json: bool) -> None:
-    if as_json:
-        emit({"home": str(home.path), "organisation": home.organisation, "chain_id": home.chain_id.hex()})
-        return
-    facts([("home", home.path), ("organisation", home.organisation), ("network", home.chain_id.hex()[:16])])
-    say(f"Start it: `lossbook {home.kind.value} start --home {home.path}`.")
-
-
-def _down(home: Path, kind: str, node: str) -> NoReturn:
-    fail(
-        f"{node} does not answer",
-        f"If it should run: `lossbook {kind} start --home {home}`, and `lossbook doctor --home {home}`",
-        EXIT_UNREACHABLE,
-    )

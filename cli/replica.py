@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from cli.base import fail, group
-from cli.node import _down, _made
+from cli.homes import down, init_options, make_home
 from cli.options import (
-    FILE,
     FOLDER,
     home_option,
     json_option,
@@ -40,27 +39,12 @@ def command() -> None:
     example="lossbook replica init --home ./replica --genesis genesis.json --keys ./office/keys \\\n"
     "    --set follow.sources=alpha,beta"
 )
-@home_option
-@click.option("--genesis", type=FILE, required=True, help="The network's genesis file.")
-@click.option("--keys", type=FOLDER, required=True, help="Folder with ledger.key; it is copied.")
-@set_option
-@passphrase_option
-@json_option
-def init(
-    home: Path, genesis: Path, keys: Path, settings: tuple[str, ...], passphrase_fd: int | None, as_json: bool
-) -> None:
+@init_options("Folder with ledger.key; it is copied.")
+def init(**options: Any) -> None:
     """Make the home of a replica from the genesis and the organisation's ledger key."""
-    from cli.session import key_passphrase
     from replica.init import init_home
 
-    made = init_home(
-        home,
-        genesis=genesis,
-        keys=keys,
-        passphrase=key_passphrase(keys / "ledger.key", passphrase_fd),
-        settings=parse_settings(settings),
-    )
-    _made(made, as_json)
+    make_home(init_home, **options)
 
 
 @command.command(example="lossbook replica start --home ./replica")
@@ -101,7 +85,7 @@ def status(home: Path, as_json: bool) -> None:
     try:
         found = _run(ask())
     except NothingReachable as error:
-        _down(home, "replica", "; ".join(f"{node}" for node, _ in error.attempts) or "it")
+        down(home, "replica", "; ".join(f"{node}" for node, _ in error.attempts) or "it")
     if as_json:
         emit(found.document())
     else:

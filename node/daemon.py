@@ -40,7 +40,6 @@ from node.config import NodeConfig
 from node.dissemination import Signer
 from node.fetcher import Fetcher
 from node.gateway import GatewayServicer, Voucher
-from node.init import LEAF_VALIDITY, write_leaf
 from node.intake import Intake
 from node.loop import TurnLoop
 from node.mailbox import Mailbox
@@ -57,6 +56,7 @@ from services.http import Check, HttpServer
 from services.identity import Identity
 from services.logs import configure, get_logger
 from services.members import Members
+from services.own_home import NoCertificate, ensure_leaf
 from services.query import QueryServicer
 from services.server import ListenError, Server
 from services.settings import SettingError
@@ -133,7 +133,7 @@ class Node:
             raise StartError(
                 f"{home.keys / 'consensus.key'} is not the key on the card of {card.id}: put the right one there"
             )
-        _ensure_leaf(home, card, passphrase)
+        ensure_leaf(home, card.ledger_key, passphrase, datetime.now(UTC))
         stores, vote_problem = _open_stores(home)
         try:
             return cls(config, genesis, card, key, stores, vote_problem)
@@ -420,27 +420,9 @@ def _at_home(error: Exception, home: Path) -> str:
     return text
 
 
-def _ensure_leaf(home: Home, card: Card, passphrase: str | None) -> None:
-    """A certificate that is good for a while: renewed from the ledger key where that lies in the home."""
-    now = datetime.now(UTC)
-    problem = ""
-    try:
-        leaf = tls.check_leaf((home.tls / "leaf.pem").read_bytes(), card.ledger_key, now)
-        if leaf.not_after - now > LEAF_VALIDITY / 3:
-            return
-    except (OSError, tls.TlsIdentityError) as error:
-        problem = str(error)
-    try:
-        write_leaf(home, keyfile.load(home.keys / "ledger.key", passphrase, "ledger"), now)
-        _log.info("issued a new TLS certificate", valid_days=LEAF_VALIDITY.days)
-    except (keyfile.KeyFileError, OSError) as error:
-        if problem:
-            raise StartError(f"no usable TLS certificate ({problem}), and none can be issued: {error}") from error
-        _log.warning("the TLS certificate ends soon and cannot be renewed", problem=str(error))
-
-
 EXPECTED: Final = (
     StartError,
+    NoCertificate,
     ListenError,
     SettingError,
     GenesisError,

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from crypto import keyfile, tls
-from crypto.keys import SigningKey
-from ledger.genesis import load_genesis
+from crypto import keyfile
+from ledger.cards import GenesisError
 from node.config import NodeSettings
-from services.settings import FILE_NAME, load, render
-from store.home import Home, HomeKind, create_home, write_durably
+from services.own_home import LEDGER_KEY, Ceremony
+from services.settings import load, render
+from store.home import Home, HomeKind
 
-LEAF_VALIDITY: Final = timedelta(days=90)
-"""A leaf is renewed by `node start` in its last third, where the ledger key is at hand."""
-
-
-class InitError(Exception):
-    """A home that cannot be made; nothing was left behind.
-
-    Attributes:
-        problem: what is wrong.
-    """
-
-    def __init__(self, problem: str, advice: str) -> None:
-        super().__init__(f"{problem}. {advice}")
-        self.problem = problem
+CONSENSUS_KEY: Final = "consensus.key"
 
 
 def init_home(
@@ -51,22 +37,16 @@ def init_home(
         now: for the certificate's validity; default: the clock.
 
     Raises:
-        InitError: the keys are no validator's of this genesis.
+        GenesisError: the file is no genesis, or the keys are no validator's of it.
         SettingError: one of ``settings`` cannot be used.
-        GenesisError, KeyFileError, HomeExists, StoreFailed: as their modules say.
+        KeyFileError, HomeExists, StoreFailed: as their modules say.
     """
-    raw = genesis.read_bytes()
-    network = load_genesis(raw)
-    ledger_key = keyfile.load(keys / "ledger.key", passphrase, "ledger")
-    consensus_key = keyfile.load(keys / "consensus.key", passphrase, "consensus")
-    card = next((card for card in network.organisations if card.ledger_key == ledger_key.public), None)
-    if card is None:
-        raise InitError(
-            "the ledger key stands on no card of this genesis",
-            "Use the keys that made the card, or the genesis.json that contains it",
+    found = Ceremony.read(genesis, keys, passphrase)
+    card = found.card
+    if card.consensus_key != keyfile.load(keys / CONSENSUS_KEY, passphrase, "consensus").public:
+        raise GenesisError(
+            f"the consensus key is not the one on the card of {card.id}", "Use the keys that made the card."
         )
-    if card.consensus_key != consensus_key.public:
-        raise InitError(f"the consensus key is not the one on the card of {card.id}", "Use the keys that made the card")
     chosen = {
         "listen.peer": card.body.peer_address,
         "listen.public": card.body.public_address or card.body.peer_address,
@@ -74,21 +54,4 @@ def init_home(
     }
     checked = load(NodeSettings, file=None, environment={}, overrides=chosen)
     values = {name: getattr(getattr(checked, name.partition(".")[0]), name.partition(".")[2]) for name in chosen}
-    home = create_home(path, HomeKind.NODE, raw, network.chain_id, card.id)
-    for name in ("ledger.key", "consensus.key"):
-        shutil.copyfile(keys / name, home.keys / name)
-        (home.keys / name).chmod(0o600)
-    write_leaf(home, ledger_key, now or datetime.now(UTC))
-    write_durably(home.path / FILE_NAME, render(NodeSettings, values).encode())
-    return home
-
-
-def write_leaf(home: Home, ledger_key: SigningKey, now: datetime) -> None:
-    """Issue a new TLS leaf into ``tls/``.
-
-    Raises:
-        OSError: as the file system.
-    """
-    certificate, private = tls.issue_leaf(ledger_key, home.organisation, home.kind.value, now, LEAF_VALIDITY)
-    write_durably(home.tls / "leaf.key", private)
-    write_durably(home.tls / "leaf.pem", certificate)
+    return found.make_home(path, HomeKind.NODE, (LEDGER_KEY, CONSENSUS_KEY), render(NodeSettings, values), now)

@@ -33,7 +33,6 @@ from replica.errors import ReplicaConfigError, ReplicaStateError
 from replica.execute import ReplicaExecutor
 from replica.follow import SILENCE_S, Follower
 from replica.index import Index
-from replica.init import ensure_leaf
 from replica.metrics import Metrics
 from replica.reading import ReplicaReader
 from replica.sources import Source, Sources
@@ -43,6 +42,7 @@ from services.http import Check, HttpServer
 from services.identity import Identity
 from services.logs import configure, get_logger
 from services.members import Members
+from services.own_home import NoCertificate, ensure_leaf
 from services.read_only import add_read_only_services
 from services.server import ListenError, Server
 from services.settings import SettingError
@@ -69,6 +69,7 @@ EXPECTED: Final = (
     GenesisError,
     KeyFileError,
     ListenError,
+    NoCertificate,
     ReplicaConfigError,
     ReplicaStateError,
     SettingError,

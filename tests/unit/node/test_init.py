@@ -12,7 +12,8 @@ from crypto import keyfile, tls
 from crypto.keys import SigningKey
 from ledger.cards import GenesisError
 from node.config import load_config
-from node.init import LEAF_VALIDITY, InitError, init_home
+from node.init import init_home
+from services.own_home import LEAF_VALIDITY
 from services.settings import SettingError
 from store.errors import HomeExists
 from store.home import Home, HomeKind, open_all, open_home
@@ -69,7 +70,7 @@ def test_invalid_setting_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_invalid_keys_of_nobody_on_the_genesis(tmp_path: Path) -> None:
     genesis, keys = ceremony(tmp_path, Organisation("stranger", "insurer"))
-    with pytest.raises(InitError, match="no card"):
+    with pytest.raises(GenesisError, match="no card"):
         init_home(tmp_path / "home", genesis=genesis, keys=keys, passphrase=None)
     assert not (tmp_path / "home").exists()
 
@@ -78,7 +79,7 @@ def test_invalid_consensus_key_of_another_member(tmp_path: Path) -> None:
     other = INSURERS[1].consensus_key
     assert other is not None
     genesis, keys = ceremony(tmp_path, consensus=other)
-    with pytest.raises(InitError, match="not the one on the card"):
+    with pytest.raises(GenesisError, match="not the one on the card"):
         init_home(tmp_path / "home", genesis=genesis, keys=keys, passphrase=None)
 
 

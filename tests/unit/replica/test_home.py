@@ -15,9 +15,10 @@ from replica.access import local_address
 from replica.config import load_config, sources_of
 from replica.errors import ReplicaConfigError
 from replica.index import Index
-from replica.init import LEAF_VALIDITY, ensure_leaf, init_home
+from replica.init import init_home
 from replica.resync import resync
 from replica.sources import Distrust, Source
+from services.own_home import LEAF_VALIDITY, NoCertificate, ensure_leaf
 from services.settings import SettingError
 from store.errors import HomeExists, HomeInUse, HomeMissing
 from store.home import HomeKind, create_home, open_home
@@ -162,7 +163,7 @@ def test_a_certificate_is_renewed_in_its_last_third_only(ceremony: Path) -> None
 
 def test_an_expired_certificate_without_the_passphrase_is_one_clear_error(ceremony: Path) -> None:
     home = open_home(make(ceremony), HomeKind.REPLICA)
-    with pytest.raises(ReplicaConfigError, match=r"no usable TLS certificate .* none can be issued"):
+    with pytest.raises(NoCertificate, match=r"no usable TLS certificate .* none can be issued"):
         ensure_leaf(home, SUPERVISOR.ledger_key.public, None, NOW + timedelta(days=100))
 
 

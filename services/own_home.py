@@ -1,0 +1,120 @@
+"""A daemon's own home: what ``node init`` and ``replica init`` make alike, and the certificate that both keep fresh."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from crypto import keyfile, tls
+from crypto.keys import SigningKey
+from ledger.cards import Card, GenesisError
+from ledger.genesis import Genesis, load_genesis
+from services.logs import get_logger
+from services.settings import FILE_NAME
+from store.home import Home, HomeKind, create_home, write_durably
+
+LEAF_VALIDITY: Final = timedelta(days=90)
+"""A leaf is renewed at the start of a daemon in its last third, where the ledger key can be read."""
+
+LEDGER_KEY: Final = "ledger.key"
+
+_log = get_logger("certificate")
+
+
+class NoCertificate(Exception):
+    """There is no usable TLS certificate, and none can be issued."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ceremony:
+    """What the ceremony left to one organisation: the network's genesis and a directory of its own keys."""
+
+    genesis: Genesis
+    keys: Path
+    ledger_key: SigningKey
+    card: Card
+
+    @classmethod
+    def read(cls, genesis: Path, keys: Path, passphrase: str | None) -> Ceremony:
+        """Read both.
+
+        Args:
+            genesis: the network's genesis.json.
+            keys: directory holding the organisation's ``ledger.key``.
+            passphrase: of the key files; None where they are stored without.
+
+        Raises:
+            GenesisError: the file is no genesis, or has no card of this key.
+            KeyFileError, OSError: a file cannot be read.
+        """
+        network = load_genesis(genesis.read_bytes())
+        ledger_key = keyfile.load(keys / LEDGER_KEY, passphrase, "ledger")
+        card = next((card for card in network.organisations if card.ledger_key == ledger_key.public), None)
+        if card is None:
+            raise GenesisError(
+                "the ledger key stands on no card of this genesis",
+                "Use the key that made the card, or the genesis.json that contains it.",
+            )
+        return cls(network, keys, ledger_key, card)
+
+    def make_home(
+        self, path: Path, kind: HomeKind, key_files: Sequence[str], settings: str, now: datetime | None
+    ) -> Home:
+        """Make the home and put keys, certificate and settings into it.
+
+        Args:
+            path: must not exist, or be empty.
+            key_files: names in ``keys``; copied as they are, encrypted or not.
+            settings: contents of lossbook.toml.
+            now: for the certificate's validity; None: the clock.
+
+        Raises:
+            HomeExists, StoreFailed, OSError: as ``store.home``.
+        """
+        home = create_home(path, kind, self.genesis.raw, self.genesis.chain_id, self.card.id)
+        for name in key_files:
+            shutil.copyfile(self.keys / name, home.keys / name)
+            (home.keys / name).chmod(0o600)
+        write_leaf(home, self.ledger_key, now or datetime.now(UTC))
+        write_durably(home.path / FILE_NAME, settings.encode())
+        return home
+
+
+def write_leaf(home: Home, ledger_key: SigningKey, now: datetime) -> None:
+    """Issue a new TLS leaf into ``tls/``.
+
+    Raises:
+        OSError: as the file system.
+    """
+    certificate, private = tls.issue_leaf(ledger_key, home.organisation, home.kind.value, now, LEAF_VALIDITY)
+    write_durably(home.tls / "leaf.key", private)
+    write_durably(home.tls / "leaf.pem", certificate)
+
+
+def ensure_leaf(home: Home, ledger_public: bytes, passphrase: str | None, now: datetime) -> datetime:
+    """A certificate that is good for a while, renewed in the last third of its time; when the one in use ends.
+
+    Raises:
+        NoCertificate: there is no usable one, and none can be issued.
+    """
+    problem = ""
+    ends = now
+    try:
+        ends = tls.check_leaf((home.tls / "leaf.pem").read_bytes(), ledger_public, now).not_after
+        if ends - now > LEAF_VALIDITY / 3:
+            return ends
+    except (OSError, tls.TlsIdentityError) as error:
+        problem = str(error)
+    try:
+        write_leaf(home, keyfile.load(home.keys / LEDGER_KEY, passphrase, "ledger"), now)
+    except (keyfile.KeyFileError, OSError) as error:
+        if problem:
+            raise NoCertificate(f"no usable TLS certificate ({problem}), and none can be issued: {error}") from error
+        _log.warning("the TLS certificate ends soon and cannot be renewed", problem=str(error))
+        return ends
+    _log.info("issued a new TLS certificate", valid_days=LEAF_VALIDITY.days)
+    return now + LEAF_VALIDITY
