@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lossbook_sdk.channel import Connector
 from lossbook_sdk.errors import NodeRefused, NothingReachable
@@ -24,6 +25,9 @@ BACKOFF_S_MAX: Final = 5.0
 
 GIVE_UP_S: Final = 30.0
 """Default time to find a node that answers: outlasts the restart of one."""
+
+HEALTH_S: Final = 2.0
+"""For the question whether a node serves."""
 
 T = TypeVar("T")
 
@@ -112,6 +116,12 @@ class Nodes:
         now_s = self._clock_s()
         return next((place.node for place in self._places if place.not_before_s <= now_s), None)
 
+    def better(self, node: Node) -> Node | None:
+        """The most preferred of those before ``node`` that need not wait; None: there is none now."""
+        chosen = self.choose()
+        order = self.all
+        return chosen if chosen is not None and order.index(chosen) < order.index(node) else None
+
     def wait_s(self) -> float:
         """Until the first of them may be tried again."""
         return max(0.0, min((place.not_before_s for place in self._places), default=0.0) - self._clock_s())
@@ -192,6 +202,15 @@ class Nodes:
                 continue
             self.worked(node)
             return answer, node
+
+    async def problem_of(self, node: Node, *, timeout_s: float = HEALTH_S) -> str:
+        """Why a node does not take envelopes now, by its own word (gRPC health); empty if it does."""
+        stub = health_pb2_grpc.HealthStub(self.channel(node))
+        try:
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            return reason_of(error)
+        return "" if answer.status == health_pb2.HealthCheckResponse.SERVING else "it says that it does not serve yet"
 
     async def close(self) -> None:
         """Close all connections."""

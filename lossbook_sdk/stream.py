@@ -7,7 +7,8 @@
 
 The window bounds envelopes and bytes that have no last answer. When the node fails, falls silent or turns the stream
 away, everything without a last answer goes to the next node, the same bytes under the same ids: an id executes at
-most once, so nothing is lost and nothing happens twice.
+most once, so nothing is lost and nothing happens twice. Once a node that is preferred to the one in use serves again,
+new envelopes go there: the stream in use takes nothing more and ends when all that it took is answered.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ MESSAGE_BYTES: Final = 1 << 20
 SILENCE_S: Final = 10.0
 """A node that owes answers and says nothing for so long is given up: above any view change."""
 
+RETURN_S: Final = 5.0
+"""How often a node that was left is asked whether it serves again: one that comes and goes must not cost a client a
+move more often than that."""
+
 GIVE_UP_S: Final = 120.0
 """Default time without any node before what is in flight fails."""
 
@@ -75,7 +80,8 @@ class BulkSubmitter:
         nodes: where to submit, in order of preference; not shared with another submitter.
         wait: stage to wait for.
         on_answer: told of each last answer and its times.
-        on_move: told of (node left, node taken, reason) at each fail-over.
+        return_s: how often a preferred node is asked whether it serves again.
+        on_move: told of (node left, node taken, reason) at each fail-over and return.
         clock_s: monotonic seconds.
     """
 
@@ -88,6 +94,7 @@ class BulkSubmitter:
         window_bytes: int = WINDOW_BYTES,
         silence_s: float = SILENCE_S,
         give_up_s: float = GIVE_UP_S,
+        return_s: float = RETURN_S,
         on_answer: Callable[[Status, Moment], None] | None = None,
         on_stage: Callable[[Status], None] | None = None,
         on_move: Callable[[Node | None, Node, str], None] | None = None,
@@ -99,6 +106,7 @@ class BulkSubmitter:
         self._window_bytes = window_bytes
         self._silence_s = silence_s
         self._give_up_s = give_up_s
+        self._return_s = return_s
         self._on_answer = on_answer
         self._on_stage = on_stage
         self._on_move = on_move
@@ -114,6 +122,7 @@ class BulkSubmitter:
         self._last_heard_s = 0.0
         self._alone_since_s = 0.0
         self._streams = 0
+        self._leaving = ""  #: why the stream in use takes nothing more; empty while it does
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
@@ -150,6 +159,8 @@ class BulkSubmitter:
         flight = _Flight(signed, asyncio.get_running_loop().create_future())
         if signed.id in self._flights:
             return self._flights[signed.id].future
+        if not self._flights:
+            self._alone_since_s = self._clock_s()
         self._flights[signed.id] = flight
         self._bytes += len(signed.raw)
         self._unsent.append(flight)
@@ -188,6 +199,8 @@ class BulkSubmitter:
                 reason = await self._stream(node)
                 if reason:
                     self._nodes.failed(node, reason)
+                else:
+                    reason = self._leaving
         except ClientError as error:
             await self._fail(error)
 
@@ -195,7 +208,6 @@ class BulkSubmitter:
         while not self._flights and not self._closing:
             self._changed.clear()
             await self._changed.wait()
-            self._alone_since_s = self._clock_s()
 
     def _requeue(self) -> None:
         """Everything without a last answer is to be sent (again), in the order it came."""
@@ -205,9 +217,11 @@ class BulkSubmitter:
         """Run one stream until it ends; the reason where that was the node's doing."""
         stub = gateway_pb2_grpc.GatewayServiceStub(self._nodes.channel(node))
         self._streams += 1
+        self._leaving = ""
         call = stub.SubmitStream(self._requests(self._streams), metadata=self._nodes.connector.metadata)
         self._last_heard_s = self._clock_s()
         watch = asyncio.create_task(self._watch(call))
+        look_back = asyncio.create_task(self._look_back(node))
         try:
             async for response in call:
                 self._last_heard_s = self._alone_since_s = self._clock_s()
@@ -232,11 +246,12 @@ class BulkSubmitter:
             )
             self._changed.set()
             watch.cancel()
+            look_back.cancel()
             call.cancel()
-        return "" if not self._flights else "the stream ended before all was answered"
+        return "the stream ended before all was answered" if self._owing else ""
 
     async def _requests(self, stream: int) -> AsyncIterator[gateway_pb2.SubmitStreamRequest]:
-        while stream == self._streams:
+        while stream == self._streams and not self._leaving:
             envelopes, wait_s = self._take()
             if envelopes:
                 yield gateway_pb2.SubmitStreamRequest(envelopes=envelopes, wait=self._wait.value)  # type: ignore[arg-type]
@@ -268,12 +283,30 @@ class BulkSubmitter:
         self._unsent.extendleft(reversed(later))
         return taken, min((flight.not_before_s - now_s for flight in later), default=None)
 
+    @property
+    def _owing(self) -> bool:
+        """Was something sent on this stream that has no last answer?"""
+        return len(self._flights) > len(self._unsent)
+
+    async def _look_back(self, node: Node) -> None:
+        """While the node in use is not the first choice: once a better one serves again, let this stream run out."""
+        while not self._leaving and node != self._nodes.all[0]:
+            await asyncio.sleep(self._return_s)
+            better = self._nodes.better(node)
+            if better is None:
+                continue
+            problem = await self._nodes.problem_of(better)
+            if problem:
+                self._nodes.failed(better, problem)
+            else:
+                self._leaving = f"{better} serves again"
+                self._changed.set()
+
     async def _watch(self, call: grpc.aio.StreamStreamCall[Any, Any]) -> None:
         """Cancel the call when the node owes answers and is silent."""
         while True:
             await asyncio.sleep(min(1.0, self._silence_s / 4))
-            owing = len(self._flights) > len(self._unsent)
-            if not owing:
+            if not self._owing:
                 self._last_heard_s = self._clock_s()
             elif self._clock_s() - self._last_heard_s > self._silence_s:
                 call.cancel()

@@ -20,6 +20,9 @@ from ledger.organisations import KeyRecord, OrganisationRecord
 from ledger.types import ENVELOPE_BYTES_MAX, Envelope
 from ledger.wellformed import read_envelope
 
+REFUSED_BYTES_MIN: Final = 1024
+"""What an envelope that is refused at sight costs its caller at least: looking at a byte takes as long as at a KB."""
+
 RETRY_MS_MIN: Final = 100
 RETRY_MS_MAX: Final = 10_000
 """Bounds of what a refused client is told to wait."""
@@ -71,7 +74,8 @@ class RoomKeeper:
     """How much may wait at this gateway, and how fast one organisation may fill it.
 
     The rate is a token bucket for each submitting organisation: ``rate_bytes_s`` a second, at most
-    ``burst_bytes`` saved up. Times are monotonic milliseconds, given by the caller.
+    ``burst_bytes`` saved up. What is refused at sight is charged as well and may leave a debt of as much; until it
+    is paid nothing of that organisation is looked at. Times are monotonic milliseconds, given by the caller.
 
     Args:
         waiting_bytes_max: bytes of envelopes taken here and not final yet.
@@ -90,13 +94,26 @@ class RoomKeeper:
         if waiting_bytes + size > self._waiting_bytes_max and waiting_bytes > 0:
             excess = waiting_bytes + size - self._waiting_bytes_max
             return rejection(Code.OVERLOADED, self._retry_ms(excess))
-        tokens, since_ms = self._buckets.get(organisation, (float(self._burst_bytes), now_ms))
-        tokens = min(self._burst_bytes, tokens + (now_ms - since_ms) * self._rate_bytes_s / 1000)
+        tokens = self._tokens(organisation, now_ms)
         if tokens < size:
             self._buckets[organisation] = (tokens, now_ms)
             return rejection(Code.OVERLOADED, self._retry_ms(size - tokens))
         self._buckets[organisation] = (tokens - size, now_ms)
         return None
+
+    def charge_refused(self, organisation: str, size: int, now_ms: int) -> None:
+        """Something of so many bytes was refused at sight."""
+        tokens = self._tokens(organisation, now_ms) - max(size, REFUSED_BYTES_MIN)
+        self._buckets[organisation] = (max(tokens, -float(self._burst_bytes)), now_ms)
+
+    def debt(self, organisation: str, now_ms: int) -> Rejection | None:
+        """None unless the organisation owes for what was refused."""
+        tokens = self._tokens(organisation, now_ms)
+        return rejection(Code.OVERLOADED, self._retry_ms(-tokens)) if tokens < 0 else None
+
+    def _tokens(self, organisation: str, now_ms: int) -> float:
+        tokens, since_ms = self._buckets.get(organisation, (float(self._burst_bytes), now_ms))
+        return min(self._burst_bytes, tokens + (now_ms - since_ms) * self._rate_bytes_s / 1000)
 
     def _retry_ms(self, missing_bytes: float) -> int:
         return int(min(max(1000 * missing_bytes / self._rate_bytes_s, RETRY_MS_MIN), RETRY_MS_MAX))

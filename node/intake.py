@@ -1,6 +1,6 @@
 """From the gateway's door to the mailbox: what happens to submitted envelopes, many at a time.
 
-    decode and judge -> known already? -> executed already? -> expired? -> room? -> signatures -> mailbox
+    debt? -> decode and judge -> known already? -> executed already? -> expired? -> room? -> signatures -> mailbox
 
 Each envelope gets an answer at once: followed (news will come), or a final word (REJECTED, EXPIRED, or the first
 receipt of a replay). An id is followed only after its signatures were checked: a garbled copy, sent first, must not
@@ -105,8 +105,13 @@ class Intake:
 
     def _judge(self, raw: bytes, caller: str) -> tuple[Outcome | None, Envelope | None]:
         """A final word, or the envelope whose signatures are to be checked."""
+        now_ms = self._clock_ms()
+        owes = self._room.debt(caller, now_ms)
+        if owes is not None:
+            return _refuse(b"", owes), None
         judged = judge(raw, self._chain_id, self._ledger)
         if isinstance(judged, Rejection):
+            self._room.charge_refused(caller, len(raw), now_ms)
             return _refuse(b"", judged), None
         known = self._known(judged)
         if known is not None:
@@ -114,7 +119,7 @@ class Intake:
         if not self._ready():
             return _refuse(judged.id, rejection(Code.NOT_READY, NOT_READY_RETRY_MS)), None
         waiting = self._tracker.waiting_bytes
-        refused = self._room.ask(caller, len(raw), waiting, self._clock_ms())
+        refused = self._room.ask(caller, len(raw), waiting, now_ms)
         if refused is None and self._tracker.full:
             refused = rejection(Code.OVERLOADED, NOT_READY_RETRY_MS)
         if refused is not None:

@@ -5,7 +5,8 @@ direction failing is thus seen by the side that can mend it, and no rule has to 
 for a peer leaves in as few messages as it fits into; a broadcast is encoded once.
 
 The queue of a link is bounded by bytes. A peer too slow for it loses the stream, not single messages: once it is
-reached again ``PeerConnected`` makes the validator resend all that still matters.
+reached again ``PeerConnected`` makes the validator resend all that still matters. That may be megabytes, so a peer
+that takes streams and drops them is dialled less and less often, whatever it does to be heard of.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ BACKOFF_S_MIN: Final = 0.1
 BACKOFF_S_MAX: Final = 3.0
 """Between attempts, with jitter: a restarted peer is found within seconds, a dead one costs nothing."""
 
+STEADY_S: Final = 5.0
+"""A stream that lasted so long was no attempt that failed: the next one begins with the shortest back-off."""
+
 MUTE_S: Final = 10.0
 """A peer that sent what no honest node sends is not listened to for so long."""
 
@@ -71,6 +75,7 @@ class Link:
         self._overflowed = False
         self._woken = asyncio.Event()
         self.connected = False
+        self._connected_s = 0.0
         self.problem = "not dialled yet"
 
     def send(self, raw: bytes) -> None:
@@ -86,7 +91,6 @@ class Link:
         """Dial, send, dial again; until cancelled."""
         backoff = BACKOFF_S_MIN
         while True:
-            began = asyncio.get_running_loop().time()
             try:
                 await self._stream()
                 self._note("the peer closed the stream")
@@ -95,20 +99,24 @@ class Link:
             except (TimeoutError, UnknownMember) as error:
                 self._note(str(error) or "no answer")
             finally:
-                self._lost()
-            if asyncio.get_running_loop().time() - began > CONNECT_S_MAX:
+                lasted_s = self._lost()
+            if lasted_s is not None and lasted_s > STEADY_S:
                 backoff = BACKOFF_S_MIN
-            await self._pause(backoff * random.uniform(0.5, 1.5))
+            await self._pause(backoff * random.uniform(0.5, 1.5), cut_short=lasted_s is None)
             backoff = min(backoff * 1.6, BACKOFF_S_MAX)
 
     def wake(self) -> None:
-        """The peer was heard of: dial now."""
+        """The peer was heard of: dial now, if it could not be reached before."""
         self._woken.set()
 
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):  # asyncio.wait_for of Python 3.11 may swallow a cancellation
-                await self._woken.wait()
+    async def _pause(self, seconds: float, *, cut_short: bool) -> None:
+        """Until the time is over or, where it may be cut short, the peer was heard of."""
+        if not cut_short:
+            await asyncio.sleep(seconds)
+        else:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):  # asyncio.wait_for of Python 3.11 may swallow a cancellation
+                    await self._woken.wait()
         self._woken.clear()
 
     async def _stream(self) -> None:
@@ -118,7 +126,9 @@ class Link:
             call = exchange(metadata=self._identity.metadata)
             async with asyncio.timeout(CONNECT_S_MAX):
                 await call.wait_for_connection()
-                await call.initial_metadata()  # the peer's servicer has let us in
+                await call.initial_metadata()  # the peer's servicer has let us in, or has turned us away
+            if call.done():
+                await self._raise_status(call)
             self._connected()
             ended = asyncio.create_task(self._until_end(call))
             sender = asyncio.create_task(self._send_all(call))
@@ -163,12 +173,14 @@ class Link:
 
     def _connected(self) -> None:
         self.connected = True
+        self._connected_s = asyncio.get_running_loop().time()
         self.problem = ""
         self._metrics.peers_connected.inc()
         self._mailbox.put_now(PeerConnected(self.index))
         _log.info("peer connected", peer=self.organisation, address=self.address)
 
-    def _lost(self) -> None:
+    def _lost(self) -> float | None:
+        """The stream is over; seconds it lasted, None if there was none."""
         self._queue.clear()
         self._queued_bytes = 0
         self._overflowed = False
@@ -177,6 +189,8 @@ class Link:
             self.connected = False
             self._metrics.peers_connected.dec()
             self._mailbox.put_now(PeerLost(self.index))
+            return asyncio.get_running_loop().time() - self._connected_s
+        return None
 
     def _note(self, problem: str) -> None:
         if problem != self.problem:  # a peer that is down is reported once, not at every attempt

@@ -155,7 +155,7 @@ class Demo:
             "acknowledged": sum(loader.acknowledged.values()),
         }
         for move in progress.moves:
-            self._screen.say(f"a client failed over, same envelope ids: {move}")
+            self._screen.say(f"a client moved, same envelope ids: {move}")
         self.problems += [f"a receipt is not OK: {refused}" for refused in progress.refused[:5]]
         if progress.final != progress.total:
             self.problems.append(f"{progress.final:,} of {progress.total:,} operations are final")

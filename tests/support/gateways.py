@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from lossbook.v1 import gateway_pb2, gateway_pb2_grpc, query_pb2_grpc
 from lossbook_sdk.channel import Connector
 from lossbook_sdk.nodes import Backoff, Nodes
 from lossbook_sdk.profile import Node
+from services.health import Health
 from tests.support.insurers import INSURERS, market_genesis
 
 Answer = Callable[[bytes, int], Awaitable[list[gateway_pb2.EnvelopeStatus]]]
@@ -52,12 +54,19 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer):
         self._came = asyncio.Condition()
 
     async def start(self, port: int = 0, query: query_pb2_grpc.QueryServiceServicer | None = None) -> None:
+        """Listen; serving, as gRPC health says it, until ``set_serving(False)``."""
         self._server = grpc.aio.server()
+        self._health = Health()
+        self._health.add_to(self._server, ())
+        await self._health.set_serving(True)
         gateway_pb2_grpc.add_GatewayServiceServicer_to_server(self, self._server)
         if query is not None:
             query_pb2_grpc.add_QueryServiceServicer_to_server(query, self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
         await self._server.start()
+
+    async def set_serving(self, serving: bool) -> None:
+        await self._health.set_serving(serving)
 
     async def stop(self) -> None:
         if self._server is not None:
@@ -120,10 +129,13 @@ class FakeGateway(gateway_pb2_grpc.GatewayServiceServicer):
                 task.cancel()
 
 
-def nodes_of(*gateways: FakeGateway, genesis: Genesis | None = None) -> Nodes:
+def nodes_of(
+    *gateways: FakeGateway, genesis: Genesis | None = None, clock_s: Callable[[], float] = time.monotonic
+) -> Nodes:
     """The client's view of some gateways, in this order; back-off in milliseconds."""
     connector = PlainConnector(genesis or market_genesis(), b"", b"")
-    return Nodes(connector, [gateway.node for gateway in gateways], backoff=lambda: Backoff(0.01, 0.05))
+    nodes = [gateway.node for gateway in gateways]
+    return Nodes(connector, nodes, clock_s=clock_s, backoff=lambda: Backoff(0.01, 0.05))
 
 
 # -- answers -------------------------------------------------------------------------------------

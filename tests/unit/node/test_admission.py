@@ -7,7 +7,7 @@ import pytest
 from ledger.codes import Code
 from ledger.organisations import KeyRecord, OrganisationRecord, find_key, find_organisation
 from ledger.types import Envelope
-from node.admission import RETRY_MS_MAX, RETRY_MS_MIN, Rejection, RoomKeeper, judge
+from node.admission import REFUSED_BYTES_MIN, RETRY_MS_MAX, RETRY_MS_MIN, Rejection, RoomKeeper, judge
 from tests.support.insurers import FIRST, INSURERS, Ledger, key_of, policy_issue
 
 LEDGER = Ledger()
@@ -82,6 +82,34 @@ def test_an_organisation_that_sends_too_fast_waits_and_no_other_does() -> None:
     assert room.ask("other", 500, 0, now_ms=0) is None
     assert room.ask("fast", 500, 0, now_ms=500) is None
     assert room.ask("fast", 500, 0, now_ms=500) is not None
+
+
+def test_what_is_refused_at_sight_is_paid_for_before_anything_else_is_looked_at() -> None:
+    room = RoomKeeper(waiting_bytes_max=1 << 40, rate_bytes_s=MIB, burst_bytes=2 * MIB)
+    room.charge_refused("garbage", 3 * MIB, now_ms=0)
+    owes = room.debt("garbage", now_ms=0)
+    assert owes is not None
+    assert (owes.code, owes.retry_after_ms) == (Code.OVERLOADED, 1000)
+    assert room.debt("garbage", now_ms=1000) is None
+    assert room.ask("garbage", 1, 0, now_ms=1000) is not None
+    assert room.debt("other", now_ms=0) is None
+    assert room.ask("other", 2 * MIB, 0, now_ms=0) is None
+
+
+def test_a_debt_is_at_most_what_may_be_saved_up() -> None:
+    room = RoomKeeper(waiting_bytes_max=1 << 40, rate_bytes_s=MIB, burst_bytes=2 * MIB)
+    for _ in range(100):
+        room.charge_refused("garbage", MIB, now_ms=0)
+    assert room.debt("garbage", now_ms=1999) is not None
+    assert room.debt("garbage", now_ms=2000) is None
+
+
+def test_a_byte_of_garbage_is_charged_as_a_kilobyte() -> None:
+    room = RoomKeeper(waiting_bytes_max=1 << 40, rate_bytes_s=1, burst_bytes=MIB)
+    for _ in range(MIB // REFUSED_BYTES_MIN):
+        assert room.debt("garbage", now_ms=0) is None
+        room.charge_refused("garbage", 1, now_ms=0)
+    assert room.ask("garbage", 1, 0, now_ms=0) is not None
 
 
 def test_the_time_to_retry_is_bounded() -> None:

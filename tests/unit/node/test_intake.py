@@ -8,7 +8,7 @@ from ledger.codes import Code
 from ledger.organisations import KeyRecord, OrganisationRecord, find_key, find_organisation
 from ledger.types import ENVELOPE_BYTES_MAX, Envelope, Receipt
 from ledger.wire import encode_envelope
-from node.admission import RoomKeeper
+from node.admission import REFUSED_BYTES_MIN, RoomKeeper
 from node.intake import Intake, Outcome
 from node.mailbox import Mailbox
 from node.metrics import Metrics
@@ -69,6 +69,16 @@ def test_garbage_in_anothers_name_is_charged_to_the_caller() -> None:
     (outcome,) = submit(target, [victim.raw], FIRST.id)
     assert outcome.news is not None
     assert outcome.news.stage is Stage.PENDING
+
+
+def test_malformed_envelopes_slow_their_sender_and_nobody_else() -> None:
+    target = intake(rate_bytes_s=1)
+    garbage = [b"\xff" * 64] * (2 * ENVELOPE_BYTES_MAX // REFUSED_BYTES_MIN)
+    outcomes = submit(target, garbage, INSURERS[1].id)
+    assert codes(outcomes) == {Code.MALFORMED, Code.OVERLOADED}
+    assert codes(outcomes[: len(garbage) // 2]) == {Code.MALFORMED}
+    assert codes(submit(target, [large(1).raw], INSURERS[1].id)) == {Code.OVERLOADED}
+    assert codes(submit(target, [large().raw], FIRST.id)) == {Code.OK}
 
 
 def test_one_envelope_several_times_in_one_message_is_taken_once() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,7 +18,7 @@ from node import peers as peers_module
 from node.fetcher import Fetcher
 from node.mailbox import Mailbox
 from node.metrics import Metrics
-from node.peers import Peers, PeerServicer
+from node.peers import Link, Peers, PeerServicer
 from node.turn import (
     BatchesFetched,
     FetchBatches,
@@ -140,15 +141,63 @@ def test_a_peer_that_was_heard_of_is_dialled_at_once(monkeypatch: pytest.MonkeyP
 
     async def main() -> None:
         receiver = Receiver()
+        receiver.servicer.close()
+        paused = asyncio.Event()
         async with receiver.listening() as address, dialling(address) as (peers, mailbox, _):
-            assert await inputs(mailbox, 1) == [PeerConnected(1)]
-            receiver.servicer.close()
-            assert await inputs(mailbox, 1) == [PeerLost(1)]
+            monkeypatch.setattr(peers.links[1], "_note", lambda _: paused.set())
+            await paused.wait()  # it was turned away
             receiver.servicer._closed = False
             peers.wake(1)
             assert await inputs(mailbox, 1) == [PeerConnected(1)]
 
     asyncio.run(main())
+
+
+def test_a_peer_that_drops_streams_is_dialled_less_and_less_often_however_loud_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[tuple[float, bool]] = []
+
+    async def main() -> None:
+        receiver = Receiver()
+        enough = asyncio.Event()
+
+        async def pause(link: Link, seconds: float, *, cut_short: bool) -> None:
+            pauses.append((seconds, cut_short))
+            if len(pauses) == 12:
+                enough.set()
+
+        def drop(index: int) -> None:
+            receiver.servicer._end(index, grpc.StatusCode.ABORTED, "dropped")
+
+        monkeypatch.setattr(Link, "_pause", pause)
+        monkeypatch.setattr(random, "uniform", lambda least, most: 1.0)
+        async with receiver.listening() as address, dialling(address) as (peers, mailbox, _):
+            while not enough.is_set():
+                for item in await inputs(mailbox, 1):
+                    if isinstance(item, PeerConnected):
+                        peers.wake(1)
+                        drop(0)
+
+    asyncio.run(main())
+    seconds = [seconds for seconds, _ in pauses]
+    assert not any(cut_short for _, cut_short in pauses)
+    assert seconds[0] == peers_module.BACKOFF_S_MIN
+    assert seconds == sorted(seconds)
+    assert seconds[-1] == peers_module.BACKOFF_S_MAX
+
+
+def test_being_heard_of_cuts_a_pause_short_only_where_it_may() -> None:
+    async def main() -> float:
+        link = Link(1, BETA.id, "", identity(ALPHA), Mailbox(), Metrics())
+        link.wake()
+        await link._pause(1000.0, cut_short=True)
+        link.wake()
+        began = asyncio.get_running_loop().time()
+        await link._pause(0.1, cut_short=False)
+        return asyncio.get_running_loop().time() - began
+
+    assert asyncio.run(main()) >= 0.1
 
 
 def test_messages_to_a_peer_that_is_away_are_dropped_not_kept() -> None:

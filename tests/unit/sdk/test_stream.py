@@ -13,6 +13,8 @@ from lossbook.v1 import gateway_pb2
 from lossbook_sdk.answers import Stage, Status
 from lossbook_sdk.envelopes import Signed, build_and_sign
 from lossbook_sdk.errors import NothingReachable
+from lossbook_sdk.nodes import Nodes
+from lossbook_sdk.profile import Node
 from lossbook_sdk.stream import BulkSubmitter
 from tests.support.gateways import FakeGateway, accepted, always, final, id_of, never, nodes_of, rejected
 from tests.support.insurers import FIRST, market_genesis
@@ -28,6 +30,19 @@ def envelopes(count: int) -> list[Signed]:
         )
         for at in range(count)
     ]
+
+
+def watched(nodes: Nodes) -> asyncio.Event:
+    """Set once a node's answer, whether it serves again, is known."""
+    asked, ask = asyncio.Event(), nodes.problem_of
+
+    async def problem_of(node: Node, *, timeout_s: float = 5.0) -> str:
+        problem = await ask(node, timeout_s=timeout_s)
+        asked.set()
+        return problem
+
+    nodes.problem_of = problem_of  # type: ignore[method-assign]
+    return asked
 
 
 async def load(bulk: BulkSubmitter, signed: Sequence[Signed]) -> list[Status]:
@@ -176,6 +191,109 @@ def test_final_refusals_are_answers() -> None:
         statuses = await load(BulkSubmitter(nodes_of(gateway)), envelopes(2))
         assert {status.rejection_code for status in statuses} == {Code.BAD_SIGNATURE}
         await stop(gateway)
+
+    asyncio.run(story())
+
+
+def test_new_envelopes_go_back_to_the_preferred_node_once_it_serves_again() -> None:
+    async def story() -> None:
+        own, other = FakeGateway("insurer-1", never), FakeGateway("insurer-2", always(final))
+        await start(own, other)
+        moves: list[tuple[str, str, str]] = []
+        moved = asyncio.Event()
+
+        def on_move(left: Node | None, taken: Node, reason: str) -> None:
+            moves.append((left.organisation if left else "", taken.organisation, reason))
+            if len(moves) == 3:
+                moved.set()
+
+        signed = envelopes(5)
+        async with BulkSubmitter(nodes_of(own, other), on_move=on_move, return_s=0.01) as bulk:
+            loading = asyncio.create_task(_submit_all(bulk, signed[:3]))
+            await own.saw(3)
+            await own.stop()
+            await loading
+            await bulk.drain()
+            assert (await (await bulk.submit(signed[3]))).node == "insurer-2", "its own node is down"
+            own.answer = always(final)
+            await own.start(own.port)
+            while not moved.is_set():
+                assert (await (await bulk.submit(envelopes(1)[0]))).stage is Stage.FINAL
+            status = await (await bulk.submit(signed[4]))
+        assert status.node == "insurer-1"
+        assert [move[:2] for move in moves] == [
+            ("", "insurer-1"),
+            ("insurer-1", "insurer-2"),
+            ("insurer-2", "insurer-1"),
+        ]
+        assert moves[-1][2].endswith("serves again")
+        assert [id_of(raw) for raw in other.seen[:4]] == [one.id for one in signed[:4]]
+        assert len(other.seen) == len({id_of(raw) for raw in other.seen}), "nothing was sent twice for the return"
+        await stop(own, other)
+
+    asyncio.run(story())
+
+
+def test_a_stream_that_is_left_for_the_preferred_node_is_answered_to_its_end() -> None:
+    async def story() -> None:
+        free = asyncio.Event()
+
+        async def slowly(raw: bytes, wait: int) -> list[gateway_pb2.EnvelopeStatus]:
+            await free.wait()
+            return [final(raw)]
+
+        own, other = FakeGateway("insurer-1", always(final)), FakeGateway("insurer-2", slowly)
+        await start(own, other)
+        nodes = nodes_of(own, other)
+        nodes.failed(nodes.all[0], "was down")
+        asked = watched(nodes)
+        first, second = envelopes(2)
+        async with BulkSubmitter(nodes, return_s=0.01) as bulk:
+            answer = await bulk.submit(first)
+            await other.saw(1)
+            await asked.wait()
+            late = await bulk.submit(second)
+            free.set()
+            assert [(await answer).node, (await late).node] == ["insurer-2", "insurer-1"]
+        assert [id_of(raw) for raw in own.seen] == [second.id]
+        assert [id_of(raw) for raw in other.seen] == [first.id]
+        await stop(own, other)
+
+    asyncio.run(story())
+
+
+def test_a_preferred_node_that_does_not_serve_yet_is_left_alone() -> None:
+    async def story() -> None:
+        own, other = FakeGateway("insurer-1", always(final)), FakeGateway("insurer-2", always(final))
+        await start(own, other)
+        await own.set_serving(False)
+        nodes = nodes_of(own, other)
+        nodes.failed(nodes.all[0], "was down")
+        asked = watched(nodes)
+        async with BulkSubmitter(nodes, return_s=0.01) as bulk:
+            _answer = await (await bulk.submit(envelopes(1)[0]))
+            await asked.wait()
+            assert (await (await bulk.submit(envelopes(1)[0]))).node == "insurer-2"
+        assert own.seen == []
+        await stop(own, other)
+
+    asyncio.run(story())
+
+
+def test_a_long_silence_of_the_client_is_not_held_against_the_nodes() -> None:
+    async def story() -> None:
+        clock_s = [0.0]
+        first, second = FakeGateway("insurer-1", always(final)), FakeGateway("insurer-2", always(final))
+        await start(first, second)
+        nodes = nodes_of(first, second, clock_s=lambda: clock_s[0])
+        bulk = BulkSubmitter(nodes, give_up_s=60, clock_s=lambda: clock_s[0])
+        one, other = envelopes(2)
+        async with bulk:
+            assert (await (await bulk.submit(one))).node == "insurer-1"
+            clock_s[0] = 1000.0
+            await first.stop()
+            assert (await (await bulk.submit(other))).node == "insurer-2"
+        await stop(second)
 
     asyncio.run(story())
 
