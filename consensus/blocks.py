@@ -12,12 +12,14 @@ from consensus.types import Certificate, Header, Proposal
 class Block:
     """One block. It is *placed* once its parent's header is known and fits."""
 
-    __slots__ = ("asked", "false_justification", "placed", "problem", "proposal", "verdict")
+    __slots__ = ("asked", "boundary", "false_justification", "placed", "problem", "proposal", "verdict")
 
     def __init__(self, proposal: Proposal) -> None:
         self.proposal = proposal
         self.placed = False
         self.asked = False  #: ``Verify`` is out
+        #: The block that ends the epoch, if this one comes after it: a tail.
+        self.boundary: Header | None = None
         self.verdict: Verdict | None = None
         #: Provably bad, in words; nobody honest votes for it.
         self.problem: str | None = None
@@ -80,6 +82,32 @@ class Blocks:
         block = self._blocks.get(digest)
         return block.header if block else self._headers.header(digest)
 
+    def settled_header(self, digest: bytes) -> Header | None:
+        """Header of a block whose place is known: only then is it known what it ends."""
+        block = self._blocks.get(digest)
+        if block is None or block.placed:
+            return self.header(digest)
+        return self._headers.header(digest)
+
+    def boundary(self, digest: bytes) -> Header | None:
+        """The block that ends the epoch, if the block of this digest is it or a tail after it; else None.
+
+        A tail repeats the height of what it follows, no other block does. None also while the headers between are
+        unknown, which is so only before finalized blocks are backfilled.
+        """
+        while digest != self._genesis.digest:
+            header = self.header(digest)
+            if header is None or header.next_valset_hash:
+                return header
+            block = self._blocks.get(digest)
+            if block is not None and block.placed:
+                return block.boundary
+            parent = self.header(header.parent_digest)
+            if parent is None or parent.height != header.height:
+                return None
+            digest = parent.digest
+        return None
+
     def stored(self, digest: bytes) -> Proposal | None:
         """A block the application stored, as it was proposed."""
         return self._headers.proposal(digest)
@@ -96,7 +124,7 @@ class Blocks:
             header = self.header(digest)
             if header is None:
                 return path[::-1], "gap"
-            if header.view <= floor_view:
+            if digest == self._genesis.digest or header.view <= floor_view:
                 return path[::-1], "fork"
             path.append(header)
             digest = header.parent_digest

@@ -30,6 +30,7 @@ On Q votes X, or a Nullification from anyone: log, broadcast once, enter v+1; ow
 On Q votes F, or a Finalization from anyone:                                                                   [R9, R10]
     log, broadcast once; floor := max; tell the application; enter v+1 if behind
 On an X or a Want for a view this node has left: answer with its best certificate and the floor's Finalization   [R11]
+Once the boundary block, or a tail after it, is final: rest; answer each message of the epoch with that Finalization
 
 Deviations from the paper, each with its reason:
 
@@ -40,6 +41,8 @@ Deviations from the paper, each with its reason:
   the data can be had. Certifying goes on after the view was nullified, or two halves could refuse each other's parents.
 * Nullifying does not need a timer where the block is provably bad or the leader itself gave up.
 * An idle network is silent (R12); the paper's never is.
+* An epoch ends with a boundary block; what is built on it before it is final are empty tails, so that finality never
+  depends on who votes next (consensus.md §9).
 * Received certificates are sent on only if they brought news to this node's view or floor; laggards are answered (R11).
 
 Where the rules are: R2 ``proposing``; R3 and fetching ``intake``; R4, R6, R7 and the timers ``voting``; R5, R8-R10
@@ -137,9 +140,10 @@ class Core:
         """The core as its records left it; no records: as at genesis. The first event has to be ``Started``.
 
         Args:
-            own_index: signer index; None for an observer, which follows certificates and never signs.
-            genesis: header of the epoch's genesis, view 0.
-            records: the vote log, oldest first.
+            own_index: signer index; None for an observer, which follows certificates and never signs, and for a member
+                without the key of its seat.
+            genesis: header of the epoch's genesis, view 0: the chain's genesis, or the boundary of the epoch before.
+            records: the vote log, oldest first; records of other epochs are passed over.
         """
         state = State(config, validators, own_index, genesis, headers, signatures, now)
         state.recover(records)
@@ -153,12 +157,26 @@ class Core:
         invariant(state.startup is not None or isinstance(event, Started), "the first event has to be Started")
         state.now = Now(max(now.monotonic_ms, state.now_ms), now.wall_ms)
         state.activity.advance(state.now_ms, busy=state.pace.armed_ms is not None)
-        self._handlers[type(event)](event)
-        self._settle()
-        self._proposer.propose()
-        self._helper.send_again()
+        if state.ended is None:
+            self._handlers[type(event)](event)
+            self._settle()
+            self._proposer.propose()
+            self._helper.send_again()
+        else:
+            self._rest(event)
         out, state.out = state.out, []
         return out
+
+    def _rest(self, event: Event) -> None:
+        """The epoch is over: votes still tell who broke the rules, and whoever is late is shown the end."""
+        match event:
+            case ProposalReceived() | VoteReceived() | CertificateReceived():
+                self._handlers[type(event)](event)
+                self._helper.show_end(event)
+            case WantReceived() | StartQueryReceived():
+                self._helper.show_end(event)
+            case PeerConnected():
+                self._helper.show_end_to(event.peer)
 
     def _settle(self) -> None:
         """The rules that follow from state, until none applies."""
@@ -172,6 +190,8 @@ class Core:
             self._voter.nullify,
         )
         for _ in range(SETTLE_PASSES_MAX):
+            if self._state.ended is not None:
+                return
             changed = [rule() for rule in rules]  # every rule in every pass
             if not any(changed):
                 return
@@ -195,13 +215,18 @@ class Core:
         highest = state.blocks.header(state.highest_certified()[0])
         if state.unfinalized and highest is not None:
             state.out.append(Certified(highest))
-        self._helper.resume()
+        state.look_for_end()
+        if state.ended is None:
+            self._helper.resume()
+        elif state.floor is not None:
+            state.broadcast(state.floor)
 
     def _on_work(self, event: Work) -> None:
         self._state.work = event.pending
 
     def _on_headers_stored(self, _event: HeadersStored) -> None:
         self._state.blocks.look_again = True
+        self._state.look_for_end()
 
     def _on_tick(self, _event: Tick) -> None:
         """Every step looks at the time."""
@@ -211,6 +236,8 @@ class Core:
     @property
     def deadline_ms(self) -> int | None:
         """Monotonic time at which the next ``Tick`` is due; None while nothing waits for time."""
+        if self._state.ended is not None:
+            return None
         startup = self._state.startup
         waiting = [
             self._state.pace.deadline_ms,
@@ -237,6 +264,11 @@ class Core:
         """View of the floor, 0 for the genesis."""
         return self._state.floor_view
 
+    @property
+    def ended(self) -> Header | None:
+        """The boundary block, once it is final: the core rests, and only answers who is late."""
+        return self._state.ended
+
     def certificate(self, kind: VoteKind, view: int) -> Certificate | None:
         """A certificate held, for whoever serves blocks or answers questions."""
         found = self._state.rounds.get(view)
@@ -244,7 +276,8 @@ class Core:
 
     def live_records(self) -> list[Record]:
         """The records from which ``restore`` makes this state again: what a rewritten vote log has to hold."""
-        return live_records(self._state.rounds, self._state.own_index, self._state.signer.muted_until)
+        state = self._state
+        return live_records(state.rounds, state.validators.epoch, state.own_index, state.signer.muted_until)
 
     def status(self) -> Status:
         """Where it stands, what it waits for."""

@@ -58,6 +58,8 @@ class Build:
     """For the justification; None where the parent is the genesis of the epoch."""
     nullifications: tuple[Certificate, ...]
     """For the justification: every view between parent and ``view``, ascending."""
+    boundary: Header | None
+    """The block that ends the epoch, if ``parent`` is it or a tail after it: then only a tail may be built."""
     at_once: bool
     """True: answer now, with an empty block if there is nothing to list (R12 a). False: an offer, answered when there
     is work in the sense of R12 (b) or (c), however long that takes."""
@@ -99,9 +101,20 @@ class Finalized:
 
     certificate: Certificate
     headers: tuple[Header, ...]
-    """Oldest first, ending with the certified block; from the one after the previous floor, if ``complete``."""
+    """Oldest first, ending with the certified block, tails included; from the one after the previous floor, if
+    ``complete``."""
     complete: bool
     """False: ancestors (or all, if ``headers`` is empty) are unknown here and have to be backfilled."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpochEnded:
+    """The boundary block is final: the core rests and answers late messages. Comes again after a restart."""
+
+    boundary: Header
+    """Its ``next_valset_hash`` names who votes next; it is view 0 of the next epoch."""
+    certificate: Certificate
+    """Finalization of the boundary, or of a tail after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +156,7 @@ Effect = (
     | FetchBlock
     | Certified
     | Finalized
+    | EpochEnded
     | Report
     | Alarm
     | Penalise

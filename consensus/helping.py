@@ -7,7 +7,9 @@ from typing import Final
 
 from consensus.effects import RemoveBackupMarker
 from consensus.events import (
+    CertificateReceived,
     PeerConnected,
+    ProposalReceived,
     StartAnswerReceived,
     Started,
     StartQueryReceived,
@@ -29,6 +31,10 @@ RESENT_FINALIZE_VOTES_MAX: Final = 16
 """Own F votes sent again: finalizing the highest finalizes the rest."""
 RESENT_VIEWS_MAX: Final = 256
 """Views searched for them."""
+
+
+LateEvent = ProposalReceived | VoteReceived | CertificateReceived | WantReceived | StartQueryReceived
+"""A message of the epoch."""
 
 
 class Helper:
@@ -57,7 +63,7 @@ class Helper:
                 s.penalise(sender, problem)
                 return
             self._tally.count(vote)
-        if vote.kind is X and (vote.view < s.view or not (s.unfinalized or s.work)):
+        if s.ended is None and vote.kind is X and (vote.view < s.view or not (s.unfinalized or s.work)):
             self._help(sender, vote.view)
 
     def on_want(self, event: WantReceived) -> None:
@@ -79,9 +85,26 @@ class Helper:
         """An idle network sends nothing: a peer that was away learns here what it missed."""
         startup = self._s.startup
         if startup is not None and not startup.done and event.peer not in startup.answers:
-            self._s.send(event.peer, StartQuery(startup.nonce))
+            self._s.send(event.peer, self._query(startup))
         for message in self._latest():
             self._s.send(event.peer, message)
+
+    # -- after the end of the epoch ------------------------------------------------------------
+
+    def show_end(self, event: LateEvent) -> None:
+        """Whoever still speaks of an epoch that is over is shown its end, unless that is what it speaks of."""
+        s = self._s
+        if isinstance(event, CertificateReceived):
+            certificate = event.certificate
+            if certificate.kind is F and certificate.view >= s.floor_view:
+                return
+        if _epoch_of(event) == s.validators.epoch and self._budget.take(event.sender, s.now_ms):
+            self.show_end_to(event.sender)
+
+    def show_end_to(self, peer: int) -> None:
+        """The Finalization of the boundary, or of a tail; the tails between are served with the boundary block."""
+        if self._s.floor is not None:
+            self._s.send(peer, self._s.floor)
 
     # -- sending again ---------------------------------------------------------------------
 
@@ -89,9 +112,11 @@ class Helper:
         """R7 and the start-up query: what stays unanswered is sent again."""
         s = self._s
         startup = s.startup
+        if s.ended is not None:
+            return
         if startup is not None and not startup.done and s.now_ms >= startup.ask_again_ms:
             startup.ask_again_ms = s.now_ms + s.config.retry_ms
-            s.broadcast(StartQuery(startup.nonce))
+            s.broadcast(self._query(startup))
         if s.pace.retry_due(s.now_ms):
             for message in self._latest():
                 s.broadcast(message)
@@ -137,6 +162,9 @@ class Helper:
         needed = s.validators.quorum - 1 if s.own_index is not None else 0
         s.startup = StartUp(event.nonce, needed, event.restored_from_backup, ask_again_ms=s.now_ms)
 
+    def _query(self, startup: StartUp) -> StartQuery:
+        return StartQuery(self._s.validators.epoch, startup.nonce)
+
     def resume(self) -> None:
         """Say again what the log holds; a view that was given up before the restart stays so."""
         s = self._s
@@ -144,6 +172,8 @@ class Helper:
             s.pace.expire(s.now_ms)
         for message in self._latest():
             s.broadcast(message)
+        if s.own_index is None:
+            s.broadcast(Want(s.validators.epoch, s.view))  # nobody answers a query that is not made
 
     def finish_start(self) -> bool:
         """Sign from now on, if enough answers count; muted, if they show that the log is not complete."""
@@ -165,18 +195,25 @@ class Helper:
     def on_start_query(self, event: StartQueryReceived) -> None:
         """Answer at once, whatever this node waits for itself; answers are not votes.
 
-        An observer is silent: without a vote log it cannot say what it signed.
+        The asker begins, perhaps later than this node entered the epoch: it is told all that was said here last. An
+        observer does not answer: without a vote log it cannot say what it signed.
         """
-        s, asker = self._s, event.sender
+        s, asker, startup = self._s, event.sender, self._s.startup
         s.activity.heard(asker)
-        if s.own_index is None or not self._budget.take(asker, s.now_ms):
+        if event.query.epoch != s.validators.epoch or not self._budget.take(asker, s.now_ms):
             return
-        for guide in self._guides():  # first: the answer counts only if its view is known to be reachable
-            s.send(asker, guide)
+        for (
+            message
+        ) in self._latest():  # certificates first: the answer counts only if its view is known to be reachable
+            s.send(asker, message)
+        if s.own_index is None:
+            return
         votes: list[Vote] = []
         for found in reversed(list(s.rounds.ascending())):
             votes += [by_signer[asker] for by_signer in found.votes.values() if asker in by_signer]
         s.send(asker, StartAnswer(event.query.nonce, s.highest_signed_view(), tuple(votes[:START_ANSWER_VOTES_MAX])))
+        if startup is not None and not startup.done and asker not in startup.answers:
+            s.send(asker, self._query(startup))  # it was not there when this node asked
 
     def on_start_answer(self, event: StartAnswerReceived) -> None:
         """Count an answer to this start's query; every vote in it has to be genuine and this node's."""
@@ -195,3 +232,17 @@ class Helper:
             if vote.view >= s.window_start:
                 self._tally.notice_own(vote, s.rounds.at(vote.view))
         startup.answers[event.sender] = answer.highest_signed_view
+
+
+def _epoch_of(event: LateEvent) -> int:
+    match event:
+        case ProposalReceived():
+            return event.proposal.header.epoch
+        case VoteReceived():
+            return event.vote.epoch
+        case CertificateReceived():
+            return event.certificate.epoch
+        case WantReceived():
+            return event.want.epoch
+        case StartQueryReceived():
+            return event.query.epoch

@@ -99,10 +99,13 @@ class Intake:
         blocks.look_again = False
         changed = False
         for block in blocks.unplaced():
-            parent = blocks.header(block.header.parent_digest)
+            parent = blocks.settled_header(block.header.parent_digest)
             if parent is None:
                 continue
-            block.problem = self._s.rules.placement_problem(block.header, block.proposal.justification, parent)
+            block.boundary = blocks.boundary(parent.digest)
+            block.problem = self._s.rules.placement_problem(
+                block.header, block.proposal.justification, parent, block.boundary
+            )
             block.placed = block.problem is None
             changed = True
             if block.placed and not block.asked:

@@ -21,10 +21,11 @@ class Want:
 
 @dataclass(frozen=True, slots=True)
 class StartQuery:
-    """A node that starts asks what it may have signed before (consensus.md §5)."""
+    """A node that starts, or enters an epoch, asks what it may have signed in it before (consensus.md §5)."""
 
+    epoch: int
     nonce: bytes
-    """Fresh random bytes of this start, ``NONCE_BYTES`` long: an answer to an earlier start says nothing."""
+    """Fresh bytes of this start and epoch, ``NONCE_BYTES`` long: an answer to another query says nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,8 @@ class Proposer:
         self._offer = (s.view, parent_digest, at_once)
         skipped = range(s.certified_view + 1, s.view)
         nullifications = tuple(s.rounds.at(view).certificates[X] for view in skipped)
-        s.out.append(Build(s.view, parent, certificate, nullifications, at_once))
+        boundary = s.blocks.boundary(parent_digest)
+        s.out.append(Build(s.view, parent, certificate, nullifications, boundary, at_once))
 
     def _may_propose(self) -> bool:
         s, found = self._s, self._s.current
@@ -83,9 +84,10 @@ class Proposer:
         block = Block(proposal)
         block.placed = block.asked = True
         block.verdict = Verdict.VALID  # the application made it, body and root
+        block.boundary = s.blocks.boundary(header.parent_digest)
         s.blocks.add(block)
         found.built = header.digest
-        s.persist(BuiltBlock(s.view, header.digest))
+        s.persist(BuiltBlock(s.validators.epoch, s.view, header.digest))
         self._tally.utter(proposal.vote, found, proposal)
 
     def _sign(self, event: Built, found: Round) -> Proposal:
@@ -97,7 +99,7 @@ class Proposer:
             problem = (
                 s.rules.header_problem(header)
                 or s.rules.justification_problem(header, justification, s.certificate_problem)
-                or s.rules.placement_problem(header, justification, parent)
+                or s.rules.placement_problem(header, justification, parent, s.blocks.boundary(parent.digest))
             )
         invariant(problem is None, f"the application built a block nobody would vote for: {problem}")
         invariant(justification.digest == header.justification_digest, "the header commits to another justification")

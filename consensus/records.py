@@ -1,7 +1,8 @@
 """What must survive a crash, as values; the file they go to is ``store.votelog``.
 
-Records are applied in order at restore. There is none for the floor: it is the highest Finalization among the
-certificates. ``Core.live_records`` says which are still needed when the file is rewritten.
+Every record names its epoch, and a core takes those of its own. They are applied in order at restore. There is none for
+the floor: it is the highest Finalization among the certificates. ``Core.live_records`` says which are still needed when
+the file is rewritten.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class HeldCertificate:
 class BuiltBlock:
     """This node, as leader, built this block; never another one for the view."""
 
+    epoch: int
     view: int
     digest: bytes
 
@@ -37,6 +39,7 @@ class BuiltBlock:
 class Certification:
     """Outcome of certifying a notarized block (R6); synced before a finalize vote leaves."""
 
+    epoch: int
     view: int
     digest: bytes
     valid: bool
@@ -44,9 +47,21 @@ class Certification:
 
 @dataclass(frozen=True, slots=True)
 class MutedUntil:
-    """This node signs nothing in views up to this one (start-up rule); the highest such record counts."""
+    """This node signs nothing in views up to this one (start-up rule); the highest such record of the epoch counts."""
 
+    epoch: int
     view: int
 
 
 Record = OwnVote | HeldCertificate | BuiltBlock | Certification | MutedUntil
+
+
+def epoch_of(record: Record) -> int:
+    """The epoch a record speaks of."""
+    match record:
+        case OwnVote(vote):
+            return vote.epoch
+        case HeldCertificate(certificate):
+            return certificate.epoch
+        case _:
+            return record.epoch

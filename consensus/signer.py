@@ -21,13 +21,16 @@ class Signer:
         self.ready = False  #: the start-up query is answered (consensus.md §5)
         self.muted_until = 0  #: nothing is signed in views up to this one
         self.stopped: str | None = None  #: why nothing is signed any more
+        self.ended = False  #: the epoch is over (consensus.md §9)
         self._chain_id = chain_id
         self._epoch = epoch
         self._signatures = signatures
 
     def may_sign(self, view: int) -> bool:
         """Whether anything may be signed in this view."""
-        return self.own_index is not None and self.ready and self.stopped is None and view > self.muted_until
+        if self.own_index is None or self.stopped is not None or self.ended:
+            return False
+        return self.ready and view > self.muted_until
 
     @property
     def state(self) -> str:
@@ -36,6 +39,8 @@ class Signer:
             return "observer"
         if self.stopped is not None:
             return "stopped"
+        if self.ended:
+            return "ended"
         return "signing" if self.ready else "starting"
 
     def own(self, found: Round | None, kind: VoteKind) -> Vote | None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from consensus.blocks import Blocks
 from consensus.config import Config
-from consensus.effects import Alarm, Broadcast, Effect, Penalise, Persist, Report, Send, ViewEntered
+from consensus.effects import Alarm, Broadcast, Effect, EpochEnded, Penalise, Persist, Report, Send, ViewEntered
 from consensus.events import Now
 from consensus.evidence import Evidence
 from consensus.justification import HeaderRules
@@ -59,11 +59,12 @@ class State:
         self.top_certificate_view = 0  #: highest view a certificate is held of
         self.uncertified: set[int] = set()  #: views above the floor with a Notarization not certified here
         self.work = False  #: R12 (b) or (c), as the application says
+        self.ended: Header | None = None  #: the block that ends the epoch, once it is final
         self.evidence_count = 0
 
     def recover(self, records: Iterable[Record]) -> None:
         """Fresh state becomes what the records say (consensus.md §5)."""
-        self.signer.muted_until = replay(records, self.rounds)
+        self.signer.muted_until = replay(records, self.validators.epoch, self.rounds)
         for found in self.rounds.ascending():
             if found.finalized:
                 self.floor = found.finalized
@@ -182,6 +183,17 @@ class State:
             self._forget_left_behind()
             self.out.append(ViewEntered(view, self.leader))
 
+    def look_for_end(self) -> None:
+        """Rest, if what is final ends the epoch (consensus.md §9): nothing in it can matter any more."""
+        if self.ended is not None or self.floor is None:
+            return
+        self.ended = self.blocks.boundary(self.floor.digest)
+        if self.ended is not None:
+            self.signer.ended = True
+            self.pace.rest()
+            self.uncertified.clear()
+            self.out.append(EpochEnded(self.ended, self.floor))
+
     def _forget_left_behind(self) -> None:
         """Drop blocks of earlier views that no quorum notarized; should it turn out so, they are fetched (R5)."""
         self.blocks.forget(
@@ -225,5 +237,5 @@ class State:
         """Sign nothing in views up to this one, across restarts."""
         if until_view > self.signer.muted_until:
             self.signer.muted_until = until_view
-            self.persist(MutedUntil(until_view))
+            self.persist(MutedUntil(self.validators.epoch, until_view))
             self.out.append(Alarm("muted", f"Nothing is signed in views up to {until_view}: {why}"))

@@ -19,7 +19,7 @@ class Status:
     certified_view: int
     """Highest view with a block that is certified here."""
     signing: str
-    """``signing``, ``observer``, ``starting``, ``muted`` or ``stopped``."""
+    """``signing``, ``observer``, ``starting``, ``muted``, ``stopped`` or ``ended`` (the epoch is over)."""
     start_answers: tuple[int, int]
     """Start-up query: answers counted, answers needed."""
     muted_until_view: int

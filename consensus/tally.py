@@ -121,6 +121,10 @@ class Tally:
             if held.target != certificate.target:
                 s.stop("fork", f"two certificates of kind {kind.name} for different blocks in view {view}")
             return
+        if s.ended is not None:
+            if kind is F:
+                self._hold_finalization(certificate)  # it may be of a second end
+            return  # what is held is enough, and its headers are known
         found.certificates[kind] = certificate
         s.top_certificate_view = max(s.top_certificate_view, view)
         s.persist(HeldCertificate(certificate))
@@ -149,6 +153,7 @@ class Tally:
         headers, outcome = s.blocks.chain(certificate, s.floor_view, s.floor_digest)
         if outcome == "fork":
             s.stop("fork", f"the Finalization of view {certificate.view} contradicts that of view {s.floor_view}")
+        if outcome == "fork" or s.ended is not None:
             return
         for header in headers:
             block = s.blocks.get(header.digest)
@@ -163,3 +168,4 @@ class Tally:
         s.blocks.look_again = True
         s.enter(certificate.view + 1)
         s.pace.back_off(s.streak())
+        s.look_for_end()

@@ -55,6 +55,11 @@ class Pacemaker:
         elif not wanted:
             self.armed_ms = None
 
+    def rest(self) -> None:
+        """Nothing is waited for any more."""
+        self.armed_ms = self.retry_at_ms = None
+        self.expired = False
+
     @property
     def _expires_ms(self) -> int | None:
         if self.armed_ms is None or self.expired:

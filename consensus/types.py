@@ -2,7 +2,8 @@
 
 Whatever is hashed or signed keeps the exact bytes it came from (``raw``); digests are set by the maker of the
 value (``ledger.wire``), never computed here. Digests and hashes have 32 bytes, signatures 64, views and heights
-count from 0 (the genesis of the epoch).
+count from 0 (the genesis of the epoch: the block before its first one, which for all epochs but the first is the
+boundary block of the epoch before).
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class Header:
     valset_hash: bytes
     """The validator set that votes on this header."""
     next_valset_hash: bytes
-    """Set only in the last block of an epoch, otherwise empty."""
+    """Set only in the last block of an epoch, the boundary; otherwise empty."""
     state_scheme: int
     """Which state commitment ``state_root`` belongs to."""
     digest: bytes

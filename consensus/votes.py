@@ -62,8 +62,11 @@ class VoteChecker:
             return problem
         if not 0 <= vote.signer < self._validators.n:
             return f"signer {vote.signer} is not in the validator set"
+        key = self._validators.members[vote.signer].public_key
+        if not key:
+            return f"signer {vote.signer} registered no key for this epoch"
         message = vote_message(self._chain_id, vote.kind, vote.epoch, vote.view, vote.parent_view, vote.digest)
-        if not self._signatures.verify(self._validators.members[vote.signer].public_key, message, vote.signature):
+        if not self._signatures.verify(key, message, vote.signature):
             return "bad signature"
         return None
 
@@ -98,6 +101,6 @@ class VoteChecker:
         for vote in certificate.votes():
             if not known(vote):
                 key = self._validators.members[vote.signer].public_key
-                if not self._signatures.verify(key, message, vote.signature):
+                if not key or not self._signatures.verify(key, message, vote.signature):
                     return f"bad signature of {vote.signer}"
         return None

@@ -33,8 +33,8 @@ class Voter:
         block = s.blocks.get(found.slot)
         if block is None or not block.good or not s.parent_certified(block.header):
             return False
-        if not self._clock_agrees(block.header):
-            return False
+        if block.boundary is None and not self._clock_agrees(block.header):
+            return False  # a tail's time is the boundary's, however long ago that was
         self._tally.cast(N, found, (block.header.parent_view, block.header.digest))
         return True
 
@@ -73,7 +73,7 @@ class Voter:
         if found.rejected is not None:
             s.signer.stopped = None  # restarted with what was broken repaired: the block is valid after all
         found.certified, found.rejected = block.header.digest, None
-        s.persist(Certification(found.view, block.header.digest, True))
+        s.persist(Certification(s.validators.epoch, found.view, block.header.digest, True))
         if found.view > s.certified_view:
             s.certified_view = found.view
             s.out.append(Certified(block.header))
@@ -98,7 +98,7 @@ class Voter:
         if found.rejected is not None and s.signer.stopped is not None:
             return False
         found.rejected = block.header.digest
-        s.persist(Certification(found.view, block.header.digest, False))
+        s.persist(Certification(s.validators.epoch, found.view, block.header.digest, False))
         s.stop("divergence", f"the notarized block of view {found.view} is invalid here: {block.bad}")
         return True
 

@@ -60,7 +60,7 @@ class ChainRules:
         return (
             self._rules.header_problem(header)
             or self._rules.justification_problem(header, block.justification, self.certificate_problem)
-            or self._rules.placement_problem(header, block.justification, parent)
+            or self._rules.placement_problem(header, block.justification, parent, None)
         )
 
 

@@ -91,7 +91,7 @@ _ENCODERS: Final[dict[type, Callable[[Any], peer_pb2.PeerMessage]]] = {
     Vote: lambda m: _M(vote=wire.encode_vote(m)),
     Certificate: lambda m: _M(certificate=wire.encode_certificate(m)),
     Want: lambda m: _M(want=peer_pb2.Want(epoch=m.epoch, view=m.view)),
-    StartQuery: lambda m: _M(start_query=peer_pb2.StartQuery(nonce=m.nonce)),
+    StartQuery: lambda m: _M(start_query=peer_pb2.StartQuery(nonce=m.nonce, epoch=m.epoch)),
     StartAnswer: lambda m: _M(
         start_answer=peer_pb2.StartAnswer(
             nonce=m.nonce,
@@ -110,7 +110,7 @@ _DECODERS: Final[dict[str, Callable[[peer_pb2.PeerMessage], PeerMessage]]] = {
     "vote": lambda m: wire.decode_vote(m.vote),
     "certificate": lambda m: wire.decode_certificate(m.certificate),
     "want": lambda m: Want(m.want.epoch, m.want.view),
-    "start_query": lambda m: StartQuery(_nonce("StartQuery", m.start_query.nonce)),
+    "start_query": lambda m: StartQuery(m.start_query.epoch, _nonce("StartQuery", m.start_query.nonce)),
     "start_answer": lambda m: _start_answer(m.start_answer),
     "batch": lambda m: wire.decode_batch(m.batch),
     "ack": lambda m: wire.decode_ack(m.ack),

@@ -203,7 +203,7 @@ class Validator:
                 turn.sends.append((to, message))
             case out.ViewEntered(view, _):
                 self._builder.forget(view)
-            case out.Build(view, parent, certificate, nullifications, at_once):
+            case out.Build(view, parent, certificate, nullifications, _, at_once):
                 self._builder.request(
                     BuildRequest(view, parent, certificate, nullifications, self._now.monotonic_ms, at_once)
                 )

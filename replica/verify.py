@@ -203,6 +203,8 @@ class ChainVerifier:
         problem = self._rules.header_problem(header)
         if problem:
             case.forged(problem)
+        if header.next_valset_hash:
+            case.forged("ends the epoch, and this version follows no change of the validator set")
         if header.parent_digest != parent.digest or header.parent_view != parent.view:
             raise Gap(header.height, case.source, "it does not build on the block served before it")
         if header.timestamp_ms <= parent.timestamp_ms:

@@ -73,12 +73,13 @@ def encode_record(record: VoteLogRecord) -> bytes:
             message.vote.CopyFrom(encode_vote(vote))
         case HeldCertificate(certificate):
             message.certificate.CopyFrom(encode_certificate(certificate))
-        case BuiltBlock(view, digest):
-            message.built.CopyFrom(storage_pb2.Built(view=view, digest=digest))
-        case Certification(view, digest, valid):
-            message.certified.CopyFrom(storage_pb2.Certified(view=view, digest=digest, valid=valid))
-        case MutedUntil(view):
-            message.muted_until_view = view
+        case BuiltBlock(epoch, view, digest):
+            message.built.CopyFrom(storage_pb2.Built(epoch=epoch, view=view, digest=digest))
+        case Certification(epoch, view, digest, valid):
+            certified = storage_pb2.Certified(epoch=epoch, view=view, digest=digest, valid=valid)
+            message.certified.CopyFrom(certified)
+        case MutedUntil(epoch, view):
+            message.muted_until.CopyFrom(storage_pb2.MutedUntil(epoch=epoch, view=view))
         case IncarnationRecord():
             message.incarnation = record.incarnation
         case AckedRecord():
@@ -106,12 +107,12 @@ def decode_record(raw: bytes) -> VoteLogRecord:
         case "certificate":
             return HeldCertificate(decode_certificate(m.certificate))
         case "built":
-            return BuiltBlock(m.built.view, exact("Built", "digest", m.built.digest, DIGEST))
+            return BuiltBlock(m.built.epoch, m.built.view, exact("Built", "digest", m.built.digest, DIGEST))
         case "certified":
             c = m.certified
-            return Certification(c.view, exact("Certified", "digest", c.digest, DIGEST), c.valid)
-        case "muted_until_view":
-            return MutedUntil(m.muted_until_view)
+            return Certification(c.epoch, c.view, exact("Certified", "digest", c.digest, DIGEST), c.valid)
+        case "muted_until":
+            return MutedUntil(m.muted_until.epoch, m.muted_until.view)
         case "incarnation":
             return IncarnationRecord(m.incarnation)
         case "acked":

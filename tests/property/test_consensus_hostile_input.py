@@ -112,7 +112,7 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(CertificateReceived, senders, certificates()),
     st.builds(BlockFetched, senders, blocks()),
     st.builds(WantReceived, senders, st.builds(Want, st.just(0), wild)),
-    st.builds(StartQueryReceived, senders, st.builds(StartQuery, st.just(NONCE))),
+    st.builds(StartQueryReceived, senders, st.builds(StartQuery, st.integers(0, 1), st.just(NONCE))),
     st.builds(StartAnswerReceived, senders, answers),
     st.builds(PeerConnected, senders),
     st.builds(HeadersStored, st.just(bytes(32))),

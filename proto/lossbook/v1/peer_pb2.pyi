@@ -147,20 +147,23 @@ Global___Want: _TypeAlias = Want  # noqa: Y015
 
 @_typing.final
 class StartQuery(_message.Message):
-    """A node that starts asks what it may have signed before."""
+    """A node that starts, or enters an epoch, asks what it may have signed in it before."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NONCE_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     nonce: _builtins.bytes
+    epoch: _builtins.int
     def __init__(
         self,
         *,
         nonce: _builtins.bytes = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["nonce", b"nonce"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "nonce", b"nonce"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from lossbook.v1 import block_pb2 as lossbook_dot_v1_dot_block__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19lossbook/v1/storage.proto\x12\x0blossbook.v1\x1a\x17lossbook/v1/block.proto\"\x99\x02\n\rVoteLogRecord\x12!\n\x04vote\x18\x01 \x01(\x0b\x32\x11.lossbook.v1.VoteH\x00\x12/\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0b\x32\x18.lossbook.v1.CertificateH\x00\x12#\n\x05\x62uilt\x18\x03 \x01(\x0b\x32\x12.lossbook.v1.BuiltH\x00\x12+\n\tcertified\x18\x04 \x01(\x0b\x32\x16.lossbook.v1.CertifiedH\x00\x12\x1a\n\x10muted_until_view\x18\x05 \x01(\x04H\x00\x12\x15\n\x0bincarnation\x18\x06 \x01(\x04H\x00\x12\'\n\x05\x61\x63ked\x18\x07 \x01(\x0b\x32\x16.lossbook.v1.AckedHeadH\x00\x42\x06\n\x04kind\"%\n\x05\x42uilt\x12\x0c\n\x04view\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\"8\n\tCertified\x12\x0c\n\x04view\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\r\n\x05valid\x18\x03 \x01(\x08\"R\n\tAckedHead\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19lossbook/v1/storage.proto\x12\x0blossbook.v1\x1a\x17lossbook/v1/block.proto\"\xad\x02\n\rVoteLogRecord\x12!\n\x04vote\x18\x01 \x01(\x0b\x32\x11.lossbook.v1.VoteH\x00\x12/\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0b\x32\x18.lossbook.v1.CertificateH\x00\x12#\n\x05\x62uilt\x18\x03 \x01(\x0b\x32\x12.lossbook.v1.BuiltH\x00\x12+\n\tcertified\x18\x04 \x01(\x0b\x32\x16.lossbook.v1.CertifiedH\x00\x12.\n\x0bmuted_until\x18\x05 \x01(\x0b\x32\x17.lossbook.v1.MutedUntilH\x00\x12\x15\n\x0bincarnation\x18\x06 \x01(\x04H\x00\x12\'\n\x05\x61\x63ked\x18\x07 \x01(\x0b\x32\x16.lossbook.v1.AckedHeadH\x00\x42\x06\n\x04kind\"4\n\x05\x42uilt\x12\x0c\n\x04view\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\"G\n\tCertified\x12\x0c\n\x04view\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\r\n\x05valid\x18\x03 \x01(\x08\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\")\n\nMutedUntil\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0c\n\x04view\x18\x02 \x01(\x04\"R\n\tAckedHead\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x04 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,11 +33,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lossbook.v1.storage_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_VOTELOGRECORD']._serialized_start=68
-  _globals['_VOTELOGRECORD']._serialized_end=349
-  _globals['_BUILT']._serialized_start=351
-  _globals['_BUILT']._serialized_end=388
-  _globals['_CERTIFIED']._serialized_start=390
-  _globals['_CERTIFIED']._serialized_end=446
-  _globals['_ACKEDHEAD']._serialized_start=448
-  _globals['_ACKEDHEAD']._serialized_end=530
+  _globals['_VOTELOGRECORD']._serialized_end=369
+  _globals['_BUILT']._serialized_start=371
+  _globals['_BUILT']._serialized_end=423
+  _globals['_CERTIFIED']._serialized_start=425
+  _globals['_CERTIFIED']._serialized_end=496
+  _globals['_MUTEDUNTIL']._serialized_start=498
+  _globals['_MUTEDUNTIL']._serialized_end=539
+  _globals['_ACKEDHEAD']._serialized_start=541
+  _globals['_ACKEDHEAD']._serialized_end=623
 # @@protoc_insertion_point(module_scope)

@@ -25,11 +25,9 @@ class VoteLogRecord(_message.Message):
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     BUILT_FIELD_NUMBER: _builtins.int
     CERTIFIED_FIELD_NUMBER: _builtins.int
-    MUTED_UNTIL_VIEW_FIELD_NUMBER: _builtins.int
+    MUTED_UNTIL_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
     ACKED_FIELD_NUMBER: _builtins.int
-    muted_until_view: _builtins.int
-    """Nothing is signed in views up to this one (start-up rule)."""
     incarnation: _builtins.int
     """Opened incarnation of this origin's batches."""
     @_builtins.property
@@ -49,6 +47,10 @@ class VoteLogRecord(_message.Message):
         """Outcome of certification."""
 
     @_builtins.property
+    def muted_until(self) -> Global___MutedUntil:
+        """Nothing is signed in views up to this one (start-up rule)."""
+
+    @_builtins.property
     def acked(self) -> Global___AckedHead:
         """Highest acknowledged position of an origin."""
 
@@ -59,15 +61,15 @@ class VoteLogRecord(_message.Message):
         certificate: _block_pb2.Certificate | None = ...,
         built: Global___Built | None = ...,
         certified: Global___Certified | None = ...,
-        muted_until_view: _builtins.int = ...,
+        muted_until: Global___MutedUntil | None = ...,
         incarnation: _builtins.int = ...,
         acked: Global___AckedHead | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "built", b"built", "certificate", b"certificate", "certified", b"certified", "incarnation", b"incarnation", "kind", b"kind", "muted_until_view", b"muted_until_view", "vote", b"vote"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "built", b"built", "certificate", b"certificate", "certified", b"certified", "incarnation", b"incarnation", "kind", b"kind", "muted_until", b"muted_until", "vote", b"vote"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "built", b"built", "certificate", b"certificate", "certified", b"certified", "incarnation", b"incarnation", "kind", b"kind", "muted_until_view", b"muted_until_view", "vote", b"vote"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked", b"acked", "built", b"built", "certificate", b"certificate", "certified", b"certified", "incarnation", b"incarnation", "kind", b"kind", "muted_until", b"muted_until", "vote", b"vote"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["vote", "certificate", "built", "certified", "muted_until_view", "incarnation", "acked"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["vote", "certificate", "built", "certified", "muted_until", "incarnation", "acked"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -79,17 +81,20 @@ class Built(_message.Message):
 
     VIEW_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     view: _builtins.int
     digest: _builtins.bytes
+    epoch: _builtins.int
     def __init__(
         self,
         *,
         view: _builtins.int = ...,
         digest: _builtins.bytes = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "epoch", b"epoch", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -102,23 +107,48 @@ class Certified(_message.Message):
     VIEW_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     VALID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     view: _builtins.int
     digest: _builtins.bytes
     valid: _builtins.bool
+    epoch: _builtins.int
     def __init__(
         self,
         *,
         view: _builtins.int = ...,
         digest: _builtins.bytes = ...,
         valid: _builtins.bool = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "valid", b"valid", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "epoch", b"epoch", "valid", b"valid", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Certified: _TypeAlias = Certified  # noqa: Y015
+
+@_typing.final
+class MutedUntil(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    view: _builtins.int
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        view: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "view", b"view"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MutedUntil: _TypeAlias = MutedUntil  # noqa: Y015
 
 @_typing.final
 class AckedHead(_message.Message):

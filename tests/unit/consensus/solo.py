@@ -25,10 +25,11 @@ from consensus.events import (
 )
 from consensus.messages import Message, StartAnswer
 from consensus.records import OwnVote, Record
-from consensus.types import Certificate, Header, Justification, Proposal, Vote, VoteKind
+from consensus.types import Certificate, Header, Justification, Proposal, ValidatorSet, Vote, VoteKind
 from tests.unit.consensus.support import (
     CONFIG,
     GENESIS_MS,
+    F,
     FakeSignatures,
     N,
     X,
@@ -38,6 +39,7 @@ from tests.unit.consensus.support import (
     justify,
     propose,
     rehash,
+    tail,
     validators,
     vote,
 )
@@ -75,13 +77,15 @@ class Solo:
         ready: bool = True,
         marker: bool = False,
         now_ms: int = 0,
+        of: ValidatorSet | None = None,
+        start: Header | None = None,
     ) -> None:
-        self.validators = validators(n)
+        self.validators = of or validators(n)
         self.index = index
         self.config = config
         self.now_ms = now_ms
         self.wall_ms = GENESIS_MS + 10
-        self.genesis = genesis()
+        self.genesis = start or genesis()
         self.store = store or FakeHeaders()
         key = self.validators.members[index].public_key if index is not None else b""
         self.signatures = FakeSignatures(key)
@@ -111,6 +115,8 @@ class Solo:
             ready=ready,
             marker=marker,
             now_ms=self.now_ms,
+            of=self.validators,
+            start=self.genesis,
         )
 
     def now(self) -> Now:
@@ -138,9 +144,20 @@ class Solo:
         self, view: int, parent: Header | None = None, nullified: Iterable[int] = (), **fields: object
     ) -> tuple[Header, Justification]:
         parent = parent or self.genesis
-        certificate = self.notarization(parent) if parent.view > 0 else None
-        justification = justify(certificate, [self.nullification(u) for u in nullified])
-        return child(parent, view, justification, **fields), justification  # type: ignore[arg-type]
+        justification = self.justification(parent, nullified)
+        return child(parent, view, justification, of=self.validators, **fields), justification  # type: ignore[arg-type]
+
+    def justification(self, parent: Header, nullified: Iterable[int] = ()) -> Justification:
+        certificate = self.notarization(parent) if parent.digest != self.genesis.digest else None
+        return justify(certificate, [self.nullification(u) for u in nullified])
+
+    def tail(
+        self, view: int, boundary: Header, parent: Header | None = None, nullified: Iterable[int] = ()
+    ) -> Proposal:
+        """The tail of a boundary that the view's leader proposes."""
+        parent = parent or boundary
+        justification = self.justification(parent, nullified)
+        return propose(tail(parent, view, justification, boundary), justification, self.validators)
 
     def proposal(
         self,
@@ -160,6 +177,9 @@ class Solo:
 
     def notarization(self, header: Header, signers: Iterable[int] = ()) -> Certificate:
         return certificate(N, header.view, header, signers or self.others(), self.validators)
+
+    def finalization(self, header: Header) -> Certificate:
+        return certificate(F, header.view, header, self.others(), self.validators)
 
     def nullification(self, view: int, signers: Iterable[int] = ()) -> Certificate:
         return certificate(X, view, None, signers or self.others(), self.validators)
@@ -192,9 +212,14 @@ class Solo:
     def work(self, pending: bool = True) -> list[Effect]:
         return self.do(Work(pending))
 
-    def notarized_block(self, view: int, parent: Header | None = None, nullified: Iterable[int] = ()) -> Header:
+    def notarized_block(
+        self, view: int, parent: Header | None = None, nullified: Iterable[int] = (), **fields: object
+    ) -> Header:
         """A proposal arrives, is found valid, and gets its Notarization: certified here."""
-        proposal = self.proposal(view, parent, nullified)
+        return self.certified(self.proposal(view, parent, nullified, **fields))  # type: ignore[arg-type]
+
+    def certified(self, proposal: Proposal) -> Header:
+        """This proposal arrives, is found valid, and gets its Notarization."""
         self.receive(proposal)
         self.valid(proposal.header)
         self.receive(self.notarization(proposal.header))
@@ -204,7 +229,10 @@ class Solo:
         """Answer the last Build among the effects; returns what was proposed."""
         offer = only(effects, Build)[-1]
         justification = justify(offer.parent_certificate, offer.nullifications)
-        header = child(offer.parent, offer.view, justification, payload=payload)
+        if offer.boundary is None:
+            header = child(offer.parent, offer.view, justification, payload=payload, of=self.validators)
+        else:
+            header = tail(offer.parent, offer.view, justification, offer.boundary)
         return sent(self.do(Built(offer.view, header, justification, payload)), Proposal)[0]
 
     # -- looking ---------------------------------------------------------------------------

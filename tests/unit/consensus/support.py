@@ -51,7 +51,9 @@ def fake_signature(public_key: bytes, message: bytes) -> bytes:
 
 def validators(n: int, seed: int = 0, epoch: int = 0) -> ValidatorSet:
     members = tuple(Validator(f"insurer-{i:02}", sha256(b"key %d" % i).digest()) for i in range(n))
-    return ValidatorSet(epoch, members, seed, VALSET_HASH)
+    return ValidatorSet(
+        epoch, members, seed, VALSET_HASH if epoch == 0 else sha256(b"test validators %d" % epoch).digest()
+    )
 
 
 def genesis() -> Header:
@@ -104,16 +106,19 @@ def child(
     timestamp_ms: int | None = None,
     state_height: int | None = None,
     state_root: bytes | None = None,
+    next_valset_hash: bytes = b"",
+    of: ValidatorSet | None = None,
 ) -> Header:
-    """A header on ``parent`` that is right unless told otherwise."""
+    """A header on ``parent`` that is right unless told otherwise; a parent of another epoch is view 0 of this one."""
+    epoch = of.epoch if of is not None else 0
     return rehash(
         Header(
             version=1,
             chain_id=CHAIN_ID,
-            epoch=0,
+            epoch=epoch,
             height=parent.height + 1,
             view=view,
-            parent_view=parent.view,
+            parent_view=parent.view if parent.epoch == epoch else 0,
             parent_digest=parent.digest,
             payload_root=sha256(payload).digest(),
             justification_digest=justification.digest,
@@ -121,11 +126,26 @@ def child(
             state_height=parent.state_height if state_height is None else state_height,
             state_root=parent.state_root if state_root is None else state_root,
             receipts_root=EMPTY_ROOT,
-            valset_hash=VALSET_HASH,
-            next_valset_hash=b"",
+            valset_hash=of.hash if of is not None else VALSET_HASH,
+            next_valset_hash=next_valset_hash,
             state_scheme=0,
             digest=b"",
             raw=b"",
+        )
+    )
+
+
+def tail(parent: Header, view: int, justification: Justification, boundary: Header) -> Header:
+    """The tail of a boundary: its fields, with view, parent and justification of its own."""
+    return rehash(
+        replace(
+            boundary,
+            view=view,
+            parent_view=parent.view,
+            parent_digest=parent.digest,
+            payload_root=EMPTY_ROOT,
+            justification_digest=justification.digest,
+            next_valset_hash=b"",
         )
     )
 
@@ -141,9 +161,10 @@ def vote(
 def vote_for(
     kind: VoteKind, view: int, signer: int, parent_view: int, digest: bytes, of: ValidatorSet | None = None
 ) -> Vote:
-    members = (of or validators(4)).members
-    message = vote_message(CHAIN_ID, kind, 0, view, parent_view, digest)
-    return Vote(kind, 0, view, parent_view, digest, signer, fake_signature(members[signer].public_key, message))
+    of = of or validators(4)
+    message = vote_message(CHAIN_ID, kind, of.epoch, view, parent_view, digest)
+    signature = fake_signature(of.members[signer].public_key, message)
+    return Vote(kind, of.epoch, view, parent_view, digest, signer, signature)
 
 
 def certificate(
@@ -158,7 +179,7 @@ def certificate(
     first = votes[0]
     return Certificate(
         kind,
-        0,
+        first.epoch,
         view,
         first.parent_view,
         first.digest,

@@ -177,7 +177,7 @@ def test_a_notarization_over_a_root_i_contradict_stops_me_and_survives_a_restart
     node.receive(proposal, node.notarization(proposal.header))
     effects = node.invalid(proposal.header)
     assert [a.kind for a in only(effects, Alarm)] == ["divergence"]
-    assert Certification(1, proposal.header.digest, False) in node.log
+    assert Certification(0, 1, proposal.header.digest, False) in node.log
     node.work()
     node.wait(5_000)
     assert not node.signed()
@@ -208,7 +208,7 @@ def test_who_timed_out_certifies_when_the_notarization_comes_and_does_not_vote_f
     assert node.signed(X, 1)
     block = node.notarized_block(1)
     assert node.core.view == 2
-    assert Certification(1, block.digest, True) in node.log
+    assert Certification(0, 1, block.digest, True) in node.log
     assert not node.signed(F)
 
 
@@ -218,7 +218,7 @@ def test_certifying_goes_on_after_the_view_was_nullified() -> None:
     node.receive(proposal, node.notarization(proposal.header), node.nullification(1))
     assert node.core.view == 2
     node.valid(proposal.header)
-    assert Certification(1, proposal.header.digest, True) in node.log
+    assert Certification(0, 1, proposal.header.digest, True) in node.log
     assert node.signed(F, 1), "no X here: F is still allowed"
 
 
@@ -297,7 +297,7 @@ def test_a_withheld_body_gets_x_at_the_timer_and_its_voters_are_asked_for_it() -
     assert node.core.view == 2
     assert any("verdict on block" in text for text in node.core.status().missing)
     node.valid(proposal.header)  # the application kept fetching
-    assert Certification(1, proposal.header.digest, True) in node.log
+    assert Certification(0, 1, proposal.header.digest, True) in node.log
 
 
 def test_a_nullification_names_its_view_only() -> None:

@@ -112,7 +112,7 @@ def test_r2_block_and_vote_are_logged_before_the_proposal_leaves() -> None:
     header = child(offer.parent, 1, justification)
     effects = node.do(Built(1, header, justification, b""))
     records = [effect.record for effect in only(effects, Persist)]
-    assert records[0] == BuiltBlock(1, header.digest)
+    assert records[0] == BuiltBlock(0, 1, header.digest)
     assert isinstance(records[1], OwnVote)
     assert sent(effects, Proposal)[0].header == header
 
@@ -224,7 +224,6 @@ def test_r4_no_vote_after_x_in_the_view() -> None:
         {"height": 2},
         {"height": 0},
         {"valset_hash": bytes(32)},
-        {"next_valset_hash": bytes(32)},
         {"timestamp_ms": 1_000_000_000_000},
         {"state_height": 1},
     ],
@@ -351,7 +350,7 @@ def test_r6_certifying_logs_enters_the_next_view_and_votes_f() -> None:
     node = Solo()
     block = node.notarized_block(1)
     assert node.core.view == 2
-    assert Certification(1, block.digest, True) in node.log
+    assert Certification(0, 1, block.digest, True) in node.log
     assert node.signed(F) == [node.vote(F, 1, 0, block)]
     assert only(node.effects, Certified)[-1].header == block
     records = [type(r) for r in node.log]

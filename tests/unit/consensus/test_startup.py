@@ -54,9 +54,9 @@ def test_nothing_times_out_by_an_x_before_the_answers() -> None:
 
 def test_the_query_is_repeated_until_answered_and_sent_to_peers_that_connect() -> None:
     node = Solo(ready=False)
-    assert sent(node.effects, StartQuery) == [StartQuery(NONCE)]
+    assert sent(node.effects, StartQuery) == [StartQuery(0, NONCE)]
     assert len(sent(node.wait(3 * CONFIG.retry_ms), StartQuery)) == 3
-    assert Send(2, StartQuery(NONCE)) in node.do(PeerConnected(2))
+    assert Send(2, StartQuery(0, NONCE)) in node.do(PeerConnected(2))
     node.answer_start()
     assert not sent(node.wait(3 * CONFIG.retry_ms), StartQuery)
 
@@ -77,19 +77,19 @@ def test_only_answers_of_other_validators_count(stranger: int) -> None:
 
 def test_an_observer_does_not_answer_because_it_cannot_know_what_it_signed() -> None:
     node = Solo(index=None)
-    assert not node.do(StartQueryReceived(3, StartQuery(b"n" * 32)))
+    assert not node.do(StartQueryReceived(3, StartQuery(0, b"n" * 32)))
 
 
 def test_answers_are_given_at_once_also_while_waiting() -> None:
     node = Solo(ready=False)
-    effects = node.do(StartQueryReceived(3, StartQuery(b"n" * 32)))
+    effects = node.do(StartQueryReceived(3, StartQuery(0, b"n" * 32)))
     assert Send(3, StartAnswer(b"n" * 32, 0, ())) in effects
 
 
 def test_an_answer_holds_the_askers_votes_and_the_highest_signed_view_after_certificates_that_prove_it() -> None:
     node = Solo()
     block = node.notarized_block(1)
-    effects = node.do(StartQueryReceived(3, StartQuery(b"n" * 32)))
+    effects = node.do(StartQueryReceived(3, StartQuery(0, b"n" * 32)))
     messages = [effect.message for effect in only(effects, Send)]
     assert messages[-1] == StartAnswer(b"n" * 32, 1, (node.vote(N, 1, 3, block),))
     assert node.notarization(block) in messages[:-1]
@@ -99,7 +99,7 @@ def test_an_answer_is_bounded() -> None:
     node = Solo()
     for view in range(1, 2 * START_ANSWER_VOTES_MAX):
         node.receive(node.nullification(view))
-    answers = sent(node.do(StartQueryReceived(3, StartQuery(b"n" * 32))), StartAnswer)
+    answers = sent(node.do(StartQueryReceived(3, StartQuery(0, b"n" * 32))), StartAnswer)
     assert len(answers[0].votes) == START_ANSWER_VOTES_MAX
     assert answers[0].votes[0].view == 2 * START_ANSWER_VOTES_MAX - 1
 
@@ -116,7 +116,7 @@ def test_a_vote_of_mine_that_my_log_lacks_mutes_me_past_the_highest_answer() -> 
     lost = node.vote(X, 3, 0)
     answer(node, 1, 5, lost)
     answer(node, 2, 5)
-    assert MutedUntil(6) in node.log
+    assert MutedUntil(0, 6) in node.log
     assert [a.kind for a in only(node.effects, Alarm)] == ["muted"]
     assert node.core.status().signing == "muted"
     node.work()
@@ -131,7 +131,7 @@ def test_the_bound_survives_the_next_restart() -> None:
     node = Solo(ready=False)
     answer(node, 1, 1, node.vote(X, 1, 0))
     answer(node, 2, 1)
-    assert MutedUntil(2) in node.log
+    assert MutedUntil(0, 2) in node.log
     again = node.restarted()
     again.work()
     again.wait(5_000)
@@ -164,9 +164,9 @@ def test_the_backup_marker_mutes_whatever_the_answers_say_and_goes_after_the_bou
     node.receive(node.nullification(4, (1, 2, 3)))
     answer(node, 1, 5)
     effects = node.do(StartAnswerReceived(3, StartAnswer(NONCE, 3, ())))
-    assert only(effects, Persist)[0].record == MutedUntil(6)
+    assert only(effects, Persist)[0].record == MutedUntil(0, 6)
     assert only(effects, RemoveBackupMarker)
-    assert effects.index(Persist(MutedUntil(6))) < effects.index(RemoveBackupMarker())
+    assert effects.index(Persist(MutedUntil(0, 6))) < effects.index(RemoveBackupMarker())
 
 
 def test_a_liar_cannot_mute_a_node_for_ever() -> None:
@@ -175,7 +175,7 @@ def test_a_liar_cannot_mute_a_node_for_ever() -> None:
     answer(node, 2, 0)
     assert node.core.status().start_answers == (1, 2), "no certificate shows that such a view exists"
     answer(node, 3, 0)
-    assert MutedUntil(1) in node.log
+    assert MutedUntil(0, 1) in node.log
 
 
 def test_an_answer_counts_once_its_view_is_known_to_be_reachable() -> None:
@@ -199,13 +199,13 @@ def test_a_certificate_with_a_vote_the_log_lacks_mutes_during_the_start() -> Non
     node = Solo(ready=False)
     node.receive(node.nullification(1, (0, 1, 2)))
     node.answer_start(highest=1)
-    assert MutedUntil(2) in node.log
+    assert MutedUntil(0, 2) in node.log
 
 
 def test_a_forgotten_vote_that_comes_back_later_mutes_too() -> None:
     node = Solo()
     node.receive(node.vote(X, 1, 0), sender=2)
-    assert MutedUntil(2) in node.log
+    assert MutedUntil(0, 2) in node.log
     assert only(node.effects, Alarm)
 
 
@@ -293,5 +293,5 @@ def test_a_restored_backup_signs_nothing_twice_and_votes_again_past_its_bound(ma
 def test_the_guides_of_an_answer_are_certificates() -> None:
     node = Solo()
     node.receive(node.nullification(1))
-    effects = node.do(StartQueryReceived(3, StartQuery(b"n" * 32)))
+    effects = node.do(StartQueryReceived(3, StartQuery(0, b"n" * 32)))
     assert sent(effects, Certificate) == [node.nullification(1)]

@@ -43,7 +43,7 @@ MESSAGES: list[PeerMessage] = [
     Vote(VoteKind.NULLIFY, 0, 7, 0, b"", 1, SIGNATURE),
     CERTIFICATE,
     Want(0, 9),
-    StartQuery(NONCE),
+    StartQuery(0, NONCE),
     StartAnswer(NONCE, 12, (VOTE,)),
     BATCH,
     Ack(1, 0, 3, "alpha", 2, 5, DIGEST, SIGNATURE),

@@ -84,7 +84,7 @@ def sound(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Home:
     fill(home.state, chain)
     votes = VoteLog.open(home.votes, home.chain_id, home.organisation)
     for view in range(1, 4):
-        votes.append([wire.encode_record(MutedUntil(view))])
+        votes.append([wire.encode_record(MutedUntil(0, view))])
         votes.sync()
     votes.close()
     (home.keys / "consensus.key").write_bytes(b"secret")
