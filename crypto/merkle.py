@@ -13,7 +13,7 @@ A *complete* node covers 2^level leaves starting at a multiple of 2^level. Compl
 tree grows, so whoever can look them up can compute the root and the paths of the tree at any earlier size.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from typing import Final
 
@@ -112,6 +112,41 @@ def path_from_nodes(index: int, size: int, node: NodeLookup) -> tuple[bytes, ...
     return tuple(path)
 
 
+def range_path_from_nodes(start: int, stop: int, size: int, node: NodeLookup) -> tuple[bytes, ...]:
+    """What shows leaves start <= i < stop together: the hashes of the largest subtrees beside them, left to right.
+
+    At most two a level; none for the whole tree. IndexError outside the tree or where the range is empty.
+    """
+    if not 0 <= start < stop <= size:
+        raise IndexError(f"leaves {start} to {stop} are outside a tree of {size}, or none")
+    return tuple(_subtree(first, end, node) for first, end in _beside(start, stop, 0, size))
+
+
+def root_of_range(hashes: Sequence[bytes], start: int, size: int, path: Sequence[bytes]) -> bytes | None:
+    """The root that leaf hashes from ``start`` on and their range path lead to; None if the path has a wrong length.
+
+    Costs one hash for every leaf given and two a level, whatever the path says.
+    """
+    stop = start + len(hashes)
+    if not 0 <= start < stop <= size or len(path) > 2 * PATH_LENGTH_MAX or any(len(digest) != 32 for digest in path):
+        return None
+    beside = sum(1 for _ in _beside(start, stop, 0, size))
+    if len(path) != beside:
+        return None
+    siblings = iter(path)
+
+    def fold(first: int, end: int) -> bytes:
+        if end <= start or stop <= first:
+            return next(siblings)
+        if start <= first and end <= stop:
+            return root_of_hashes(hashes[first - start : end - start])
+        middle = first + _left_leaves(end - first)
+        left = fold(first, middle)
+        return node_hash(left, fold(middle, end))
+
+    return fold(0, size)
+
+
 def levels_of(hashes: Sequence[bytes]) -> list[list[bytes]]:
     """All complete nodes over the leaf hashes, by level."""
     levels = [list(hashes)]
@@ -124,6 +159,26 @@ def levels_of(hashes: Sequence[bytes]) -> list[list[bytes]]:
 def lookup_in(levels: Sequence[Sequence[bytes]]) -> NodeLookup:
     """A lookup into nodes held by level."""
     return lambda level, index: levels[level][index]
+
+
+def _left_leaves(size: int) -> int:
+    """Leaves left of the split of a tree of at least two: the largest power of two below its size."""
+    return 1 << (size - 1).bit_length() - 1
+
+
+def _beside(start: int, stop: int, first: int, end: int) -> Iterator[tuple[int, int]]:
+    """The largest subtrees of first..end that share no leaf with start..stop, left to right."""
+    if end <= start or stop <= first:
+        yield first, end
+    elif first < start or stop < end:
+        middle = first + _left_leaves(end - first)
+        yield from _beside(start, stop, first, middle)
+        yield from _beside(start, stop, middle, end)
+
+
+def _subtree(first: int, end: int, node: NodeLookup) -> bytes:
+    """Root of a subtree of the RFC's split, which starts at a multiple of the power of two that holds it."""
+    return _fold([node(level, (first >> level) + index) for level, index in peaks(end - first)])
 
 
 def _fold(digests: list[bytes]) -> bytes:

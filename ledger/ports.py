@@ -89,11 +89,38 @@ class BlockWrites(msgspec.Struct, frozen=True, gc=False):
     """(group number, root) of the groups of receipts this block filled."""
 
 
+class ImportProgress(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """How far a snapshot has come in; stored with the rows it counts."""
+
+    manifest: bytes
+    """Of the snapshot that is fetched, serialized; what it says was verified before it was stored."""
+    leaves: int
+    """Leaves of the log that are here, from the first one."""
+    receipts: int
+    """Receipts that are here, from the first one."""
+
+
+class ImportRows(msgspec.Struct, frozen=True, gc=False):
+    """Rows of a snapshot, proved before they are stored; as in ``BlockWrites``, but without a height of their own."""
+
+    progress: ImportProgress
+    """What is here once these rows are."""
+    first_leaf: int
+    leaves: list[bytes]
+    twigs: list[tuple[int, bytes]]
+    first_receipt: int
+    receipts: list[bytes]
+    receipt_groups: list[tuple[int, bytes]]
+
+
 class StateStore(Protocol):
     """Rows of the state. Every reader raises CorruptStore for a row that should be there and is not."""
 
     def executed_height(self) -> int | None:
         """Height of the last committed block; None in a new store."""
+
+    def base_height(self) -> int:
+        """Height of the last snapshot that was installed; 0 where everything since genesis was executed here."""
 
     def height_record(self, height: int) -> HeightRecord | None:
         """The record of an executed height; None if it was not executed here, or was pruned."""
@@ -121,3 +148,26 @@ class StateStore(Protocol):
 
     def close(self) -> None:
         """Release the directory."""
+
+
+class ImportStore(StateStore, Protocol):
+    """A state store that also takes a snapshot.
+
+    The log and the receipts only ever grow, so what comes in lies above what is executed, in the places where execution
+    would put it. Until ``install`` the store is what it was; rows above the executed height count for nothing.
+    """
+
+    def import_progress(self) -> ImportProgress | None:
+        """What has come in; None where no snapshot was begun, or it was installed."""
+
+    def import_rows(self, rows: ImportRows) -> None:
+        """Store the next rows and their progress at once; not synced."""
+
+    def install(self, genesis: HeightRecord, record: HeightRecord) -> None:
+        """Make the snapshot's height the executed one, on disk before returning. All its rows are here, and checked.
+
+        ``genesis`` is the record of height 0, which follows from the genesis file.
+        """
+
+    def drop_import(self) -> None:
+        """Forget what has come in of a snapshot."""

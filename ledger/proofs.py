@@ -137,12 +137,22 @@ def verify_proof(proof: Proof, genesis: Genesis, verify: VerifyMany = verify_man
         raise ProofOfOtherNetwork(
             "chain id", f"made on network {proof.chain_id.hex()[:16]}, the genesis is {genesis.chain_id.hex()[:16]}"
         )
-    jobs = _check_headers(proof.subject.header, genesis)
+    signatures = verify_header_proof(proof.subject.header, genesis, verify)
+    proven = _check_subject(proof.subject, genesis, verify)
+    return msgspec.structs.replace(proven, signatures=signatures + proven.signatures)
+
+
+def verify_header_proof(proof: HeaderProof, genesis: Genesis, verify: VerifyMany = verify_many) -> int:
+    """That the subject of a header proof is final on this network; how many signatures were checked.
+
+    Raises:
+        ProofError: a subclass that names the part that failed and what to do.
+    """
+    jobs = _check_headers(proof, genesis)
     for (name, job), good in zip(jobs, verify([job for _, job in jobs]), strict=True):
         if not good:
             raise BadSignature(name, f"the signature of key {job[0].hex()[:16]} is bad")
-    proven = _check_subject(proof.subject, genesis, verify)
-    return msgspec.structs.replace(proven, signatures=len(jobs) + proven.signatures)
+    return len(jobs)
 
 
 def _check_subject(subject: RecordProof | ReceiptProof | EnvelopeProof, genesis: Genesis, verify: VerifyMany) -> Proven:

@@ -99,13 +99,23 @@ class ReceiptsRange:
     def root(self, count: int | None = None) -> bytes:
         """The receipts root over the first ``count`` receipts (default: all)."""
         size = self.count if count is None else count
-        return receipts_root(merkle.root_from_nodes(size, self._node), size)
+        return receipts_root(self.tree_root(size), size)
+
+    def tree_root(self, count: int) -> bytes:
+        """Root of the tree over the first ``count`` receipts."""
+        return merkle.root_from_nodes(count, self._node)
 
     def prove(self, position: int, count: int) -> ReceiptProof:
         """Proof of the receipt at ``position`` under the root over the first ``count``; IndexError outside."""
         if not 0 <= position < count <= self.count:
             raise IndexError(f"receipt {position} of {count} is outside the range of {self.count}")
         return ReceiptProof(position, count, merkle.path_from_nodes(position, count, self._node))
+
+    def prove_range(self, start: int, stop: int, count: int) -> tuple[bytes, ...]:
+        """Range path of receipts start <= position < stop among the first ``count``; IndexError outside."""
+        if not 0 <= start < stop <= count <= self.count:
+            raise IndexError(f"receipts {start} to {stop} of {count} are outside the range of {self.count}")
+        return merkle.range_path_from_nodes(start, stop, count, self._node)
 
     def _node(self, level: int, index: int) -> bytes:
         if level >= GROUP_BITS:

@@ -22,17 +22,20 @@ import msgspec
 from sortedcontainers import SortedList
 
 from crypto.hashing import ZERO_DIGEST
+from crypto.merkle import root_of_hashes
+from ledger import receipts_range
 from ledger.commitment import (
     KEY_BYTES_MAX,
     PUT,
     TWIG_BITS,
     VALUE_BYTES_MAX,
     StateProof,
+    leaf_hash,
 )
 from ledger.invariant import invariant
 from ledger.ports import BlockWrites, CorruptStore, HeightRecord, StateStore
 from ledger.receipts_range import GROUP, ReceiptProof, ReceiptsRange
-from ledger.state_log import RECENT_HEIGHTS, ProofUnavailable, StateLog, decode_stored
+from ledger.state_log import RECENT_HEIGHTS, PinnedLog, ProofUnavailable, StateLog, decode_stored
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -115,7 +118,18 @@ class State:
         state = cls(store)
         executed = store.executed_height()
         if executed is not None:
-            state._load(executed)
+            state._load(state._expect(executed), store.base_height())
+        return state
+
+    @classmethod
+    def open_at(cls, store: StateStore, record: HeightRecord) -> "State":
+        """The state of a snapshot whose rows are in the store, which does not count them as executed yet.
+
+        Everything is hashed and indexed again; CorruptStore if the roots of ``record`` do not come out.
+        """
+        state = cls(store)
+        state._rehash(record)
+        state._load(record, record.height)
         return state
 
     # ------------------------------------------------------------ where it stands
@@ -242,6 +256,22 @@ class State:
         if record is None or not 0 <= position < record.receipt_count:
             raise ProofUnavailable(f"receipt {position} is not among those of height {at_height}", "ask again later")
         return self._receipts.prove(position, record.receipt_count)
+
+    def pin(self, height: int) -> PinnedLog:
+        """The log as of a height, provable however far the state moves on; ProofUnavailable as in ``prove``."""
+        return self._log.pin(height, self.height)
+
+    def receipts_tree_root(self, count: int) -> bytes:
+        """Root of the tree over the first ``count`` receipts, from which the receipts root is made."""
+        return self._receipts.tree_root(count)
+
+    def receipts_path(self, start: int, stop: int, count: int) -> tuple[bytes, ...]:
+        """Range path of receipts start <= position < stop among the first ``count``; IndexError outside."""
+        return self._receipts.prove_range(start, stop, count)
+
+    def receipt_blobs(self, start: int, stop: int) -> Iterator[bytes]:
+        """Receipts start <= position < stop, in order; all of them are in the range."""
+        return self._read_receipts(start, stop)
 
     def receipt_blob(self, position: int) -> bytes:
         """Bytes of one receipt; IndexError outside the range."""
@@ -375,14 +405,18 @@ class State:
 
     # ------------------------------------------------------------ opening
 
-    def _load(self, executed: int) -> None:
-        """Load all but the recent heights at once; replay those, so that they leave behind what proofs need."""
-        base = self._expect(executed - RECENT_HEIGHTS) if executed >= RECENT_HEIGHTS else None
-        if base is not None:
-            roots = list(islice(self._store.twig_roots(), base.leaf_count >> TWIG_BITS))
-            self._log.load(self._store.leaves(0, base.leaf_count), roots, base.leaf_count)
-            self._check(base)
-        for height in range(0 if base is None else base.height + 1, executed + 1):
+    def _load(self, head: HeightRecord, base: int) -> None:
+        """Load all but the recent heights at once; replay those, so that they leave behind what proofs need.
+
+        Heights below ``base`` were not executed here, so they cannot be replayed one by one.
+        """
+        start = max(head.height - RECENT_HEIGHTS, base)
+        if start > 0:
+            loaded = head if start == head.height else self._expect(start)
+            roots = list(islice(self._store.twig_roots(), loaded.leaf_count >> TWIG_BITS))
+            self._log.load(self._store.leaves(0, loaded.leaf_count), roots, loaded.leaf_count)
+            self._check(loaded)
+        for height in range(start + 1 if start > 0 else 0, head.height + 1):
             record = self._expect(height)
             stored = list(self._store.leaves(self._log.count, record.leaf_count))
             first = self._log.count
@@ -390,11 +424,23 @@ class State:
             if again != stored:
                 raise CorruptStore(f"the leaves of height {height} are not in the form they are written in")
             self._check(record)
-        self._head = self._expect(executed)
-        groups = list(self._store.receipt_groups())
-        self._receipts.load(groups, list(self._store.receipt_blobs(len(groups) * GROUP, self._head.receipt_count)))
-        if self._receipts.count != self._head.receipt_count or self._receipts.root() != self._head.receipts_root:
+        self._head = head
+        groups = list(islice(self._store.receipt_groups(), head.receipt_count // GROUP))
+        self._receipts.load(groups, list(self._store.receipt_blobs(len(groups) * GROUP, head.receipt_count)))
+        if self._receipts.count != head.receipt_count or self._receipts.root() != head.receipts_root:
             raise CorruptStore("the receipts do not lead to the stored root")
+
+    def _rehash(self, record: HeightRecord) -> None:
+        """The stored roots of filled twigs and groups are those of the leaves and receipts that lie here."""
+        store = self._store
+        for twig, root in enumerate(islice(store.twig_roots(), record.leaf_count >> TWIG_BITS)):
+            leaves = store.leaves(twig << TWIG_BITS, (twig + 1) << TWIG_BITS)
+            if root_of_hashes([leaf_hash(leaf) for leaf in leaves]) != root:
+                raise CorruptStore(f"the leaves of twig {twig} do not hash to its stored root")
+        for group, root in enumerate(islice(store.receipt_groups(), record.receipt_count // GROUP)):
+            receipts = store.receipt_blobs(group * GROUP, (group + 1) * GROUP)
+            if root_of_hashes([receipts_range.leaf_hash(receipt) for receipt in receipts]) != root:
+                raise CorruptStore(f"the receipts of group {group} do not hash to its stored root")
 
     def _expect(self, height: int) -> HeightRecord:
         record = self._store.height_record(height)

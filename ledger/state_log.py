@@ -72,6 +72,38 @@ class _Undo:
         self.deleted: dict[bytes, tuple[int, int]] = {}  # key -> (the leaf that held it, its DELETE leaf)
 
 
+class PinnedLog:
+    """The log as of one height: a bit a leaf and 64 bytes a twig, whatever comes after. Made by ``StateLog.pin``."""
+
+    def __init__(self, log: "StateLog", count: int, bits: bytes, twigs: Sequence[bytes]) -> None:
+        self.count = count
+        """Leaves of the log at that height."""
+        self._log = log
+        self._bits = bits
+        self._tree = Mmr(twigs)
+        self.root = self._tree.root()
+        """Log root at that height."""
+
+    def leaves(self, first: int, stop: int) -> Iterator[bytes]:
+        """Leaves first <= index < stop, in order."""
+        return self._log.read_leaves(first, stop)
+
+    def prove_range(self, first: int, stop: int) -> tuple[tuple[bytes, ...], bytes, tuple[bytes, ...]]:
+        """For leaves first <= index < stop of one twig: their range path inside it, its bits, its path to the root.
+
+        IndexError if they are not all of one twig of this log.
+        """
+        twig = first >> TWIG_BITS
+        start, size = twig << TWIG_BITS, min(TWIG_LEAVES, self.count - (twig << TWIG_BITS))
+        if not start <= first < stop <= start + size:
+            raise IndexError(f"leaves {first} to {stop} of {self.count} are not of one twig")
+        inside: tuple[bytes, ...] = ()
+        if stop - first < size:
+            node = self._log.twig_tree(twig).node
+            inside = merkle.range_path_from_nodes(first - start, stop - start, size, node)
+        return inside, self._bits[twig * BITMAP_BYTES : (twig + 1) * BITMAP_BYTES], self._tree.proof(twig)
+
+
 class StateLog:
     """Operations log with activity bits; leaves themselves are read back through the two functions given."""
 
@@ -79,7 +111,7 @@ class StateLog:
         self.index: dict[bytes, int] = {}  # key -> its active leaf
         self.count = 0
         self._read_leaf = read_leaf
-        self._read_leaves = read_leaves
+        self.read_leaves = read_leaves
         self._bits = bytearray()
         self._leaf_roots: list[bytes] = []  # of filled twigs
         self._open = Mmr()  # leaf hashes of the twig being filled
@@ -153,6 +185,24 @@ class StateLog:
             successor=None if successor is None else self._prove_leaf(successor, count, later),
         )
 
+    def pin(self, height: int, head_height: int) -> PinnedLog:
+        """The log as of a height, at most RECENT_HEIGHTS below the head; ProofUnavailable further back.
+
+        Costs a copy of the bits and two hashes a twig: half a millisecond at a million leaves.
+        """
+        later = self._later_than(height, head_height)
+        count = later[0].count if later else self.count
+        twigs = self._tree[0][: twigs_of(count)]
+        bits = self._bits[: len(twigs) * BITMAP_BYTES]
+        for undo in reversed(later):  # the first block after the height has the last word
+            for twig, before in undo.bits.items():
+                if twig < len(twigs):
+                    bits[twig * BITMAP_BYTES : (twig + 1) * BITMAP_BYTES] = before
+            for place, digest in undo.nodes.items():
+                if place < len(twigs):  # level 0
+                    twigs[place] = digest
+        return PinnedLog(self, count, bytes(bits), twigs)
+
     def _find(self, key: bytes, height: int) -> tuple[int, int | None]:
         """(index, index of its successor) of the PUT leaf that held the key at the height."""
         at, successor = self.index.get(key), None
@@ -180,7 +230,7 @@ class StateLog:
             place = _place(level, at)
             return next((undo.nodes[place] for undo in later if place in undo.nodes), self._tree[level][at])
 
-        leaf, tree = self._read_leaf(index), self._twig_tree(twig)
+        leaf, tree = self._read_leaf(index), self.twig_tree(twig)
         if leaf_hash(leaf) != tree.node(0, index % TWIG_LEAVES):
             raise CorruptStore(f"leaf {index} is not what was hashed")
         return LeafProof(
@@ -200,13 +250,14 @@ class StateLog:
             )
         return list(self._undo)[len(self._undo) - behind :]
 
-    def _twig_tree(self, twig: int) -> Mmr:
+    def twig_tree(self, twig: int) -> Mmr:
+        """Leaf hashes of a twig and the complete nodes above them; CorruptStore if they are not its root's."""
         if twig == len(self._leaf_roots):
             return self._open
         tree = self._twig_trees.get(twig)
         if tree is None:
             first = twig << TWIG_BITS
-            tree = Mmr([leaf_hash(leaf) for leaf in self._read_leaves(first, first + TWIG_LEAVES)])
+            tree = Mmr([leaf_hash(leaf) for leaf in self.read_leaves(first, first + TWIG_LEAVES)])
             if tree.size != TWIG_LEAVES or tree.root() != self._leaf_roots[twig]:
                 raise CorruptStore(f"the leaves of twig {twig} do not hash to its stored root")
             self._keep(twig, tree)

@@ -60,6 +60,8 @@ from services.own_home import NoCertificate, ensure_leaf
 from services.query import QueryServicer
 from services.server import ListenError, Server
 from services.settings import SettingError
+from services.snapshots import SnapshotShelf
+from services.state_reader import FinalHeaders
 from services.stored_chain import StoredChain
 from services.sync import SyncServicer
 from services.tasks import Tasks
@@ -251,7 +253,8 @@ class Node:
         )
         add = self._server.add
         add("lossbook.v1.PeerService", peer_pb2_grpc.add_PeerServiceServicer_to_server, self._peer_servicer)
-        add("lossbook.v1.SyncService", peer_pb2_grpc.add_SyncServiceServicer_to_server, SyncServicer(self._chain))
+        sync = SyncServicer(self._chain, SnapshotShelf(self._state, FinalHeaders(self._chain)))
+        add("lossbook.v1.SyncService", peer_pb2_grpc.add_SyncServiceServicer_to_server, sync)
         add("lossbook.v1.GatewayService", gateway_pb2_grpc.add_GatewayServiceServicer_to_server, gateway)
         add("lossbook.v1.QueryService", query_pb2_grpc.add_QueryServiceServicer_to_server, QueryServicer(reader))
         add("lossbook.v1.BlocksService", blocks_pb2_grpc.add_BlocksServiceServicer_to_server, self._blocks_servicer)

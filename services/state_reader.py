@@ -15,6 +15,7 @@ from ledger.proof_building import FinalHeader
 from ledger.proof_types import EnvelopeProof, JustifiedHeader, ReceiptProof, RecordProof
 from ledger.state import State, Table
 from ledger.state_log import ProofUnavailable
+from ledger.types import Payload
 from ledger.wire import (
     WireError,
     decode_batch,
@@ -34,7 +35,7 @@ ROOTS_SHOWN: Final = 64
 
 
 class FinalHeaders:
-    """``HeaderSource`` of proofs over a chain."""
+    """``HeaderSource`` of proofs, and ``BlockSource`` of snapshots, over a chain."""
 
     def __init__(self, chain: ChainSource) -> None:
         self._chain = chain
@@ -55,6 +56,16 @@ class FinalHeaders:
         except WireError as error:
             raise CorruptStore(f"the block of height {height} is unreadable ({error})") from error
         return FinalHeader(justified, certificate)
+
+    def payload(self, height: int) -> Payload | None:
+        """What a finalized block lists; None where it is not stored."""
+        stored = self._chain.block(height, with_batches=False)
+        if stored is None:
+            return None
+        try:
+            return decode_payload(parse(block_pb2.Proposal, stored.proposal).payload)
+        except WireError as error:
+            raise CorruptStore(f"the block of height {height} is unreadable ({error})") from error
 
 
 class StateReader:

@@ -1,4 +1,5 @@
-"""SyncService: what a lagging node fetches. Raw bytes from the store, nothing decoded."""
+"""SyncService: what a lagging node fetches. Blocks are raw bytes from the store, nothing decoded; snapshots are made as
+they are asked for, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -7,8 +8,13 @@ from typing import Any, Final
 
 import grpc
 
+from ledger.snapshot import Chunk
+from ledger.snapshot_making import PinnedSnapshot
+from ledger.state_log import ProofUnavailable
+from ledger.wire.snapshots import encode_chunk
 from lossbook.v1 import block_pb2, peer_pb2, peer_pb2_grpc
 from services.blocks import block_message
+from services.snapshots import SnapshotSource
 from services.sources import ChainSource
 
 BLOCKS_BYTES_MAX: Final = 16 << 20
@@ -20,12 +26,16 @@ PROPOSALS_BYTES_MAX: Final = 16 << 20
 DIGESTS_MAX: Final = 1024
 """Asked for at once; a block lists at most 256 batches."""
 
+CHUNKS_BYTES_MAX: Final = 16 << 20
+"""Of one answer, whatever was asked for: some seconds of a slow link."""
+
 
 class SyncServicer(peer_pb2_grpc.SyncServiceServicer):
-    """Serves a ``ChainSource`` to other validators."""
+    """Serves a ``ChainSource`` and a ``SnapshotSource`` to other validators."""
 
-    def __init__(self, source: ChainSource) -> None:
+    def __init__(self, source: ChainSource, snapshots: SnapshotSource) -> None:
         self._source = source
+        self._snapshots = snapshots
 
     async def GetBlocks(  # noqa: N802 - gRPC's name
         self, request: peer_pb2.GetBlocksRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -74,8 +84,48 @@ class SyncServicer(peer_pb2_grpc.SyncServiceServicer):
             response.proposals.append(block_pb2.Proposal.FromString(raw))
         return response
 
+    async def GetSnapshot(  # noqa: N802 - gRPC's name
+        self, request: peer_pb2.GetSnapshotRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> peer_pb2.GetSnapshotResponse:
+        """The manifest of the newest snapshot."""
+        try:
+            return peer_pb2.GetSnapshotResponse(manifest=self._snapshots.offer().manifest.raw)
+        except ProofUnavailable as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+
+    async def GetSnapshotChunks(  # noqa: N802 - gRPC's name
+        self, request: peer_pb2.GetSnapshotChunksRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[peer_pb2.GetSnapshotChunksResponse]:
+        """Consecutive chunks; ends at the end asked for, or once it has sent enough."""
+        snapshot = self._snapshots.find(request.height)
+        if snapshot is None:
+            await context.abort(
+                grpc.StatusCode.NOT_FOUND, f"no snapshot of height {request.height} is kept here: ask for the newest"
+            )
+        first, budget = request.first, CHUNKS_BYTES_MAX
+        while first < request.stop and budget > 0:
+            try:
+                chunk, count = _chunk(snapshot, request.log, first, request.stop)
+            except IndexError as error:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            first += count
+            response = encode_chunk(chunk)
+            budget -= response.ByteSize()
+            yield response
+
     async def _check_digests(self, digests: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         if len(digests) > DIGESTS_MAX:  # type: ignore[arg-type]
             await context.abort(
                 grpc.StatusCode.INVALID_ARGUMENT, f"at most {DIGESTS_MAX} digests at once: ask in parts"
             )
+
+
+def _chunk(snapshot: PinnedSnapshot, log: peer_pb2.SnapshotLog.ValueType, first: int, stop: int) -> tuple[Chunk, int]:
+    """The next chunk, and how many leaves or receipts it has."""
+    if log == peer_pb2.SNAPSHOT_LOG_LEAVES:
+        leaves = snapshot.leaves(first, stop)
+        return leaves, len(leaves.leaves)
+    if log == peer_pb2.SNAPSHOT_LOG_RECEIPTS:
+        receipts = snapshot.receipts(first, stop)
+        return receipts, len(receipts.receipts)
+    raise IndexError("name the log: leaves or receipts")

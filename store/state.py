@@ -2,10 +2,12 @@
 
     "L" index u64      leaf bytes                      "R" position u64   receipt bytes
     "T" twig u64       leaf root of a filled twig      "G" group u64      root of a filled group of receipts
-    "H" height u64     HeightRecord, msgpack           "M" name           "schema", "executed"
+    "H" height u64     HeightRecord, msgpack           "M" name           "schema", "executed", "base", "import"
 
 Big-endian numbers keep rows of one kind in order, so that almost all writes append; nothing is ever overwritten but
-"executed". No compression: records are short, and random where they are long. Checksums are verified on every read.
+"M" rows, and rows of a snapshot by their equals. "base" is the height of the last snapshot that was installed, "import"
+the ImportProgress of one that is coming in. No compression: records are short, and random where they are long.
+Checksums are verified on every read.
 """
 
 from collections.abc import Iterator
@@ -14,8 +16,18 @@ from typing import Final
 
 import msgspec
 
+from ledger.commitment import TWIG_BITS
 from ledger.invariant import invariant
-from ledger.ports import BlockWrites, CorruptStore, HeightRecord, StoreError, WrongSchema
+from ledger.ports import (
+    BlockWrites,
+    CorruptStore,
+    HeightRecord,
+    ImportProgress,
+    ImportRows,
+    StoreError,
+    WrongSchema,
+)
+from ledger.receipts_range import GROUP_BITS
 from store.errors import CorruptBlocks
 from store.level import Level
 
@@ -30,9 +42,15 @@ BLOCK_CACHE_BYTES: Final = 16 << 20
 
 _SCHEMA_KEY: Final = b"Mschema"
 _EXECUTED_KEY: Final = b"Mexecuted"
+_BASE_KEY: Final = b"Mbase"
+_IMPORT_KEY: Final = b"Mimport"
+
+_DROPPED_AT_ONCE: Final = 4096
+"""Rows of a given-up snapshot removed in one write."""
 
 _encode_record = msgspec.msgpack.Encoder().encode
 _decode_record = msgspec.msgpack.Decoder(HeightRecord).decode
+_decode_progress = msgspec.msgpack.Decoder(ImportProgress).decode
 
 
 class LevelStateStore:
@@ -59,6 +77,10 @@ class LevelStateStore:
     def executed_height(self) -> int | None:
         """See StateStore."""
         return self._executed
+
+    def base_height(self) -> int:
+        """See StateStore."""
+        return int.from_bytes(self._get(_BASE_KEY) or b"", "big")
 
     def height_record(self, height: int) -> HeightRecord | None:
         """See StateStore."""
@@ -103,12 +125,7 @@ class LevelStateStore:
         """
         height = writes.record.height
         invariant(height == (-1 if self._executed is None else self._executed) + 1, "blocks are stored in order")
-        rows: dict[bytes, bytes | None] = {
-            b"L" + at.to_bytes(8, "big"): leaf for at, leaf in enumerate(writes.leaves, writes.first_leaf)
-        }
-        rows.update((_key(b"R", at), receipt) for at, receipt in enumerate(writes.receipts, writes.first_receipt))
-        rows.update((_key(b"T", twig), root) for twig, root in writes.twigs)
-        rows.update((_key(b"G", group), root) for group, root in writes.receipt_groups)
+        rows = _rows_of(writes)
         rows[_key(b"H", height)] = _encode_record(writes.record)
         rows[_EXECUTED_KEY] = height.to_bytes(8, "big")
         self._db.write(rows, sync=sync)
@@ -117,6 +134,46 @@ class LevelStateStore:
     def close(self) -> None:
         """See StateStore."""
         self._db.close()
+
+    # ------------------------------------------------------------ ImportStore
+
+    def import_progress(self) -> ImportProgress | None:
+        """See ImportStore."""
+        row = self._get(_IMPORT_KEY)
+        if row is None:
+            return None
+        try:
+            return _decode_progress(row)
+        except msgspec.MsgspecError as error:
+            raise CorruptStore(f"the progress of a snapshot is unreadable: {error}", self._path) from error
+
+    def import_rows(self, rows: ImportRows) -> None:
+        """See ImportStore. StoreFailed as in ``commit``."""
+        self._db.write({**_rows_of(rows), _IMPORT_KEY: _encode_record(rows.progress)}, sync=False)
+
+    def install(self, genesis: HeightRecord, record: HeightRecord) -> None:
+        """See ImportStore. The rows reach the disk first: LevelDB's log does not keep their order over its files."""
+        self._db.flush()
+        rows: dict[bytes, bytes | None] = {_key(b"H", each.height): _encode_record(each) for each in (genesis, record)}
+        rows[_EXECUTED_KEY] = rows[_BASE_KEY] = record.height.to_bytes(8, "big")
+        rows[_IMPORT_KEY] = None
+        self._db.write(rows, sync=True)
+        self._executed = record.height
+
+    def drop_import(self) -> None:
+        """See ImportStore."""
+        head = self.height_record(self._executed) if self._executed is not None else None
+        leaves, receipts = (head.leaf_count, head.receipt_count) if head is not None else (0, 0)
+        firsts = ((b"L", leaves), (b"T", leaves >> TWIG_BITS), (b"R", receipts), (b"G", receipts >> GROUP_BITS))
+        for kind, first in firsts:
+            doomed: dict[bytes, bytes | None] = {}
+            for key, _ in self._db.rows(_key(kind, first), bytes((kind[0] + 1,))):
+                doomed[key] = None
+                if len(doomed) == _DROPPED_AT_ONCE:
+                    self._db.write(doomed, sync=False)
+                    doomed.clear()
+            self._db.write(doomed, sync=False)
+        self._db.write({_IMPORT_KEY: None}, sync=True)
 
     # ------------------------------------------------------------ inside
 
@@ -158,6 +215,16 @@ class LevelStateStore:
 
     def _corrupt(self, error: CorruptBlocks) -> CorruptStore:
         return CorruptStore(error.what, self._path)
+
+
+def _rows_of(writes: BlockWrites | ImportRows) -> dict[bytes, bytes | None]:
+    rows: dict[bytes, bytes | None] = {
+        b"L" + at.to_bytes(8, "big"): leaf for at, leaf in enumerate(writes.leaves, writes.first_leaf)
+    }
+    rows.update((_key(b"R", at), receipt) for at, receipt in enumerate(writes.receipts, writes.first_receipt))
+    rows.update((_key(b"T", twig), root) for twig, root in writes.twigs)
+    rows.update((_key(b"G", group), root) for group, root in writes.receipt_groups)
+    return rows
 
 
 def _key(kind: bytes, number: int) -> bytes:

@@ -45,6 +45,9 @@ class Chain:
     def final_header(self, height: int) -> FinalHeader | None:
         return self.headers[height - 1] if 1 <= height <= len(self.headers) else None
 
+    def payload(self, height: int) -> Payload | None:
+        return self.payloads[height - 1] if 1 <= height <= len(self.payloads) else None
+
     # -- making blocks
 
     def certificate(
@@ -58,14 +61,20 @@ class Chain:
             signatures.append(key.sign(message))
         return Certificate(kind, 0, view, parent_view, digest, tuple(signers), tuple(signatures))
 
-    def add(self, *envelopes: Envelope, skip: int = 0, finalized: bool = True) -> Header:
-        """One block of one batch per envelope pair; ``skip`` views are nullified before it."""
+    def add(
+        self, *envelopes: Envelope, skip: int = 0, finalized: bool = True, lag: int = 1, together: int = 2
+    ) -> Header:
+        """One block of one batch for ``together`` envelopes; ``skip`` views are nullified before it.
+
+        Its header carries the state of ``lag`` heights below it.
+        """
         parent = self.headers[-1].justified.header if self.headers else self.root
         view = parent.view + 1 + skip
         justification = self._justification(parent, view)
-        batches = tuple(self._batch(at, chunk) for at, chunk in enumerate(_pairs(envelopes)))
+        chunks = [envelopes[at : at + together] for at in range(0, len(envelopes), together)]
+        batches = tuple(self._batch(at, chunk) for at, chunk in enumerate(chunks))
         payload = wire.encode_payload([batch.header.digest for batch in batches])
-        state = self.ledger.state.height_record(parent.height)
+        state = self.ledger.state.height_record(max(0, parent.height + 1 - lag))
         assert state is not None
         self.ledger.time_ms += 1000
         header = wire.encode_header(
@@ -79,7 +88,7 @@ class Chain:
             payload_root=payload.root,
             justification_digest=justification.digest,
             timestamp_ms=self.ledger.time_ms,
-            state_height=parent.height,
+            state_height=state.height,
             state_root=state.state_root,
             receipts_root=state.receipts_root,
             valset_hash=self.validators.hash,
@@ -122,7 +131,3 @@ class Chain:
         ]
         result = self.ledger.execution.run(ExecutableBlock(header.height, header.timestamp_ms, header.digest, listed))
         self.ledger.store.commit(result.writes)
-
-
-def _pairs(envelopes: Sequence[Envelope]) -> list[Sequence[Envelope]]:
-    return [envelopes[at : at + 2] for at in range(0, len(envelopes), 2)]

@@ -29,9 +29,11 @@ from ledger.execution import HEADS, REPLAYS
 from ledger.organisations import KEYS, ORGANISATIONS
 from ledger.parameters import PARAMETERS
 from ledger.proof_types import EnvelopeProof, Proof, ReceiptProof, RecordProof
+from ledger.snapshot_making import pin
 from ledger.state import Table
 from ledger.types import Ack, Batch, Block, Envelope
 from ledger.wire.proofs import encode_proof, encode_state_proof
+from ledger.wire.snapshots import encode_chunk
 from tests.vectors import small_network
 from tests.vectors.make_commitment import ASKED, commitment_log
 from tests.vectors.signature_edges import signature_vectors
@@ -89,6 +91,7 @@ def protocol_vectors(network: Network) -> dict[str, Any]:
         "receipts": _receipts(network),
         "records": _records(network),
         "state_proofs": _state_proofs(),
+        "snapshot": _snapshot(network),
         "codes": {code.name: code.value for code in Code},
     }
 
@@ -369,6 +372,29 @@ def _state_proofs() -> list[dict[str, Any]]:
             }
         )
     return proofs
+
+
+def _snapshot(network: Network) -> dict[str, Any]:
+    """The snapshot that the last header of the network certifies, and parts of it."""
+    pinned = pin(network.state, network)
+    manifest = pinned.manifest
+    leaves = [pinned.leaves(first, stop) for first, stop in ((0, manifest.leaf_count), (5, 8))]
+    receipts = [pinned.receipts(first, stop) for first, stop in ((0, manifest.receipt_count), (2, 3))]
+    return {
+        "height": pinned.height,
+        "certified_by": manifest.header.subject.height,
+        "manifest": manifest.raw.hex(),
+        "log_root": manifest.log_root.hex(),
+        "leaf_count": manifest.leaf_count,
+        "receipts_tree_root": manifest.receipts_tree_root.hex(),
+        "receipt_count": manifest.receipt_count,
+        "leaf_chunks": [_chunk(encode_chunk(chunk).leaves, len(chunk.leaves)) for chunk in leaves],
+        "receipt_chunks": [_chunk(encode_chunk(chunk).receipts, len(chunk.receipts)) for chunk in receipts],
+    }
+
+
+def _chunk(message: Any, count: int) -> dict[str, Any]:
+    return {"first": message.first, "count": count, "raw": message.SerializeToString(deterministic=True).hex()}
 
 
 def files() -> dict[str, bytes]:

@@ -27,7 +27,7 @@ from ledger.parameters import CurrencyRule, Parameters
 from ledger.proof_building import FinalHeader
 from ledger.proof_types import JustifiedHeader
 from ledger.state import State
-from ledger.types import Batch, Block, Envelope
+from ledger.types import Batch, Block, Envelope, Payload
 from store.memory import MemoryStateStore
 
 SEED_PREFIX = "lossbook test seed: "
@@ -103,7 +103,7 @@ def genesis_file() -> bytes:
 
 
 class Network:
-    """The chain, made block by block; a ``HeaderSource`` for proofs."""
+    """The chain, made block by block; a ``HeaderSource`` for proofs, a ``BlockSource`` for snapshots."""
 
     def __init__(self) -> None:
         self.genesis = load_genesis(genesis_file())
@@ -137,6 +137,10 @@ class Network:
             return None
         block = self.blocks[height - 1]
         return FinalHeader(JustifiedHeader(block.header, block.justification), block.finalization)
+
+    def payload(self, height: int) -> Payload | None:
+        """What the block of a height lists."""
+        return self.blocks[height - 1].payload if 1 <= height <= len(self.blocks) else None
 
     # -- what clients and validators make
 

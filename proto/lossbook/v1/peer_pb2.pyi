@@ -9,7 +9,9 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from lossbook.v1 import block_pb2 as _block_pb2
+from lossbook.v1 import snapshot_pb2 as _snapshot_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,6 +22,23 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _SnapshotLog:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SnapshotLogEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SnapshotLog.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SNAPSHOT_LOG_UNSPECIFIED: _SnapshotLog.ValueType  # 0
+    SNAPSHOT_LOG_LEAVES: _SnapshotLog.ValueType  # 1
+    SNAPSHOT_LOG_RECEIPTS: _SnapshotLog.ValueType  # 2
+
+class SnapshotLog(_SnapshotLog, metaclass=_SnapshotLogEnumTypeWrapper): ...
+
+SNAPSHOT_LOG_UNSPECIFIED: SnapshotLog.ValueType  # 0
+SNAPSHOT_LOG_LEAVES: SnapshotLog.ValueType  # 1
+SNAPSHOT_LOG_RECEIPTS: SnapshotLog.ValueType  # 2
+Global___SnapshotLog: _TypeAlias = SnapshotLog  # noqa: Y015
 
 @_typing.final
 class ExchangeRequest(_message.Message):
@@ -362,3 +381,94 @@ class GetProposalsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetProposalsResponse: _TypeAlias = GetProposalsResponse  # noqa: Y015
+
+@_typing.final
+class GetSnapshotRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSnapshotRequest: _TypeAlias = GetSnapshotRequest  # noqa: Y015
+
+@_typing.final
+class GetSnapshotResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MANIFEST_FIELD_NUMBER: _builtins.int
+    manifest: _builtins.bytes
+    """Serialized SnapshotManifest."""
+    def __init__(
+        self,
+        *,
+        manifest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSnapshotResponse: _TypeAlias = GetSnapshotResponse  # noqa: Y015
+
+@_typing.final
+class GetSnapshotChunksRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    LOG_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    STOP_FIELD_NUMBER: _builtins.int
+    height: _builtins.int
+    """Of the snapshot, as its manifest says."""
+    log: Global___SnapshotLog.ValueType
+    first: _builtins.int
+    """Leaves or receipts first <= index < stop."""
+    stop: _builtins.int
+    def __init__(
+        self,
+        *,
+        height: _builtins.int = ...,
+        log: Global___SnapshotLog.ValueType = ...,
+        first: _builtins.int = ...,
+        stop: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "height", b"height", "log", b"log", "stop", b"stop"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSnapshotChunksRequest: _TypeAlias = GetSnapshotChunksRequest  # noqa: Y015
+
+@_typing.final
+class GetSnapshotChunksResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEAVES_FIELD_NUMBER: _builtins.int
+    RECEIPTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def leaves(self) -> _snapshot_pb2.LeafChunk: ...
+    @_builtins.property
+    def receipts(self) -> _snapshot_pb2.ReceiptChunk: ...
+    def __init__(
+        self,
+        *,
+        leaves: _snapshot_pb2.LeafChunk | None = ...,
+        receipts: _snapshot_pb2.ReceiptChunk | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "leaves", b"leaves", "receipts", b"receipts"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "leaves", b"leaves", "receipts", b"receipts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_chunk: _TypeAlias = _typing.Literal["leaves", "receipts"]  # noqa: Y015
+    _WhichOneofArgType_chunk: _TypeAlias = _typing.Literal["chunk", b"chunk"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_chunk) -> _WhichOneofReturnType_chunk | None: ...
+
+Global___GetSnapshotChunksResponse: _TypeAlias = GetSnapshotChunksResponse  # noqa: Y015

@@ -121,6 +121,16 @@ class SyncServiceStub:
                 request_serializer=lossbook_dot_v1_dot_peer__pb2.GetProposalsRequest.SerializeToString,
                 response_deserializer=lossbook_dot_v1_dot_peer__pb2.GetProposalsResponse.FromString,
                 _registered_method=True)
+        self.GetSnapshot = channel.unary_unary(
+                '/lossbook.v1.SyncService/GetSnapshot',
+                request_serializer=lossbook_dot_v1_dot_peer__pb2.GetSnapshotRequest.SerializeToString,
+                response_deserializer=lossbook_dot_v1_dot_peer__pb2.GetSnapshotResponse.FromString,
+                _registered_method=True)
+        self.GetSnapshotChunks = channel.unary_stream(
+                '/lossbook.v1.SyncService/GetSnapshotChunks',
+                request_serializer=lossbook_dot_v1_dot_peer__pb2.GetSnapshotChunksRequest.SerializeToString,
+                response_deserializer=lossbook_dot_v1_dot_peer__pb2.GetSnapshotChunksResponse.FromString,
+                _registered_method=True)
 
 
 class SyncServiceServicer:
@@ -146,6 +156,20 @@ class SyncServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSnapshot(self, request, context):
+        """The newest snapshot this node can prove.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSnapshotChunks(self, request, context):
+        """Parts of a snapshot this node has offered, in order; ends after some bytes, or at the end asked for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SyncServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -163,6 +187,16 @@ def add_SyncServiceServicer_to_server(servicer, server):
                     servicer.GetProposals,
                     request_deserializer=lossbook_dot_v1_dot_peer__pb2.GetProposalsRequest.FromString,
                     response_serializer=lossbook_dot_v1_dot_peer__pb2.GetProposalsResponse.SerializeToString,
+            ),
+            'GetSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSnapshot,
+                    request_deserializer=lossbook_dot_v1_dot_peer__pb2.GetSnapshotRequest.FromString,
+                    response_serializer=lossbook_dot_v1_dot_peer__pb2.GetSnapshotResponse.SerializeToString,
+            ),
+            'GetSnapshotChunks': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetSnapshotChunks,
+                    request_deserializer=lossbook_dot_v1_dot_peer__pb2.GetSnapshotChunksRequest.FromString,
+                    response_serializer=lossbook_dot_v1_dot_peer__pb2.GetSnapshotChunksResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -246,6 +280,60 @@ class SyncService:
             '/lossbook.v1.SyncService/GetProposals',
             lossbook_dot_v1_dot_peer__pb2.GetProposalsRequest.SerializeToString,
             lossbook_dot_v1_dot_peer__pb2.GetProposalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lossbook.v1.SyncService/GetSnapshot',
+            lossbook_dot_v1_dot_peer__pb2.GetSnapshotRequest.SerializeToString,
+            lossbook_dot_v1_dot_peer__pb2.GetSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSnapshotChunks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/lossbook.v1.SyncService/GetSnapshotChunks',
+            lossbook_dot_v1_dot_peer__pb2.GetSnapshotChunksRequest.SerializeToString,
+            lossbook_dot_v1_dot_peer__pb2.GetSnapshotChunksResponse.FromString,
             options,
             channel_credentials,
             insecure,

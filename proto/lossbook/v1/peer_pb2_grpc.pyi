@@ -60,6 +60,10 @@ class SyncServiceStub:
     GetBatches: _grpc.UnaryStreamMultiCallable[_peer_pb2.GetBatchesRequest, _peer_pb2.GetBatchesResponse]
     GetProposals: _grpc.UnaryUnaryMultiCallable[_peer_pb2.GetProposalsRequest, _peer_pb2.GetProposalsResponse]
     """Unfinalized blocks by digest (without batches)."""
+    GetSnapshot: _grpc.UnaryUnaryMultiCallable[_peer_pb2.GetSnapshotRequest, _peer_pb2.GetSnapshotResponse]
+    """The newest snapshot this node can prove."""
+    GetSnapshotChunks: _grpc.UnaryStreamMultiCallable[_peer_pb2.GetSnapshotChunksRequest, _peer_pb2.GetSnapshotChunksResponse]
+    """Parts of a snapshot this node has offered, in order; ends after some bytes, or at the end asked for."""
 
 @_typing.type_check_only
 class SyncServiceAsyncStub(SyncServiceStub):
@@ -69,6 +73,10 @@ class SyncServiceAsyncStub(SyncServiceStub):
     GetBatches: _aio.UnaryStreamMultiCallable[_peer_pb2.GetBatchesRequest, _peer_pb2.GetBatchesResponse]  # type: ignore[assignment]
     GetProposals: _aio.UnaryUnaryMultiCallable[_peer_pb2.GetProposalsRequest, _peer_pb2.GetProposalsResponse]  # type: ignore[assignment]
     """Unfinalized blocks by digest (without batches)."""
+    GetSnapshot: _aio.UnaryUnaryMultiCallable[_peer_pb2.GetSnapshotRequest, _peer_pb2.GetSnapshotResponse]  # type: ignore[assignment]
+    """The newest snapshot this node can prove."""
+    GetSnapshotChunks: _aio.UnaryStreamMultiCallable[_peer_pb2.GetSnapshotChunksRequest, _peer_pb2.GetSnapshotChunksResponse]  # type: ignore[assignment]
+    """Parts of a snapshot this node has offered, in order; ends after some bytes, or at the end asked for."""
 
 class SyncServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -93,5 +101,21 @@ class SyncServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_peer_pb2.GetProposalsResponse, _abc.Awaitable[_peer_pb2.GetProposalsResponse]]:
         """Unfinalized blocks by digest (without batches)."""
+
+    @_abc_1.abstractmethod
+    def GetSnapshot(
+        self,
+        request: _peer_pb2.GetSnapshotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_peer_pb2.GetSnapshotResponse, _abc.Awaitable[_peer_pb2.GetSnapshotResponse]]:
+        """The newest snapshot this node can prove."""
+
+    @_abc_1.abstractmethod
+    def GetSnapshotChunks(
+        self,
+        request: _peer_pb2.GetSnapshotChunksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_peer_pb2.GetSnapshotChunksResponse], _abc.AsyncIterator[_peer_pb2.GetSnapshotChunksResponse]]:
+        """Parts of a snapshot this node has offered, in order; ends after some bytes, or at the end asked for."""
 
 def add_SyncServiceServicer_to_server(servicer: SyncServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -19,6 +19,7 @@ from node.turn import BatchesFetched, FetchBatches, FetchProposals, Input, Propo
 from services.sync import SyncServicer
 from services.tasks import Tasks
 from tests.support.insurers import INSURERS
+from tests.support.snapshots import NoSnapshots
 from tests.support.tls import identity, serving
 from tests.unit.node.test_peer_wire import BATCH, CERTIFICATE, SIGNATURE, VOTE
 from tests.unit.node.test_peers import Store, fetched
@@ -72,7 +73,7 @@ class Tarpit(SyncServicer):
     """Takes every question and answers none."""
 
     def __init__(self) -> None:
-        super().__init__(Store())
+        super().__init__(Store(), NoSnapshots())
         self.asked = 0
 
     async def GetBatches(  # noqa: N802 - gRPC's name
@@ -89,7 +90,7 @@ def test_a_source_that_never_answers_takes_up_its_own_places_only() -> None:
         name, register = "lossbook.v1.SyncService", peer_pb2_grpc.add_SyncServiceServicer_to_server
         async with (
             serving(INSURERS[1], (name, register, tarpit)) as (slow, _),
-            serving(INSURERS[2], (name, register, SyncServicer(Store([BATCH.raw])))) as (good, _),
+            serving(INSURERS[2], (name, register, SyncServicer(Store([BATCH.raw]), NoSnapshots()))) as (good, _),
         ):
             addresses = {1: (INSURERS[1].id, slow), 2: (INSURERS[2].id, good)}
             fetcher = Fetcher(addresses, identity(INSURERS[0]), mailbox, Metrics(), tasks)

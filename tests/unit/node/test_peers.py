@@ -35,6 +35,7 @@ from services.sources import StoredBlock
 from services.sync import SyncServicer
 from services.tasks import Tasks
 from tests.support.insurers import INSURERS, Organisation
+from tests.support.snapshots import NoSnapshots
 from tests.support.tls import identity, serving
 from tests.unit.node.test_peer_wire import BATCH
 
@@ -316,7 +317,7 @@ def fetched(stores: Sequence[Store], fetch: Any, count: int = 1) -> list[Input]:
             registration = (
                 "lossbook.v1.SyncService",
                 peer_pb2_grpc.add_SyncServiceServicer_to_server,
-                SyncServicer(stores[at]),
+                SyncServicer(stores[at], NoSnapshots()),
             )
             async with serving(INSURERS[at + 1], registration) as (address, _):
                 addresses[at + 1] = (INSURERS[at + 1].id, address)

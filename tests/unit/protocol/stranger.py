@@ -187,6 +187,24 @@ ENVELOPE_PROOF: Schema = {
     6: ("payload", "bytes"),
 }
 PAYLOAD: Schema = {1: ("batch_digests", "bytes...")}
+MANIFEST: Schema = {
+    1: ("header", "message"),
+    2: ("ancestors", "bytes..."),
+    3: ("justification", "bytes"),
+    4: ("payload", "bytes"),
+    5: ("log_root", "bytes"),
+    6: ("leaf_count", "u64"),
+    7: ("receipts_tree_root", "bytes"),
+    8: ("receipt_count", "u64"),
+}
+LEAF_CHUNK: Schema = {
+    1: ("first", "u64"),
+    2: ("leaves", "bytes..."),
+    3: ("inside", "bytes..."),
+    4: ("bits", "bytes"),
+    5: ("twig_path", "bytes..."),
+}
+RECEIPT_CHUNK: Schema = {1: ("first", "u64"), 2: ("receipts", "bytes..."), 3: ("path", "bytes...")}
 MERKLE_PATH: Schema = {1: ("index", "u64"), 2: ("size", "u64"), 3: ("siblings", "bytes...")}
 HEADER: Schema = {
     1: ("version", "u32"),
@@ -274,6 +292,26 @@ def climb(digest: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes:
         index, last = index // 2, last // 2
     require(last == 0, "a path that is too short")
     return digest
+
+
+def climb_range(hashes: Sequence[bytes], start: int, size: int, path: Sequence[bytes]) -> bytes:
+    """The root to which a range path leads."""
+    stop, rest = start + len(hashes), list(path)
+    require(0 <= start < stop <= size, "a range outside its tree")
+
+    def fold(first: int, end: int) -> bytes:
+        if end <= start or stop <= first:
+            require(len(rest) > 0 and len(rest[0]) == 32, "a range path of a wrong form")
+            return rest.pop(0)
+        if end - first == 1:
+            return hashes[first - start]
+        middle = first + (1 << (end - first - 1).bit_length() - 1)
+        left = fold(first, middle)
+        return sha256(b"\x01" + left + fold(middle, end)).digest()
+
+    root = fold(0, size)
+    require(not rest, "a range path that is too long")
+    return root
 
 
 def tree(hashes: Sequence[bytes]) -> bytes:
@@ -746,6 +784,54 @@ def verify(raw: bytes, network: Network) -> tuple[str, dict[str, Any]]:
     present = [name for name in SUBJECTS if proof[name] is not None]
     require(len(present) == 1, "not exactly one subject")
     return present[0], SUBJECTS[present[0]](proof[present[0]], network)
+
+
+# ---------------------------------------------------------------- 25: snapshots
+
+
+def check_manifest(raw: bytes, network: Network) -> dict[str, Any]:
+    """What a snapshot is of."""
+    require(len(raw) <= 2 << 20, "a manifest that is too large")
+    manifest = read(raw, MANIFEST)
+    child = certified = check_headers(manifest["header"], network)
+    require(1 <= len(manifest["ancestors"]) <= 1024, "headers are missing")
+    for one in reversed(manifest["ancestors"]):
+        header = read(one, HEADER)
+        header["digest"] = tagged("header", one)
+        require(child["parent_digest"] == header["digest"], "not its parent")
+        require(child["height"] == header["height"] + 1, "a height is left out")
+        child = header
+    require(child["height"] == certified["state_height"] >= 1, "another height")
+    require(tagged("justification", manifest["justification"]) == child["justification_digest"], "justification")
+    payload = read(manifest["payload"], PAYLOAD)
+    require(tree([leaf_hash(digest) for digest in payload["batch_digests"]]) == child["payload_root"], "payload")
+    require(1 <= manifest["leaf_count"] <= 1 << 48 and manifest["receipt_count"] <= 1 << 48, "impossible counts")
+    require(state_root(manifest["log_root"], manifest["leaf_count"]) == certified["state_root"], "another state root")
+    count = struct.pack(">Q", manifest["receipt_count"])
+    root = tagged("receipt-root", count, manifest["receipts_tree_root"])
+    require(root == certified["receipts_root"], "another receipts root")
+    return manifest | {"height": child["height"]}
+
+
+def check_leaf_chunk(raw: bytes, manifest: dict[str, Any]) -> int:
+    """The number of leaves it shows."""
+    chunk, count = read(raw, LEAF_CHUNK), manifest["leaf_count"]
+    twig = chunk["first"] // 2048
+    hashes = [tagged("state-leaf", leaf) for leaf in chunk["leaves"]]
+    require(len(chunk["bits"]) == 256, "bits of a wrong length")
+    leaf_root = climb_range(hashes, chunk["first"] % 2048, min(2048, count - 2048 * twig), chunk["inside"])
+    twig_hash = tagged("state-twig", leaf_root, chunk["bits"])
+    require(climb(twig_hash, twig, (count + 2047) // 2048, chunk["twig_path"]) == manifest["log_root"], "log root")
+    return len(hashes)
+
+
+def check_receipt_chunk(raw: bytes, manifest: dict[str, Any]) -> int:
+    """The number of receipts it shows."""
+    chunk = read(raw, RECEIPT_CHUNK)
+    hashes = [tagged("receipt-leaf", receipt) for receipt in chunk["receipts"]]
+    root = climb_range(hashes, chunk["first"], manifest["receipt_count"], chunk["path"])
+    require(root == manifest["receipts_tree_root"], "root of the receipts")
+    return len(hashes)
 
 
 def main() -> int:

@@ -20,6 +20,7 @@ from ledger.execution import HEADS, REPLAYS
 from ledger.money import AMOUNT_MINOR_MAX
 from ledger.organisations import KEYS, ORGANISATIONS, Kind, Role
 from ledger.parameters import PARAMETERS
+from ledger.snapshot import ANCESTORS_MAX
 from ledger.state import Table
 from ledger.types import (
     BATCH_BYTES_MAX,
@@ -31,7 +32,8 @@ from ledger.types import (
 )
 from ledger.wire.checks import VALIDATORS_MAX
 from ledger.wire.proofs import HEADERS_MAX, PROOF_BYTES_MAX
-from lossbook.v1 import block_pb2, envelope_pb2, gateway_pb2, operation_pb2, proof_pb2, receipt_pb2
+from ledger.wire.snapshots import MANIFEST_BYTES_MAX
+from lossbook.v1 import block_pb2, envelope_pb2, gateway_pb2, operation_pb2, proof_pb2, receipt_pb2, snapshot_pb2
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "protocol.md"
@@ -46,6 +48,7 @@ MESSAGES = (
     *(block_pb2.Vote, block_pb2.Certificate, block_pb2.Justification, block_pb2.Block),
     *(proof_pb2.Proof, proof_pb2.HeaderProof, proof_pb2.JustifiedHeader, proof_pb2.MerklePath),
     *(proof_pb2.RecordProof, proof_pb2.StateProof, proof_pb2.ReceiptProof, proof_pb2.EnvelopeProof),
+    *(snapshot_pb2.SnapshotManifest, snapshot_pb2.LeafChunk, snapshot_pb2.ReceiptChunk),
 )
 TYPES = {
     FieldDescriptor.TYPE_UINT64: "u64",
@@ -80,6 +83,8 @@ LIMITS = {
     "proof file": PROOF_BYTES_MAX,
     "headers of a proof": HEADERS_MAX,
     "amount of money": AMOUNT_MINOR_MAX,
+    "headers below a snapshot's certified one": ANCESTORS_MAX,
+    "snapshot manifest": MANIFEST_BYTES_MAX,
 }
 
 

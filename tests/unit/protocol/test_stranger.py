@@ -206,3 +206,36 @@ def test_it_verifies_what_four_validators_agreed_on() -> None:
 
 def _shown(known: stranger.Network, subject: RecordProof | ReceiptProof | EnvelopeProof) -> dict[str, Any]:
     return stranger.verify(encode_proof(Proof(known.chain_id, subject)), known)[1]
+
+
+# -- snapshots -------------------------------------------------------------------------------
+
+
+def test_snapshot() -> None:
+    pinned = vectors()["snapshot"]
+    manifest = stranger.check_manifest(bytes.fromhex(pinned["manifest"]), network())
+    assert (manifest["height"], manifest["leaf_count"]) == (pinned["height"], pinned["leaf_count"])
+    for chunk in pinned["leaf_chunks"]:
+        assert stranger.check_leaf_chunk(bytes.fromhex(chunk["raw"]), manifest) == chunk["count"]
+    for chunk in pinned["receipt_chunks"]:
+        assert stranger.check_receipt_chunk(bytes.fromhex(chunk["raw"]), manifest) == chunk["count"]
+
+
+def test_every_changed_byte_of_a_snapshot_is_refused() -> None:
+    pinned = vectors()["snapshot"]
+    raw = bytes.fromhex(pinned["manifest"])
+    manifest = stranger.check_manifest(raw, network())
+    for at in range(len(raw)):
+        with pytest.raises(stranger.Refused):
+            stranger.check_manifest(changed(raw, at), network())
+    leaves, receipts = (bytes.fromhex(pinned[name][1]["raw"]) for name in ("leaf_chunks", "receipt_chunks"))
+    for at in range(len(leaves)):
+        with pytest.raises(stranger.Refused):
+            stranger.check_leaf_chunk(changed(leaves, at), manifest)
+    for at in range(len(receipts)):
+        with pytest.raises(stranger.Refused):
+            stranger.check_receipt_chunk(changed(receipts, at), manifest)
+
+
+def changed(raw: bytes, at: int) -> bytes:
+    return raw[:at] + bytes((raw[at] ^ 1,)) + raw[at + 1 :]

@@ -12,6 +12,7 @@ from services import sync
 from services.pulse import Pulse
 from services.sources import StoredBlock
 from services.sync import SyncServicer
+from tests.support.snapshots import NoSnapshots
 
 CONTEXT: Any = None  #: never aborted in these tests
 
@@ -38,7 +39,7 @@ class Everything:
         return block_pb2.Proposal(header=digest * 100).SerializeToString()
 
 
-SERVICER = SyncServicer(Everything())
+SERVICER = SyncServicer(Everything(), NoSnapshots())
 
 
 def digests(count: int) -> list[bytes]:
