@@ -1,7 +1,7 @@
 # Everything below makes .venv first if it is not there or out of date (scripts/setup says what it needs).
 #   make setup PYTHON=python3.12     chooses the interpreter
 .DELETE_ON_ERROR:
-.PHONY: help setup claims demo test quick check format proto proto-check breaking lock wheel-test clean
+.PHONY: help setup claims demo test quick chaos check format proto proto-check breaking lock wheel-test clean
 .DEFAULT_GOAL := help
 
 export PYTHON
@@ -9,6 +9,7 @@ bin := .venv/bin
 
 help:
 	@echo "make demo        the main job on real claims: 4 insurers, 1 supervisor, one outage, one forgery"
+	@echo "make chaos       three minutes of faults from outside on a network of real daemons"
 	@echo "make test        all tests"
 	@echo "make quick       tests without daemons"
 	@echo "make check       lint, format, types, import rules, generated code"
@@ -28,6 +29,9 @@ claims: setup
 
 demo: claims
 	@$(bin)/lossbook demo claims
+
+chaos: setup
+	@$(bin)/lossbook chaos run --minutes 3
 
 test: claims
 	$(bin)/python -m pytest tests

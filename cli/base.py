@@ -146,6 +146,7 @@ OWN_ROOMS: Final = (
     "node",
     "replica",
     "lossbook_sdk",
+    "chaos",
     "cli",
     "simulator",
 )

@@ -159,13 +159,18 @@ def stop(places: Sequence[DaemonPlace]) -> list[str]:
     return list(running)
 
 
-def not_up(place: DaemonPlace, reason: str) -> Stop:
-    """What to tell a person of a daemon that did not come up."""
+def last_words(place: DaemonPlace) -> list[str]:
+    """The end of a daemon's log, indented; nothing where there is none."""
     try:
         lines = place.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL_LINES:]
     except OSError:
         lines = []
-    said = "\n".join(f"    {line}" for line in lines)
+    return [f"    {line}" for line in lines]
+
+
+def not_up(place: DaemonPlace, reason: str) -> Stop:
+    """What to tell a person of a daemon that did not come up."""
+    said = "\n".join(last_words(place))
     return Stop(
         f"the {place.kind} of {place.organisation} {reason}" + (f"; its last words:\n{said}" if said else ""),
         f"Its log: {place.log}. Start it in the foreground to see more: `{' '.join(place.command)}`",

@@ -81,8 +81,13 @@ def create(
     parameters: Parameters | None = None,
     node_settings: Mapping[str, str] | None = None,
     replica_settings: Mapping[str, str] | None = None,
+    hosts: Mapping[str, str] | None = None,
 ) -> Network:
-    """Make offices, cards, genesis, homes and profiles. ``ports``: PORTS_EACH for every organisation.
+    """Make offices, cards, genesis, homes and profiles.
+
+    Args:
+        ports: PORTS_EACH for every organisation.
+        hosts: address of an organisation's machine; default: this one.
 
     Raises:
         Stop: there is something at ``base`` already.
@@ -106,8 +111,8 @@ def create(
             kind="supervisor" if organisation == supervisor else "insurer",
             name=f"{organisation.capitalize()} {'Authority' if organisation == supervisor else 'Insurance'}",
             validator=organisation != supervisor,
-            peer_address=f"{HOST}:{given[organisation][0]}",
-            public_address=f"{HOST}:{given[organisation][1]}",
+            peer_address=f"{(hosts or {}).get(organisation, HOST)}:{given[organisation][0]}",
+            public_address=f"{(hosts or {}).get(organisation, HOST)}:{given[organisation][1]}",
             role_keys=ceremony.default_keys("supervisor" if organisation == supervisor else "insurer"),
             passphrase=passphrase,
         )

@@ -31,6 +31,7 @@ NOUNS = {
     "block": ("cli.block", "Blocks, one by one or as they come."),
     "demo": ("cli.demo.command", "The main job, end to end, on real claims."),
     "sim": ("cli.sim.command", "Attack the consensus in virtual time, reproducibly."),
+    "chaos": ("cli.chaos", "Real daemons under faults from outside, and what their clients saw."),
     "doctor": ("cli.doctor", "Look at this machine, a profile and a home, and say what to mend."),
     "version": ("cli.version", "Print the installed version."),
     "completion": ("cli.completion", "Print the script that completes commands in your shell."),

@@ -30,7 +30,7 @@ _OPTIONS: Final = (
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5_000),  # gRPC's name for how long one attempt may take, TLS included
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.enable_http_proxy", 0),  # a proxy of the environment has no business between members
     ("grpc.use_local_subchannel_pool", 1),  # a new channel is a new connection, not a cached failure

@@ -105,6 +105,17 @@ class Log(msgspec.Struct, frozen=True):
     ] = "info"
 
 
+class Unsafe(msgspec.Struct, frozen=True):
+    """For trying out what goes wrong; never on a network that matters."""
+
+    clock_offset_ms: Annotated[
+        int,
+        msgspec.Meta(
+            ge=-86_400_000, le=86_400_000, description="Makes this node's wall clock wrong by so much, ms; for tests."
+        ),
+    ] = 0
+
+
 class NodeSettings(msgspec.Struct, frozen=True):
     """All settings of a node."""
 
@@ -113,6 +124,7 @@ class NodeSettings(msgspec.Struct, frozen=True):
     verification: Verification = Verification()
     gateway: Gateway = Gateway()
     log: Log = Log()
+    unsafe: Unsafe = Unsafe()
 
     def __post_init__(self) -> None:
         """What one value cannot say."""

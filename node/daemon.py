@@ -110,6 +110,8 @@ class Node:
         self._vote_problem = vote_problem
         self._began = time.monotonic()
         self._level_at = 0.0
+        offset_ms = config.settings.unsafe.clock_offset_ms
+        self._now = clock.wrong_by(offset_ms) if offset_ms else clock.now
         self.metrics = Metrics()
         self._mailbox = Mailbox()
         self._health = Health()
@@ -165,7 +167,7 @@ class Node:
             log_records=stores.votes.records() if stores.votes is not None else (),
             settings=settings.consensus.settings(),
             origin_nonce=secrets.token_bytes(NONCE_BYTES),
-            now=clock.now(),
+            now=self._now(),
         )
         self._members = Members.from_genesis(genesis)
         self._identity = Identity(
@@ -210,6 +212,7 @@ class Node:
             outbox=self._outbox,
             metrics=self.metrics,
             remove_marker=lambda: clear_backup_marker(self._home.path),
+            now=self._now,
         )
         self._build_services(key)
 
@@ -273,7 +276,7 @@ class Node:
             await self._http.start(listen.http)
         await self._server.start([listen.peer, listen.public])
         marked = has_backup_marker(self._home.path)
-        self.validator.start(clock.now(), secrets.token_bytes(NONCE_BYTES), restored_from_backup=marked)
+        self.validator.start(self._now(), secrets.token_bytes(NONCE_BYTES), restored_from_backup=marked)
         self._tracker.block_time_ms = self._state.head.timestamp_ms if self._state.head is not None else 0
         self._peers.start()
         self._turns = asyncio.create_task(self.loop.run())
@@ -292,6 +295,8 @@ class Node:
             height=self._state.height,
             voting=self._stores.votes is not None,
         )
+        if self._config.settings.unsafe.clock_offset_ms:
+            _log.warning("the clock is wrong on purpose", offset_ms=self._config.settings.unsafe.clock_offset_ms)
 
     async def wait(self, stop: asyncio.Event) -> None:
         """Until ``stop`` is set; a failed store does not end it, a defect does, by its own exception."""

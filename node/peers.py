@@ -29,7 +29,7 @@ from node.metrics import Metrics
 from node.turn import PeerConnected, PeerLost, PeerMessage, PeerMessages
 from services.auth import caller_of
 from services.identity import Identity, UnknownMember
-from services.limits import STREAM_CHUNK_BYTES
+from services.limits import CONNECT_MS_MAX, STREAM_CHUNK_BYTES
 from services.logs import get_logger
 from services.tasks import Tasks
 
@@ -38,7 +38,7 @@ METHOD: Final = "/lossbook.v1.PeerService/Exchange"
 QUEUE_BYTES_MAX: Final = 32 << 20
 """Waiting for one peer: some seconds of full load; the stream of a peer that is further behind is given up."""
 
-CONNECT_S_MAX: Final = 5.0
+CONNECT_S_MAX: Final = CONNECT_MS_MAX / 1000
 """Until TLS and the first answer; a dead address is tried again after that."""
 
 BACKOFF_S_MIN: Final = 0.1

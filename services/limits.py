@@ -44,6 +44,10 @@ RECONNECT_MS_MIN: Final = 100
 RECONNECT_MS_MAX: Final = 2_000
 """gRPC's own back-off between connection attempts of one channel; a restarted node is found again soon."""
 
+CONNECT_MS_MAX: Final = 10_000
+"""One attempt may take so long, TLS included: some round trips of a slow link, with packets lost and sent again. gRPC
+calls it ``min_reconnect_backoff_ms``; it does not slow down attempts that are refused."""
+
 GrpcOptions = tuple[tuple[str, int | str], ...]
 
 _COMMON: Final[GrpcOptions] = (
@@ -68,7 +72,7 @@ CHANNEL_OPTIONS: Final[GrpcOptions] = (
     ("grpc.max_receive_message_length", RESPONSE_BYTES_MAX),
     ("grpc.max_send_message_length", REQUEST_BYTES_MAX),
     ("grpc.initial_reconnect_backoff_ms", RECONNECT_MS_MIN),
-    ("grpc.min_reconnect_backoff_ms", RECONNECT_MS_MIN),
+    ("grpc.min_reconnect_backoff_ms", CONNECT_MS_MAX),
     ("grpc.max_reconnect_backoff_ms", RECONNECT_MS_MAX),
     ("grpc.enable_http_proxy", 0),  # a proxy of the environment has no business between members
     ("grpc.use_local_subchannel_pool", 1),  # a new channel is a new connection, not a cached failure

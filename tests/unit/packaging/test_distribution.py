@@ -20,6 +20,7 @@ ROOMS = (
     "node",
     "replica",
     "lossbook_sdk",
+    "chaos",
     "cli",
     "simulator",
     "bench",

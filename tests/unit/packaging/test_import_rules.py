@@ -18,6 +18,8 @@ TABLE: dict[str, set[str]] = {
     "node": {"consensus", "crypto", "ledger", "contracts", "store", "services", "lossbook"},
     "replica": {"consensus", "crypto", "ledger", "contracts", "store", "services", "lossbook_sdk"},
     "lossbook_sdk": {"consensus", "crypto", "ledger", "lossbook"},
+    "simulator": {"consensus", "crypto", "ledger", "contracts", "lossbook", "store", "node"},
+    "chaos": {"crypto", "ledger", "contracts", "lossbook", "lossbook_sdk", "cli"},
 }
 EVERYTHING_ALLOWED = {"cli", "bench"}
 ROOMS = sorted(TABLE.keys() | EVERYTHING_ALLOWED)

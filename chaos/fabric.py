@@ -1,0 +1,89 @@
+"""What a run needs of its network: addresses, links that can be made bad, and processes that live on them.
+
+Two kinds. ``proxy``: loopback and a TCP proxy for each link, without any privilege. ``namespaces``: a network
+namespace for each machine, real packets between them. What is permitted here decides, unless one is asked for.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import random
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from chaos.links import CLIENTS, Condition, Link
+from chaos.proxy import HOST, Proxy
+from cli import daemons
+from cli.daemons import Daemon, DaemonPlace
+from cli.local import PORTS_EACH, free_ports
+
+
+class Way(enum.StrEnum):
+    """How the network is made."""
+
+    PROXY = "proxy"
+    NAMESPACES = "namespaces"
+
+
+class Fabric(Protocol):
+    """A network between the validators and the clients."""
+
+    def places(self, organisations: Sequence[str]) -> tuple[Mapping[str, str], Sequence[int]]:
+        """Hosts by organisation, and PORTS_EACH ports for each, as ``cli.local.create`` takes them."""
+
+    async def start(self, places: Sequence[DaemonPlace]) -> None:
+        """Let connections through. Clients may dial from now on."""
+
+    def spawn(self, place: DaemonPlace, environment: Mapping[str, str]) -> Daemon:
+        """Start a daemon on its machine."""
+
+    def apply(self, conditions: Mapping[Link, Condition]) -> None:
+        """From now on the links are like this; those not named are good."""
+
+    async def close(self) -> None:
+        """End it."""
+
+
+class ProxyFabric:
+    """Loopback: each validator listens at ports of its own, and the proxy at those on its card."""
+
+    def __init__(self, seed: int) -> None:
+        self._running: dict[str, Daemon] = {}
+        self._behind: dict[str, tuple[int, int]] = {}
+        self._proxy = Proxy(self._pids, random.Random(f"{seed}/losses"))
+
+    def places(self, organisations: Sequence[str]) -> tuple[Mapping[str, str], Sequence[int]]:
+        """See Fabric."""
+        ports = free_ports((PORTS_EACH + 2) * len(organisations))
+        behind = ports[PORTS_EACH * len(organisations) :]
+        self._behind = {name: (behind[2 * at], behind[2 * at + 1]) for at, name in enumerate(organisations)}
+        self._fronts = {
+            name: (ports[PORTS_EACH * at], ports[PORTS_EACH * at + 1]) for at, name in enumerate(organisations)
+        }
+        return dict.fromkeys(organisations, HOST), ports[: PORTS_EACH * len(organisations)]
+
+    async def start(self, places: Sequence[DaemonPlace]) -> None:
+        """See Fabric."""
+        for place in places:
+            for front, behind in zip(self._fronts[place.organisation], self._behind[place.organisation], strict=True):
+                await self._proxy.listen(front, place.organisation, behind)
+
+    def spawn(self, place: DaemonPlace, environment: Mapping[str, str]) -> Daemon:
+        """See Fabric."""
+        peer, public = self._behind[place.organisation]
+        settings = (f"listen.peer={HOST}:{peer}", f"listen.public={HOST}:{public}")
+        daemon = daemons.spawn(place, settings=settings, environment=environment)
+        self._running[place.organisation] = daemon
+        return daemon
+
+    def apply(self, conditions: Mapping[Link, Condition]) -> None:
+        """See Fabric."""
+        self._proxy.apply(conditions)
+
+    async def close(self) -> None:
+        """See Fabric."""
+        await self._proxy.close()
+
+    def _pids(self) -> dict[str, int]:
+        return {CLIENTS: os.getpid(), **{name: daemon.pid for name, daemon in self._running.items()}}

@@ -1,0 +1,118 @@
+"""``lossbook chaos``."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.base import EXIT_FAILED, described, group
+from cli.options import FOLDER, json_option
+from cli.output import emit, facts, say
+
+if TYPE_CHECKING:
+    from chaos.run import Run
+
+
+FAULTS = ("kill", "storm", "pause", "clock", "disk", "partition", "one-way", "loss", "delay")
+"""As ``chaos.schedule.Kind``, which is not imported for a help text."""
+
+
+@group(example="lossbook chaos run --minutes 3")
+def command() -> None:
+    """Real daemons under faults from outside, and a judge of what their clients saw."""
+
+
+@command.command(example="lossbook chaos run --minutes 1 --seed 7 --faults kill,partition,loss --keep ./chaos-7")
+@click.option(
+    "--minutes", type=click.FloatRange(min=0.2, max=100_000), default=3.0, show_default=True, help="How long."
+)
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Of the plan of faults. Default: drawn.")
+@click.option(
+    "--faults", "kinds", metavar="KIND,...", default=",".join(FAULTS), show_default=True, help="Which are to strike."
+)
+@click.option("--keep", type=FOLDER, help="Make the network in this folder and leave it there, with history.jsonl.")
+@json_option
+@click.pass_context
+def run(
+    context: click.Context,
+    minutes: float,
+    seed: int | None,
+    kinds: str,
+    keep: Path | None,
+    as_json: bool,
+) -> None:
+    """Harm a network of four validators from outside, and hold every promise against what its clients saw.
+
+    Clients write and read single claims all the while. In the end everything is healed, every operation is asked for
+    at every validator, and the recorded history is judged. Exit code 0 only if every promise was kept.
+    """
+    import asyncio
+
+    import uvloop
+
+    from chaos.disk import LimitedDisk
+    from chaos.fabric import ProxyFabric, Way
+    from chaos.run import Plan, Run
+    from chaos.schedule import Kind
+    from cli.chaos_screen import Screen
+
+    chosen = _kinds(kinds)
+    number = secrets.randbelow(1 << 32) if seed is None else seed
+    base = keep or Path(tempfile.mkdtemp(prefix="lossbook-chaos-"))
+    with Screen() as screen:
+        running = Run(
+            Plan(number, minutes * 60, tuple(Kind(kind) for kind in chosen)),
+            base,
+            Way.PROXY,
+            ProxyFabric(number),
+            lambda _: LimitedDisk(),
+            on_progress=screen.show,
+            say=screen.say,
+        )
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(running.run())
+        except Exception as error:  # noqa: BLE001 - whatever ended it, what was determined is shown; see ``described``
+            running.problems.append(described(error)[0])
+        finally:
+            if keep is None:
+                shutil.rmtree(base, ignore_errors=True)
+    _show(running, keep, as_json)
+    context.exit(EXIT_FAILED if running.problems else 0)
+
+
+def _kinds(text: str) -> list[str]:
+    chosen = [word.strip() for word in text.split(",") if word.strip()]
+    for word in chosen:
+        if word not in FAULTS:
+            raise click.BadParameter(f"{word!r} is not one of {', '.join(FAULTS)}", param_hint="--faults")
+    return list(dict.fromkeys(chosen))
+
+
+def _show(running: Run, keep: Path | None, as_json: bool) -> None:
+    if as_json:
+        emit(running.document | {"problems": running.problems})
+    else:
+        facts((name.replace("_", " "), _plain(value)) for name, value in running.document.items())
+    for problem in running.problems:
+        say(click.style("does not hold: ", fg="red") + problem)
+    if not running.problems and not as_json:
+        say("Every promise was kept.")
+    again = f"lossbook chaos run --minutes {running.document['minutes']:g} --seed {running.document['seed']}"
+    if running.problems:
+        say(f"The same faults at the same times: `{again} --keep FOLDER`.")
+    if keep is not None:
+        say(f"Network, logs and history.jsonl are in {keep}.")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {inner}" for name, inner in value.items())
+    if isinstance(value, list):
+        return "; ".join(str(each) for each in value) or "none"
+    return value
