@@ -31,7 +31,7 @@ from ledger.cards import Card, GenesisError
 from ledger.genesis import Genesis, load_genesis
 from ledger.ports import StoreError as StateStoreError
 from ledger.state import State
-from lossbook.v1 import blocks_pb2_grpc, gateway_pb2_grpc, peer_pb2_grpc, query_pb2_grpc
+from lossbook.v1 import blocks_pb2_grpc, gateway_pb2_grpc, peer_pb2_grpc, query_pb2_grpc, sealed_pb2_grpc
 from node import clock
 from node.admission import RoomKeeper
 from node.assembly import assemble, commit_genesis
@@ -58,6 +58,7 @@ from services.logs import configure, get_logger
 from services.members import Members
 from services.own_home import NoCertificate, ensure_leaf
 from services.query import QueryServicer
+from services.sealed import SealedServicer
 from services.server import ListenError, Server
 from services.settings import SettingError
 from services.snapshots import SnapshotShelf
@@ -67,8 +68,9 @@ from services.sync import SyncServicer
 from services.tasks import Tasks
 from services.verification import VerificationPool
 from store.backup import clear_backup_marker, has_backup_marker
-from store.errors import StoreError, VoteLogDamaged, VoteLogMissing
+from store.errors import SealedDamaged, StoreError, VoteLogDamaged, VoteLogMissing
 from store.home import Home, HomeKind, OpenStores, open_all, open_home
+from store.sealed import SealedStore
 
 READY_EVERY_S: Final = 0.25
 """How often readiness is looked at."""
@@ -117,6 +119,7 @@ class Node:
         self._health = Health()
         self._tasks = Tasks()
         self._index = ReceiptIndex(self._home.index, genesis.chain_id)
+        self._sealed = _open_sealed(self._home)
         self._pool = VerificationPool(config.settings.verification.workers, lambda _: self.metrics.workers_died.inc())
         self._build(consensus_key)
 
@@ -258,6 +261,11 @@ class Node:
         add("lossbook.v1.PeerService", peer_pb2_grpc.add_PeerServiceServicer_to_server, self._peer_servicer)
         sync = SyncServicer(self._chain, SnapshotShelf(self._state, FinalHeaders(self._chain)))
         add("lossbook.v1.SyncService", peer_pb2_grpc.add_SyncServiceServicer_to_server, sync)
+        add(
+            "lossbook.v1.SealedService",
+            sealed_pb2_grpc.add_SealedServiceServicer_to_server,
+            SealedServicer(self._sealed),
+        )
         add("lossbook.v1.GatewayService", gateway_pb2_grpc.add_GatewayServiceServicer_to_server, gateway)
         add("lossbook.v1.QueryService", query_pb2_grpc.add_QueryServiceServicer_to_server, QueryServicer(reader))
         add("lossbook.v1.BlocksService", blocks_pb2_grpc.add_BlocksServiceServicer_to_server, self._blocks_servicer)
@@ -331,6 +339,8 @@ class Node:
         Raises:
             StoreError: the last sync failed.
         """
+        if self._sealed is not None:
+            self._sealed.close()
         self._index.close()
         self._stores.close()
 
@@ -416,6 +426,15 @@ def _open_stores(home: Home) -> tuple[OpenStores, str]:
         problem = _at_home(error, home.path)
         _log.error("this node only observes", problem=problem)
         return open_all(home, vote=False), problem
+
+
+def _open_sealed(home: Home) -> SealedStore | None:
+    """None if it is damaged: no vote rests on it, so the node runs without serving it."""
+    try:
+        return SealedStore(home.sealed, home.chain_id)
+    except SealedDamaged as error:
+        _log.error("this node serves no sealed blobs", problem=str(error))
+        return None
 
 
 def _at_home(error: Exception, home: Path) -> str:

@@ -79,6 +79,7 @@ def _anyone(_: Caller) -> bool:
 ACCESS: Final[Mapping[str, tuple[Rule, str]]] = {
     "lossbook.v1.PeerService": (_validators_node, "validators' nodes only"),
     "lossbook.v1.SyncService": (_validators_node, "validators' nodes only"),
+    "lossbook.v1.SealedService": (_validators_node, "validators' nodes only: no grant names other readers yet"),
     "lossbook.v1.GatewayService": (_anyone, "members"),
     "lossbook.v1.QueryService": (lambda caller: caller.may_read, "members whom the genesis lets read"),
     "lossbook.v1.BlocksService": (lambda caller: caller.may_subscribe, "members whom the genesis lets subscribe"),

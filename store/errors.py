@@ -130,6 +130,21 @@ class CorruptBlocks(CorruptStore):
         self.args = (text,)
 
 
+class SealedDamaged(StoreError):
+    """A sealed store cannot be read, or a blob in it is not the one that was stored. No state and no vote rests on it.
+
+    Attributes: path; what.
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        self.path = path
+        self.what = what
+        super().__init__(
+            f"the sealed store {path} is damaged: {what}. Stop the daemon and put the directory back from a backup; "
+            "without one move it away: the daemon begins an empty one"
+        )
+
+
 class ContradictoryWrite(StoreError):
     """A second, different value for something that is decided only once (the block of a height).
 

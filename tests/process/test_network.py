@@ -30,7 +30,10 @@ from lossbook.v1 import (
     peer_pb2_grpc,
     query_pb2,
     query_pb2_grpc,
+    sealed_pb2,
+    sealed_pb2_grpc,
 )
+from store.sealed import SealedStore
 from tests.process.network import INSURERS, SUPERVISOR, Network
 from tests.support.insurers import Organisation, policy_issue
 
@@ -260,6 +263,38 @@ def signers_from(network: Network, name: str, from_height: int) -> set[int]:
             if answer.block.HasField("finalization"):
                 found.update(decode_certificate(answer.block.finalization).signers)
     return found
+
+
+def test_a_sealed_blob_in_a_home_is_served_to_validators_nodes_and_a_damaged_store_stops_no_node(
+    own_network: Network,
+) -> None:
+    network = own_network
+    store = SealedStore(network.home("beta") / "sealed", network.genesis.chain_id)
+    blob = secrets.token_bytes(3 << 19)
+    commitment = store.put(blob)
+    store.close()
+    damaged = network.home("gamma") / "sealed"
+    (damaged / "000005.ldb").write_bytes(b"a file of a store that has lost its CURRENT")
+    network.start_all(["alpha", "beta", "gamma"])
+
+    def fetch(to: str, role: str) -> bytes:
+        with network.channel(to, "alpha", role) as channel:
+            stub = sealed_pb2_grpc.SealedServiceStub(channel)
+            request = sealed_pb2.GetBlobsRequest(commitments=[commitment])
+            parts = list(stub.GetBlobs(request, metadata=network.metadata(), timeout=10))
+        return b"".join(part.chunk for part in parts)
+
+    assert fetch("beta", "node") == blob
+    for to, role, code in (
+        ("alpha", "node", grpc.StatusCode.NOT_FOUND),
+        ("beta", "client", grpc.StatusCode.PERMISSION_DENIED),
+        ("gamma", "node", grpc.StatusCode.UNAVAILABLE),
+    ):
+        with pytest.raises(grpc.RpcError) as refused:
+            fetch(to, role)
+        assert refused.value.code() is code
+    assert f"the sealed store {damaged} is damaged" in network.daemons["gamma"].said()
+    assert network.submit("gamma", network.envelope("gamma", policy_issue())).stage == gateway_pb2.STAGE_FINAL
 
 
 def test_a_killed_node_catches_up_and_its_vote_is_in_a_certificate_again(own_network: Network) -> None:

@@ -29,6 +29,7 @@ from ledger.execution import HEADS, REPLAYS
 from ledger.organisations import KEYS, ORGANISATIONS
 from ledger.parameters import PARAMETERS
 from ledger.proof_types import EnvelopeProof, Proof, ReceiptProof, RecordProof
+from ledger.sealed import commitment_of
 from ledger.snapshot_making import pin
 from ledger.state import Table
 from ledger.types import Ack, Batch, Block, Envelope
@@ -40,6 +41,7 @@ from tests.vectors.signature_edges import signature_vectors
 from tests.vectors.small_network import CLAIM_1, POLICY_1, Network, card, seed_name, seeded_key
 
 HERE = Path(__file__).parent
+SEALED_BLOB = bytes(range(16))
 TABLES: tuple[Table[Any], ...] = (
     *(ORGANISATIONS, KEYS, PARAMETERS, REPLAYS, HEADS),
     *(EPOCHS, MEMBERSHIP, POLICIES, CLAIMS),
@@ -67,6 +69,7 @@ def protocol_vectors(network: Network) -> dict[str, Any]:
         "batch": _batch(second.batches[0]),
         "ack": _ack(network, second.batches[0]),
         "accepted": _accepted(network, second.batches[0]),
+        "sealed": {"blob": SEALED_BLOB.hex(), "commitment": commitment_of(SEALED_BLOB).hex()},
         "payload": {
             "batch_digests": [digest.hex() for digest in second.payload.batch_digests],
             "raw": second.payload.raw.hex(),

@@ -21,6 +21,7 @@ NAMES = [
     "state-root",
     "receipt-leaf",
     "receipt-root",
+    "sealed-blob",
 ]
 
 

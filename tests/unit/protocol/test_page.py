@@ -33,7 +33,16 @@ from ledger.types import (
 from ledger.wire.checks import VALIDATORS_MAX
 from ledger.wire.proofs import HEADERS_MAX, PROOF_BYTES_MAX
 from ledger.wire.snapshots import MANIFEST_BYTES_MAX
-from lossbook.v1 import block_pb2, envelope_pb2, gateway_pb2, operation_pb2, proof_pb2, receipt_pb2, snapshot_pb2
+from lossbook.v1 import (
+    block_pb2,
+    envelope_pb2,
+    gateway_pb2,
+    operation_pb2,
+    proof_pb2,
+    receipt_pb2,
+    sealed_pb2,
+    snapshot_pb2,
+)
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "protocol.md"
@@ -49,6 +58,7 @@ MESSAGES = (
     *(proof_pb2.Proof, proof_pb2.HeaderProof, proof_pb2.JustifiedHeader, proof_pb2.MerklePath),
     *(proof_pb2.RecordProof, proof_pb2.StateProof, proof_pb2.ReceiptProof, proof_pb2.EnvelopeProof),
     *(snapshot_pb2.SnapshotManifest, snapshot_pb2.LeafChunk, snapshot_pb2.ReceiptChunk),
+    *(sealed_pb2.GetBlobsRequest, sealed_pb2.GetBlobsResponse),
 )
 TYPES = {
     FieldDescriptor.TYPE_UINT64: "u64",

@@ -50,6 +50,11 @@ def test_the_pinned_bytes_are_still_the_ones_made() -> None:
     assert [name for name in made if made[name] != on_disk[name]] == []
 
 
+def test_a_commitment_is_the_hash_of_the_blob_under_its_tag() -> None:
+    sealed = pinned()["sealed"]
+    assert digest("sealed-blob", raw(sealed["blob"])) == sealed["commitment"]
+
+
 def test_every_private_key_is_a_test_seed() -> None:
     for key in pinned()["keys"]:
         assert key["test_seed_is_sha256_of"].startswith("lossbook test seed: ")

@@ -26,6 +26,7 @@ from store.findings import PROBLEMS_SHOWN, Finding, Problems, Verdict
 from store.home import Home, HomeKind, create_home, open_home
 from store.level import Level
 from store.memory import MemoryStateStore
+from store.sealed import SealedStore
 from store.state import LevelStateStore
 from store.votelog import VoteLog
 from tests.support.chain import Chain
@@ -185,6 +186,20 @@ def test_a_replicas_home_has_no_votes_and_an_index(home: Home) -> None:
     flip(largest(home.index))
     assert set(failed(home)) == {"index"}
     assert "replica resync" in check(home)["index"].advice
+
+
+def test_every_sealed_blob_is_compared_with_its_commitment(home: Home) -> None:
+    sealed = SealedStore(home.sealed, home.chain_id)
+    good, bad = sealed.put(b"one" * 50), sealed.put(b"other" * 50)
+    sealed.close()
+    assert check(home)["sealed"].text == "2 blobs, all as committed"
+    rewrite(home.sealed, {b"s" + bad: b"forged" * 50})
+    text = check(home)["sealed"].text
+    assert bad.hex() in text
+    assert good.hex() not in text
+    flip(largest(home.sealed))
+    assert set(failed(home)) == {"sealed"}
+    assert "resync" not in check(home)["sealed"].advice
 
 
 def test_a_home_in_use_is_refused(home: Home) -> None:
