@@ -149,9 +149,11 @@ def show_status(answer: GetStatusResponse, as_json: bool) -> None:
             ("executed height", answer.executed_height),
             ("block time", render_time(answer.block_time_ms)),
             ("state root", answer.state_root.hex()),
-            *((name.replace("_", " "), _plain(value)) for name, value in detail.items()),
+            *((name.replace("_", " "), _plain(value)) for name, value in detail.items() if name != "reasons"),
         ]
     )
+    for reason in detail.get("reasons", ()):
+        click.echo(f"\n* {reason['text']}\n  Next: {reason['next_step']}")
 
 
 def _plain(value: object) -> object:

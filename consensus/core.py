@@ -67,6 +67,7 @@ from consensus.events import (
     CertificateReceived,
     Event,
     HeadersStored,
+    MutedReceived,
     Now,
     PeerConnected,
     ProposalReceived,
@@ -83,11 +84,11 @@ from consensus.helping import Helper
 from consensus.intake import Intake
 from consensus.invariant import invariant
 from consensus.ports import Headers, Signatures
-from consensus.proposing import WANTS_AT_ONCE, Proposer
+from consensus.proposing import Proposer
 from consensus.records import Record
 from consensus.restore import live_records
 from consensus.state import State
-from consensus.status import Status
+from consensus.status import Status, status_of
 from consensus.tally import Tally
 from consensus.types import Certificate, Header, ValidatorSet, VoteKind
 from consensus.voting import Voter
@@ -119,6 +120,7 @@ class Core:
             WantReceived: self._helper.on_want,
             StartQueryReceived: self._helper.on_start_query,
             StartAnswerReceived: self._helper.on_start_answer,
+            MutedReceived: self._helper.on_muted,
             BlockFetched: self._intake.on_fetched,
             Built: self._proposer.on_built,
             BuildRefused: self._proposer.on_refused,
@@ -250,6 +252,11 @@ class Core:
         return min((at_ms for at_ms in waiting if at_ms is not None), default=None)
 
     @property
+    def idle(self) -> bool:
+        """Nothing to do (R12): no timers run."""
+        return self._state.pace.armed_ms is None
+
+    @property
     def view(self) -> int:
         """The current view."""
         return self._state.view
@@ -281,39 +288,4 @@ class Core:
 
     def status(self) -> Status:
         """Where it stands, what it waits for."""
-        s, startup = self._state, self._state.startup
-        header = s.blocks.header(s.floor_digest)
-        signing = s.signer.state
-        if signing == "signing" and s.view <= s.signer.muted_until:
-            signing = "muted"
-        return Status(
-            epoch=s.validators.epoch,
-            view=s.view,
-            leader=s.leader,
-            floor_view=s.floor_view,
-            floor_height=header.height if header else None,
-            certified_view=s.certified_view,
-            signing=signing,
-            start_answers=(len(startup.credible(s.reachable_view)), startup.needed) if startup else (0, 0),
-            muted_until_view=s.signer.muted_until,
-            stopped=s.signer.stopped,
-            idle=s.pace.armed_ms is None,
-            silent=s.activity.silent(),
-            missing=tuple(self._missing()),
-            evidence_count=s.evidence_count,
-        )
-
-    def _missing(self) -> list[str]:
-        """What progress waits for, in words."""
-        s, found = self._state, self._state.current
-        missing = [f"block {digest.hex()[:16]}" for digest in self._intake.fetches]
-        missing += [f"nullification of view {view}" for view in s.missing_nullifications()[:WANTS_AT_ONCE]]
-        for block in s.blocks.ascending():
-            if block.header.view > s.floor_view and block.bad is None and not block.good:
-                what = "verdict on" if block.placed else "parent header of"
-                missing.append(f"{what} block {block.header.digest.hex()[:16]} of view {block.header.view}")
-        if s.pace.armed_ms is not None and (found is None or found.slot is None):
-            missing.append(f"proposal of leader {s.leader} for view {s.view}")
-        elif found is not None and found.slot is not None and not found.notarized:
-            missing.append(f"votes for view {s.view}: {len(found.votes[VoteKind.NOTARIZE])} of {s.validators.quorum}")
-        return missing
+        return status_of(self._state, tuple(self._intake.fetches))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from consensus.messages import StartAnswer, StartQuery, Want
+from consensus.messages import Message, Muted, StartAnswer, StartQuery, Want
 from consensus.types import Certificate, Header, Justification, Proposal, Vote
 
 
@@ -99,6 +99,14 @@ class StartAnswerReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class MutedReceived:
+    """A peer says up to which view it signs nothing."""
+
+    sender: int
+    muted: Muted
+
+
+@dataclass(frozen=True, slots=True)
 class BlockFetched:
     """Answer to ``FetchBlock``: a block known only by its digest. The leader's vote in it is not relied on."""
 
@@ -155,6 +163,7 @@ Event = (
     | WantReceived
     | StartQueryReceived
     | StartAnswerReceived
+    | MutedReceived
     | BlockFetched
     | Built
     | BuildRefused
@@ -162,3 +171,22 @@ Event = (
     | HeadersStored
     | Work
 )
+
+
+def received(sender: int, message: Message) -> Event:
+    """The event of a message that came from a peer."""
+    match message:
+        case Proposal():
+            return ProposalReceived(sender, message)
+        case Vote():
+            return VoteReceived(sender, message)
+        case Certificate():
+            return CertificateReceived(sender, message)
+        case Want():
+            return WantReceived(sender, message)
+        case StartQuery():
+            return StartQueryReceived(sender, message)
+        case StartAnswer():
+            return StartAnswerReceived(sender, message)
+        case Muted():
+            return MutedReceived(sender, message)

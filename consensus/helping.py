@@ -8,6 +8,7 @@ from typing import Final
 from consensus.effects import RemoveBackupMarker
 from consensus.events import (
     CertificateReceived,
+    MutedReceived,
     PeerConnected,
     ProposalReceived,
     StartAnswerReceived,
@@ -17,7 +18,7 @@ from consensus.events import (
     WantReceived,
 )
 from consensus.invariant import invariant
-from consensus.messages import START_ANSWER_VOTES_MAX, Message, StartAnswer, StartQuery, Want
+from consensus.messages import START_ANSWER_VOTES_MAX, Message, Muted, StartAnswer, StartQuery, Want
 from consensus.startup import StartUp
 from consensus.state import State
 from consensus.tally import F, N, Tally, X
@@ -128,6 +129,8 @@ class Helper:
         s, messages = self._s, list[Message](self._guides())
         if s.own_index is None:
             return messages
+        if s.view <= s.signer.muted_until:
+            messages.append(Muted(s.validators.epoch, s.signer.muted_until))
         for view in range(s.view - 1, max(s.floor_view, s.view - 1 - RESENT_VIEWS_MAX), -1):
             finalize = s.own(s.rounds.get(view), F)
             if finalize is not None and len(messages) < RESENT_FINALIZE_VOTES_MAX:
@@ -232,6 +235,13 @@ class Helper:
             if vote.view >= s.window_start:
                 self._tally.notice_own(vote, s.rounds.at(vote.view))
         startup.answers[event.sender] = answer.highest_signed_view
+
+    def on_muted(self, event: MutedReceived) -> None:
+        """Remember whom not to wait for in vain; nothing is decided by it."""
+        s, sender = self._s, event.sender
+        s.activity.heard(sender)
+        if event.muted.epoch == s.validators.epoch and 0 <= sender < s.validators.n:
+            s.muted_peers[sender] = event.muted.until_view
 
 
 def _epoch_of(event: LateEvent) -> int:

@@ -39,4 +39,13 @@ class StartAnswer:
     """Votes of the asking node that the answering node holds, highest view first."""
 
 
-Message = Proposal | Vote | Certificate | Want | StartQuery | StartAnswer
+@dataclass(frozen=True, slots=True)
+class Muted:
+    """A node that may have forgotten votes tells up to which view it signs nothing, so that others know whom they
+    wait for. It proves nothing and decides nothing."""
+
+    epoch: int
+    until_view: int
+
+
+Message = Proposal | Vote | Certificate | Want | StartQuery | StartAnswer | Muted

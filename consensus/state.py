@@ -11,7 +11,7 @@ from consensus.effects import Alarm, Broadcast, Effect, EpochEnded, Penalise, Pe
 from consensus.events import Now
 from consensus.evidence import Evidence
 from consensus.justification import HeaderRules
-from consensus.messages import Message
+from consensus.messages import Message, Muted
 from consensus.ports import Headers, Signatures
 from consensus.records import MutedUntil, Record
 from consensus.restore import replay
@@ -61,6 +61,8 @@ class State:
         self.work = False  #: R12 (b) or (c), as the application says
         self.ended: Header | None = None  #: the block that ends the epoch, once it is final
         self.evidence_count = 0
+        self.muted_peers: dict[int, int] = {}  #: validator -> view up to which it signs nothing, as it says itself
+        self.clocks: dict[int, tuple[int, int]] = {}  #: leader -> its last block's view, ms ahead of the own clock
 
     def recover(self, records: Iterable[Record]) -> None:
         """Fresh state becomes what the records say (consensus.md §5)."""
@@ -238,4 +240,5 @@ class State:
         if until_view > self.signer.muted_until:
             self.signer.muted_until = until_view
             self.persist(MutedUntil(self.validators.epoch, until_view))
+            self.broadcast(Muted(self.validators.epoch, until_view))
             self.out.append(Alarm("muted", f"Nothing is signed in views up to {until_view}: {why}"))

@@ -43,6 +43,8 @@ class Voter:
         s = self._s
         ahead_ms = header.timestamp_ms - s.now.wall_ms
         delta_ms = s.config.clock_delta_ms
+        if s.clocks.get(s.leader, (0, 0))[0] != s.view:
+            s.clocks[s.leader] = (s.view, ahead_ms)  # at first sight: waiting brings it closer
         if ahead_ms > delta_ms:
             self.clock_wait_ms = s.now_ms + ahead_ms - delta_ms
             return False

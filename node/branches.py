@@ -25,6 +25,7 @@ from node.tree import BlockNode, BlockTree, Verdict
 from node.turn import Turn
 
 PROTOCOL_VERSION = 1
+SHOWN_MAX = 8  #: of missing batches, to an operator
 
 
 class Roots(Protocol):
@@ -258,6 +259,17 @@ class Branches:
         return (
             roots is not None and roots.state_root == header.state_root and roots.receipts_root == header.receipts_root
         )
+
+    def missing_batches(self) -> list[bytes]:
+        """Batches that blocks with a verdict outstanding list and that are not in memory; at most ``SHOWN_MAX``."""
+        missing = [
+            digest
+            for node in self._tree.nodes()
+            if node.asked and node.verdict is Verdict.PENDING and node.heads is None
+            for digest in node.payload.batch_digests
+            if self._batches.pool.in_memory(digest) is None
+        ]
+        return list(dict.fromkeys(missing))[:SHOWN_MAX]
 
     def _look_for(self, node: BlockNode, now: Now) -> None:
         if node.verdict is Verdict.PENDING and node.heads is None:

@@ -17,6 +17,7 @@ import gc
 import secrets
 import signal
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +38,7 @@ from node.admission import RoomKeeper
 from node.assembly import assemble, commit_genesis
 from node.checking import BatchChecker
 from node.config import NodeConfig
+from node.diagnosis import Diagnosis, described
 from node.dissemination import Signer
 from node.fetcher import Fetcher
 from node.gateway import GatewayServicer, Voucher
@@ -47,6 +49,16 @@ from node.metrics import Metrics
 from node.outbox import NodeOutbox
 from node.peers import Peers, PeerServicer
 from node.reader import NodeReader
+from node.reasons import (
+    DISK_FULL,
+    DIVERGED,
+    MUTED,
+    STARTING,
+    STORE_FAILED,
+    TOO_FEW_PEERS,
+    TOO_MANY_MUTED,
+    reasons,
+)
 from node.receipt_index import ReceiptIndex
 from node.tracking import Tracker
 from services.auth import Authenticator
@@ -217,6 +229,17 @@ class Node:
             remove_marker=lambda: clear_backup_marker(self._home.path),
             now=self._now,
         )
+        self._diagnosis = Diagnosis(
+            own=self._card.id,
+            members=[member.id for member in genesis.validator_set().members],
+            validator=self.validator,
+            loop=self.loop,
+            peers=self._peers,
+            servicer=self._peer_servicer,
+            settings=settings.consensus.settings(),
+            observing=self._vote_problem,
+            home=self._home.path,
+        )
         self._build_services(key)
 
     def _build_services(self, key: SigningKey) -> None:
@@ -357,42 +380,42 @@ class Node:
         return self._level_at > 0 and now - self._level_at < BEHIND_S_MAX
 
     def checks(self) -> list[Check]:
-        """The conditions of being ready, for /readyz."""
-        status = self.validator.status()
+        """The conditions of being ready, for /readyz, each with what is the case and what to do."""
+        found = {reason.kind: f"{reason.text} {reason.next_step}" for reason in self._diagnosis.reasons()}
+        signing = str(self.validator.status()["signing"])
         connected = sum(link.connected for link in self._peers.links.values())
         needed = self._genesis.validator_set().quorum - 1
+        executed, final = self.validator.executed_height, self.validator.finalized_height
         return [
-            Check("store", not self.loop.failure, self.loop.failure or "writes and syncs"),
+            Check("store", not self.loop.failure, _first(found, DISK_FULL, STORE_FAILED) or "writes and syncs"),
+            Check("vote-log", self._stores.votes is not None, self._vote_problem or "good"),
             Check(
-                "vote-log",
-                self._stores.votes is not None,
-                self._vote_problem or "good",
+                "peers",
+                connected >= needed,
+                f"{connected} of {len(self._peers.links)} connected, {needed} needed. {found.get(TOO_FEW_PEERS, '')}",
             ),
-            Check("peers", connected >= needed, f"{connected} of {len(self._peers.links)} connected, {needed} needed"),
-            Check("signing", status["signing"] == SIGNING, _signing_text(status)),
-            Check(
-                "caught-up",
-                self.validator.caught_up,
-                f"executed {status['executed_height']}, final {status['finalized_height']}",
-            ),
+            Check("signing", signing == SIGNING, _first(found, DIVERGED, STARTING, MUTED) or f"this node is {signing}"),
+            Check("quorum", TOO_MANY_MUTED not in found, found.get(TOO_MANY_MUTED, "enough validators may sign")),
+            Check("caught-up", self.validator.caught_up, f"executed {executed}, final {final}"),
         ]
 
     def detail(self) -> dict[str, object]:
         """Why there is or is not progress, for ``node status``."""
+        facts = self._diagnosis.facts()
         return {
             **self.validator.status(),
             "ready": self.ready,
             "failure": self.loop.failure or self._vote_problem,
             "voting": self._stores.votes is not None and not self.loop.failure,
-            "peers": {
-                link.organisation: "connected" if link.connected else link.problem
-                for link in self._peers.links.values()
-            },
+            "peers": {peer.organisation: "connected" if peer.connected else peer.problem for peer in facts.peers},
+            "offences": {peer.organisation: peer.offences for peer in facts.peers if peer.offences},
             "waiting_envelopes": len(self._tracker),
             "waiting_bytes": self._tracker.waiting_bytes,
             "mailbox_bytes": self._mailbox.held_bytes,
+            "disk_free_bytes": facts.free_bytes,
             "subscriptions": self._blocks_servicer.subscriptions,
             "uptime_s": int(time.monotonic() - self._began),
+            "reasons": described(reasons(facts)),
         }
 
     # -- inside ------------------------------------------------------------------------------
@@ -412,10 +435,8 @@ class Node:
         self.metrics.finality.observe((time.monotonic_ns() // 1_000_000 - since_ms) / 1000)
 
 
-def _signing_text(status: dict[str, object]) -> str:
-    if status["signing"] == SIGNING:
-        return "votes"
-    return f"waits for answers of peers, or is muted until view {status['muted_until_view']}"
+def _first(found: Mapping[str, str], *kinds: str) -> str:
+    return next((found[kind] for kind in kinds if kind in found), "")
 
 
 def _open_stores(home: Home) -> tuple[OpenStores, str]:

@@ -40,6 +40,7 @@ from ledger.block_port import BatchDrop, BatchWrite
 from ledger.types import BATCH_BYTES_MAX, BATCH_ENVELOPES_MAX, Ack, Batch, Envelope
 from node.batches import NO_HEAD, BatchPool, Head, Known, StoredBatches
 from node.holders import Holders
+from node.reasons import OwnBatch
 from node.turn import AcceptedNotice, OriginAnswer, OriginQuery, Penalty, Turn
 from node.wanted import WantedBatches
 
@@ -137,6 +138,15 @@ class Dissemination:
     def backlog_bytes(self) -> int:
         """Own envelopes that are not executed yet; admission refuses beyond its limit."""
         return self._pending_bytes + self.pool.bytes_of(self._own_id)
+
+    def unacknowledged(self) -> list[OwnBatch]:
+        """Own batches below quorum, oldest first."""
+        quorum, everybody = self._validators.quorum, range(self._validators.n)
+        return [
+            OwnBatch(known.batch.header.sequence, [i for i in everybody if known.ackers >> i & 1])
+            for known in self.pool.of_origin(self._own_id)
+            if known.ackers.bit_count() < quorum
+        ]
 
     @property
     def opened(self) -> bool:

@@ -58,7 +58,12 @@ class Finality:
         self._queue: deque[BlockNode] = deque()  #: final and stored, to be executed
         self._stored_next: list[BlockNode] = []  #: final, stored with this turn
         self._executing: BlockNode | None = None
-        self.diverged = False
+        self.divergence = ""  #: what the network certified and this node contradicts
+
+    @property
+    def diverged(self) -> bool:
+        """Nothing is executed or decided any more."""
+        return bool(self.divergence)
 
     @property
     def header(self) -> Header:
@@ -123,8 +128,6 @@ class Finality:
 
     # -- execution ---------------------------------------------------------------------------
 
-    # -- execution ---------------------------------------------------------------------------
-
     @property
     def executed_height(self) -> int:
         """Last executed height."""
@@ -181,5 +184,5 @@ class Finality:
 
     def _diverge(self, turn: Turn, text: str) -> None:
         if not self.diverged:
-            self.diverged = True
+            self.divergence = text
             turn.notices.append(AlarmNotice("divergence", text))

@@ -141,8 +141,13 @@ class TurnLoop:
         self._effects_wait = True  # something happened that the next turn takes
         self._stopping = False
         self._turn_began: float | None = None
-        self.failure: str = ""
+        self.error: Exception | None = None
+        """Of the store that failed; None while the node votes."""
+
+    @property
+    def failure(self) -> str:
         """Why the node no longer votes; empty while it does."""
+        return str(self.error) if self.error is not None else ""
 
     @property
     def alive(self) -> bool:
@@ -248,7 +253,7 @@ class TurnLoop:
             outbox.notify(turn.notices)
 
     def _fail(self, error: Exception) -> None:
-        self.failure = str(error)
+        self.error = error
         self._metrics.store_failed()
         _log.error("store failed; this node no longer votes, and goes on answering queries", problem=str(error))
 

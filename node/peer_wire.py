@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from consensus.messages import NONCE_BYTES, START_ANSWER_VOTES_MAX, StartAnswer, StartQuery, Want
+from consensus.messages import NONCE_BYTES, START_ANSWER_VOTES_MAX, Muted, StartAnswer, StartQuery, Want
 from consensus.types import Certificate, Proposal, Vote
 from ledger import wire
 from ledger.types import Ack, Batch
@@ -99,6 +99,7 @@ _ENCODERS: Final[dict[type, Callable[[Any], peer_pb2.PeerMessage]]] = {
             votes=[wire.encode_vote(vote) for vote in m.votes],
         )
     ),
+    Muted: lambda m: _M(muted=peer_pb2.Muted(epoch=m.epoch, until_view=m.until_view)),
     Batch: lambda m: _M(batch=m.raw),
     Ack: lambda m: _M(ack=wire.encode_ack(m)),
     OriginQuery: lambda m: _M(origin_query=peer_pb2.OriginQuery(nonce=m.nonce)),
@@ -112,6 +113,7 @@ _DECODERS: Final[dict[str, Callable[[peer_pb2.PeerMessage], PeerMessage]]] = {
     "want": lambda m: Want(m.want.epoch, m.want.view),
     "start_query": lambda m: StartQuery(m.start_query.epoch, _nonce("StartQuery", m.start_query.nonce)),
     "start_answer": lambda m: _start_answer(m.start_answer),
+    "muted": lambda m: Muted(m.muted.epoch, m.muted.until_view),
     "batch": lambda m: wire.decode_batch(m.batch),
     "ack": lambda m: wire.decode_ack(m.ack),
     "origin_query": lambda m: OriginQuery(_nonce("OriginQuery", m.origin_query.nonce)),

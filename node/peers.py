@@ -26,6 +26,7 @@ from lossbook.v1 import peer_pb2
 from node import peer_wire
 from node.mailbox import Mailbox
 from node.metrics import Metrics
+from node.reputation import Reputation, Standing
 from node.turn import PeerConnected, PeerLost, PeerMessage, PeerMessages
 from services.auth import caller_of
 from services.identity import Identity, UnknownMember
@@ -47,9 +48,6 @@ BACKOFF_S_MAX: Final = 3.0
 
 STEADY_S: Final = 5.0
 """A stream that lasted so long was no attempt that failed: the next one begins with the shortest back-off."""
-
-MUTE_S: Final = 10.0
-"""A peer that sent what no honest node sends is not listened to for so long."""
 
 MESSAGES_PER_INPUT: Final = 16
 """Handed to the validator at once, so that a request of nothing but small messages cannot hold up the others'."""
@@ -269,7 +267,7 @@ class PeerServicer:
         self._on_heard = on_heard
         self._clock_s = clock_s
         self._streams: dict[int, _Ending] = {}
-        self._muted_until: dict[int, float] = {}
+        self._reputations = {index: Reputation() for index in indices.values()}
         self._closed = False
 
     def close(self) -> None:
@@ -289,7 +287,7 @@ class PeerServicer:
             return
         if self._closed:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "this node stops")
-        if self._clock_s() < self._muted_until.get(index, 0.0):
+        if self._reputations[index].is_ignored(self._clock_s()):
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "not listened to for a while: see this node's log")
         self._end(index, grpc.StatusCode.ABORTED, "replaced by a newer stream of the same node")
         ending: _Ending = asyncio.get_running_loop().create_future()
@@ -329,10 +327,14 @@ class PeerServicer:
     def penalise(self, index: int, organisation: str, reason: str) -> None:
         """The peer sent what no honest node can send: end its stream, do not listen for a while, forget the rest."""
         self._metrics.penalties.labels(organisation).inc()
-        self._muted_until[index] = self._clock_s() + MUTE_S
+        ignored_s = self._reputations[index].offence(reason, self._clock_s())
         self._mailbox.discard(organisation)
-        _log.warning("peer sent what no honest node sends", peer=organisation, reason=reason, mute_s=MUTE_S)
+        _log.warning("peer sent what no honest node sends", peer=organisation, reason=reason, ignored_s=ignored_s)
         self._end(index, grpc.StatusCode.INVALID_ARGUMENT, reason)
+
+    def standing(self, index: int) -> Standing:
+        """What a peer's offences cost it now."""
+        return self._reputations[index].standing(self._clock_s())
 
     def _end(self, index: int, code: grpc.StatusCode, text: str) -> None:
         ending = self._streams.pop(index, None)

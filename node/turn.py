@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from consensus.messages import StartAnswer, StartQuery, Want
+from consensus.messages import Muted, StartAnswer, StartQuery, Want
 from consensus.types import Certificate, Proposal, Vote
 from ledger.block_port import BlockWrite
 from ledger.types import Ack, Batch, Block, Envelope, Receipt
@@ -42,7 +42,9 @@ class OriginAnswer(msgspec.Struct, frozen=True, gc=False):
     incarnation: int
 
 
-PeerMessage = Proposal | Vote | Certificate | Want | StartQuery | StartAnswer | Batch | Ack | OriginQuery | OriginAnswer
+PeerMessage = (
+    Proposal | Vote | Certificate | Want | StartQuery | StartAnswer | Muted | Batch | Ack | OriginQuery | OriginAnswer
+)
 
 
 # -- inputs ------------------------------------------------------------------------------------

@@ -22,8 +22,8 @@ from consensus import effects as out
 from consensus import events as into
 from consensus.core import Core
 from consensus.events import Now
-from consensus.messages import StartAnswer, StartQuery, Want
-from consensus.types import Certificate, Header, Proposal, ValidatorSet, Vote
+from consensus.status import Status
+from consensus.types import Header, Proposal, ValidatorSet
 from ledger import wire
 from ledger.types import Ack, Batch
 from node.branches import Branches
@@ -31,6 +31,7 @@ from node.building import Builder, BuildRequest
 from node.catchup import BadBlocks, Catchup, ChainRules, as_proposal, check_chain
 from node.dissemination import Dissemination
 from node.finality import Finality
+from node.reasons import OwnBatch
 from node.turn import (
     AlarmNotice,
     BatchChecked,
@@ -94,12 +95,14 @@ class Validator:
         self._work: bool | None = None
         self._final_written: bytes | None = None  #: newest block that the turn before made final
         self._now = Now(0, 0)
+        self._progress_ms = 0  #: when something last became final, or there was nothing to do
 
     # -- inputs ------------------------------------------------------------------------------
 
     def start(self, now: Now, nonce: bytes, *, restored_from_backup: bool = False) -> None:
         """First of all: the driver is ready to carry out effects."""
         self._now = now
+        self._progress_ms = now.monotonic_ms
         self._step(into.Started(nonce, restored_from_backup))
 
     def handle(self, item: Input, now: Now) -> None:
@@ -136,26 +139,16 @@ class Validator:
 
     def _on_message(self, message: PeerMessage, sender: int) -> None:
         match message:
-            case Vote():
-                self._step(into.VoteReceived(sender, message))
             case Ack():
                 self._batches.on_ack(message, sender, self._now, self._turn)
             case Batch():
                 self._batches.on_batch(message, sender, self._now, self._turn)
-            case Certificate():
-                self._step(into.CertificateReceived(sender, message))
-            case Proposal():
-                self._step(into.ProposalReceived(sender, message))
-            case Want():
-                self._step(into.WantReceived(sender, message))
-            case StartQuery():
-                self._step(into.StartQueryReceived(sender, message))
-            case StartAnswer():
-                self._step(into.StartAnswerReceived(sender, message))
             case OriginQuery():
                 self._batches.on_origin_query(message, sender, self._turn)
             case OriginAnswer():
                 self._batches.on_origin_answer(message, sender)
+            case _:
+                self._step(into.received(sender, message))
 
     def _on_blocks(self, item: BlocksFetched) -> None:
         """Backfill: believe the answer as a whole, or nothing of it."""
@@ -246,6 +239,8 @@ class Validator:
             if not self._settle():
                 break
         self._batches.flush(self._now, self._turn)
+        if self._core.idle:
+            self._progress_ms = self._now.monotonic_ms
         turn, self._turn = self._turn, Turn()
         return turn
 
@@ -262,6 +257,7 @@ class Validator:
             if finality.header.view > self._tip.view:
                 self._tip = finality.header
             self._final_written = finality.header.digest
+            self._progress_ms = now.monotonic_ms
         judged = branches.judge(now, self._turn)
         for judgement in judged:
             verdict = into.Verdict.VALID if judgement.valid else into.Verdict.INVALID
@@ -318,8 +314,34 @@ class Validator:
         records = [wire.encode_record(record) for record in self._core.live_records()]
         return records + self._batches.live_records()
 
+    @property
+    def catching_up(self) -> bool:
+        """Is more known to be final than is executed here?"""
+        return self._finality.behind
+
+    @property
+    def divergence(self) -> str:
+        """How the network's state contradicts this node's; empty if it does not."""
+        return self._finality.divergence
+
+    def stalled_ms(self, now: Now) -> int:
+        """For how long nothing became final although there was something to do."""
+        return 0 if self._core.idle else now.monotonic_ms - self._progress_ms
+
+    def missing_batches(self) -> list[bytes]:
+        """Some batches that blocks wait for."""
+        return self._branches.missing_batches()
+
+    def own_batches(self) -> list[OwnBatch]:
+        """Own batches that a quorum has not acknowledged, oldest first."""
+        return self._batches.unacknowledged()
+
+    def consensus_status(self) -> Status:
+        """Where consensus stands."""
+        return self._core.status()
+
     def status(self) -> dict[str, object]:
-        """Where it stands and what it waits for, for ``node status``."""
+        """Where it stands, for ``node status``; ``node.reasons`` says what it waits for."""
         core = self._core.status()
         members = self._validators.members
         return {
@@ -327,9 +349,9 @@ class Validator:
             "leader": members[core.leader].id,
             "signing": core.signing,
             "muted_until_view": core.muted_until_view,
+            "muted": {members[i].id: until for i, until in core.muted_peers},
             "idle": core.idle,
             "silent": [members[i].id for i in core.silent],
-            "missing": list(core.missing),
             "finalized_height": self.finalized_height,
             "executed_height": self.executed_height,
             "catching_up": self._finality.behind,

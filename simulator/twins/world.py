@@ -20,7 +20,7 @@ from consensus import events as into
 from consensus.config import Config
 from consensus.core import Core
 from consensus.events import Now, Verdict
-from consensus.messages import Message, StartAnswer, StartQuery, Want
+from consensus.messages import Message, StartAnswer, StartQuery
 from consensus.records import OwnVote, Record
 from consensus.types import Certificate, Header, Proposal, Vote, VoteKind
 from simulator.twins.blocks import CHAIN_ID, GENESIS_MS, KEYS, FakeKey, child, genesis, justify, sign, validators
@@ -211,7 +211,7 @@ class World:
             self.oracle.sent(message.vote)
             self.oracle.block(message)
         free = isinstance(message, StartQuery | StartAnswer)
-        event = _received(sender.signer, message)
+        event = into.received(sender.signer, message)
         for other in self.instances:
             if other is sender or (to is not None and other.signer != to):
                 continue
@@ -246,19 +246,3 @@ class World:
             self.now_ms = max(self.now_ms, time_ms)
             action()
         return done()
-
-
-def _received(sender: int, message: Message) -> into.Event:
-    match message:
-        case Proposal():
-            return into.ProposalReceived(sender, message)
-        case Vote():
-            return into.VoteReceived(sender, message)
-        case Certificate():
-            return into.CertificateReceived(sender, message)
-        case Want():
-            return into.WantReceived(sender, message)
-        case StartQuery():
-            return into.StartQueryReceived(sender, message)
-        case StartAnswer():
-            return into.StartAnswerReceived(sender, message)

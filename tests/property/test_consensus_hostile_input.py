@@ -12,6 +12,7 @@ from consensus.events import (
     CertificateReceived,
     Event,
     HeadersStored,
+    MutedReceived,
     PeerConnected,
     ProposalReceived,
     StartAnswerReceived,
@@ -23,7 +24,7 @@ from consensus.events import (
     WantReceived,
     Work,
 )
-from consensus.messages import StartAnswer, StartQuery, Want
+from consensus.messages import Muted, StartAnswer, StartQuery, Want
 from consensus.types import Certificate, Header, Proposal, Vote, VoteKind
 from tests.unit.consensus.oracle import Oracle
 from tests.unit.consensus.solo import NONCE, Solo
@@ -114,6 +115,7 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(WantReceived, senders, st.builds(Want, st.just(0), wild)),
     st.builds(StartQueryReceived, senders, st.builds(StartQuery, st.integers(0, 1), st.just(NONCE))),
     st.builds(StartAnswerReceived, senders, answers),
+    st.builds(MutedReceived, senders, st.builds(Muted, st.just(0), wild)),
     st.builds(PeerConnected, senders),
     st.builds(HeadersStored, st.just(bytes(32))),
     st.builds(Work, st.booleans()),

@@ -96,6 +96,7 @@ class PeerMessage(_message.Message):
     ACK_FIELD_NUMBER: _builtins.int
     ORIGIN_QUERY_FIELD_NUMBER: _builtins.int
     ORIGIN_ANSWER_FIELD_NUMBER: _builtins.int
+    MUTED_FIELD_NUMBER: _builtins.int
     batch: _builtins.bytes
     """Serialized Batch."""
     @_builtins.property
@@ -116,6 +117,8 @@ class PeerMessage(_message.Message):
     def origin_query(self) -> Global___OriginQuery: ...
     @_builtins.property
     def origin_answer(self) -> Global___OriginAnswer: ...
+    @_builtins.property
+    def muted(self) -> Global___Muted: ...
     def __init__(
         self,
         *,
@@ -129,12 +132,13 @@ class PeerMessage(_message.Message):
         ack: _block_pb2.Ack | None = ...,
         origin_query: Global___OriginQuery | None = ...,
         origin_answer: Global___OriginAnswer | None = ...,
+        muted: Global___Muted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "batch", b"batch", "certificate", b"certificate", "kind", b"kind", "origin_answer", b"origin_answer", "origin_query", b"origin_query", "proposal", b"proposal", "start_answer", b"start_answer", "start_query", b"start_query", "vote", b"vote", "want", b"want"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "batch", b"batch", "certificate", b"certificate", "kind", b"kind", "muted", b"muted", "origin_answer", b"origin_answer", "origin_query", b"origin_query", "proposal", b"proposal", "start_answer", b"start_answer", "start_query", b"start_query", "vote", b"vote", "want", b"want"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "batch", b"batch", "certificate", b"certificate", "kind", b"kind", "origin_answer", b"origin_answer", "origin_query", b"origin_query", "proposal", b"proposal", "start_answer", b"start_answer", "start_query", b"start_query", "vote", b"vote", "want", b"want"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "batch", b"batch", "certificate", b"certificate", "kind", b"kind", "muted", b"muted", "origin_answer", b"origin_answer", "origin_query", b"origin_query", "proposal", b"proposal", "start_answer", b"start_answer", "start_query", b"start_query", "vote", b"vote", "want", b"want"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["proposal", "vote", "certificate", "want", "start_query", "start_answer", "batch", "ack", "origin_query", "origin_answer"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["proposal", "vote", "certificate", "want", "start_query", "start_answer", "batch", "ack", "origin_query", "origin_answer", "muted"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -215,6 +219,30 @@ class StartAnswer(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StartAnswer: _TypeAlias = StartAnswer  # noqa: Y015
+
+@_typing.final
+class Muted(_message.Message):
+    """A node that may have forgotten votes says up to which view it signs nothing. For operators; nothing is decided by it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    UNTIL_VIEW_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    until_view: _builtins.int
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        until_view: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "until_view", b"until_view"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Muted: _TypeAlias = Muted  # noqa: Y015
 
 @_typing.final
 class OriginQuery(_message.Message):

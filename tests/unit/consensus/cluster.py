@@ -31,23 +31,18 @@ from consensus.effects import (
 from consensus.events import (
     BlockFetched,
     Built,
-    CertificateReceived,
     Event,
     HeadersStored,
     Now,
     PeerConnected,
-    ProposalReceived,
-    StartAnswerReceived,
     Started,
-    StartQueryReceived,
     Tick,
     Verdict,
     Verified,
-    VoteReceived,
-    WantReceived,
     Work,
+    received,
 )
-from consensus.messages import Message, StartAnswer, StartQuery, Want
+from consensus.messages import Message
 from consensus.records import OwnVote, Record
 from consensus.types import Certificate, Header, Proposal, ValidatorSet, Vote, VoteKind
 from tests.unit.consensus.oracle import Oracle
@@ -280,21 +275,7 @@ class Node:
     def receive(self, sender: int, message: Message) -> None:
         if not self.up:
             return
-        event: Event
-        match message:
-            case Proposal():
-                event = ProposalReceived(sender, message)
-            case Vote():
-                event = VoteReceived(sender, message)
-            case Certificate():
-                event = CertificateReceived(sender, message)
-            case Want():
-                event = WantReceived(sender, message)
-            case StartQuery():
-                event = StartQueryReceived(sender, message)
-            case StartAnswer():
-                event = StartAnswerReceived(sender, message)
-        self.step(event)
+        self.step(received(sender, message))
 
     # -- the application -----------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consensus.messages import NONCE_BYTES, START_ANSWER_VOTES_MAX, StartAnswer, StartQuery, Want
+from consensus.messages import NONCE_BYTES, START_ANSWER_VOTES_MAX, Muted, StartAnswer, StartQuery, Want
 from consensus.types import Certificate, Vote, VoteKind
 from crypto.merkle import EMPTY_ROOT
 from ledger import wire
@@ -45,6 +45,7 @@ MESSAGES: list[PeerMessage] = [
     Want(0, 9),
     StartQuery(0, NONCE),
     StartAnswer(NONCE, 12, (VOTE,)),
+    Muted(0, 17),
     BATCH,
     Ack(1, 0, 3, "alpha", 2, 5, DIGEST, SIGNATURE),
     OriginQuery(NONCE),

@@ -1,0 +1,105 @@
+"""Gathers what ``node.reasons`` needs from the running parts of a daemon."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from consensus.events import Now
+from node import clock
+from node.assembly import Settings
+from node.loop import TurnLoop
+from node.peers import Peers, PeerServicer
+from node.reasons import Facts, PeerFacts, Reason, StoreFailure, reasons
+from node.validator import Validator
+from store.errors import FailureKind, StoreFailed
+
+
+class Diagnosis:
+    """See the module text.
+
+    Args:
+        own: organisation id; members: all of them, by signer index.
+        observing: why there is no vote log; empty if there is one.
+        home: where free space is asked for.
+    """
+
+    def __init__(
+        self,
+        *,
+        own: str,
+        members: Sequence[str],
+        validator: Validator,
+        loop: TurnLoop,
+        peers: Peers,
+        servicer: PeerServicer,
+        settings: Settings,
+        observing: str,
+        home: Path,
+        now: Callable[[], Now] = clock.now,
+    ) -> None:
+        self._own = own
+        self._members = members
+        self._validator = validator
+        self._loop = loop
+        self._peers = peers
+        self._servicer = servicer
+        self._settings = settings
+        self._observing = observing
+        self._home = home
+        self._now = now
+
+    def reasons(self) -> list[Reason]:
+        """Why there is no progress; what to look at first first."""
+        return reasons(self.facts())
+
+    def facts(self) -> Facts:
+        """What is known now."""
+        validator, settings = self._validator, self._settings
+        return Facts(
+            own=self._own,
+            members=self._members,
+            consensus=validator.consensus_status(),
+            finalized_height=validator.finalized_height,
+            executed_height=validator.executed_height,
+            catching_up=validator.catching_up,
+            stalled_ms=validator.stalled_ms(self._now()),
+            delay_ms=settings.delay_ms,
+            heartbeat_ms=settings.heartbeat_ms,
+            clock_delta_ms=settings.clock_delta_ms,
+            peers=[self._peer(index) for index in self._peers.links],
+            failure=_failure(self._loop.error),
+            free_bytes=self.free_bytes(),
+            observing=self._observing,
+            divergence=validator.divergence,
+            missing_batches=validator.missing_batches(),
+            own_batches=validator.own_batches(),
+        )
+
+    def free_bytes(self) -> int | None:
+        """On the file system of the home; None if it cannot be told."""
+        try:
+            return shutil.disk_usage(self._home).free
+        except OSError:
+            return None
+
+    def _peer(self, index: int) -> PeerFacts:
+        link, standing = self._peers.links[index], self._servicer.standing(index)
+        return PeerFacts(
+            link.organisation, link.connected, link.problem, standing.offences, standing.reason, standing.ignored_s
+        )
+
+
+def described(found: Sequence[Reason]) -> list[dict[str, str]]:
+    """For the JSON of ``node status``."""
+    return [msgspec.structs.asdict(reason) for reason in found]
+
+
+def _failure(error: Exception | None) -> StoreFailure | None:
+    if error is None:
+        return None
+    full = isinstance(error, StoreFailed) and error.kind is FailureKind.DISK_FULL
+    return StoreFailure(str(error), full)

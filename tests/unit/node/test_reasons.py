@@ -1,0 +1,187 @@
+"""Why there is no progress, word for word: one text for each reason, and which comes first."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import node.reasons
+from consensus.status import Status
+from node.reasons import PATIENCE_DELAYS, Facts, OwnBatch, PeerFacts, StoreFailure, reasons
+
+MEMBERS = ("alpha", "beta", "delta", "gamma")
+RUNNING = Status(
+    epoch=0,
+    view=57,
+    leader=1,
+    quorum=3,
+    floor_view=55,
+    floor_height=41,
+    certified_view=55,
+    signing="signing",
+    start_answers=(2, 2),
+    start_missing=(),
+    muted_until_view=0,
+    muted_peers=(),
+    stopped=None,
+    idle=False,
+    silent=(),
+    proposed=True,
+    given_up=False,
+    time_outs=0,
+    notarizers=(),
+    nullifiers=(),
+    finalizers=(),
+    missing_blocks=(),
+    missing_nullifications=(),
+    unjudged=(),
+    clocks=(),
+    evidence_count=0,
+)
+WELL = Facts(
+    own="alpha",
+    members=MEMBERS,
+    consensus=RUNNING,
+    finalized_height=41,
+    executed_height=41,
+    catching_up=False,
+    stalled_ms=0,
+    delay_ms=500,
+    heartbeat_ms=10_000,
+    clock_delta_ms=2_000,
+    peers=tuple(PeerFacts(name, True, "") for name in MEMBERS[1:]),
+)
+STALLED = msgspec.structs.replace(WELL, stalled_ms=PATIENCE_DELAYS * 500)
+
+
+def facts(base: Facts, **changes: object) -> Facts:
+    """Facts with other values; those of consensus are named as in ``Status``."""
+    status = {name: changes.pop(name) for name in list(changes) if name in Status.__dataclass_fields__}
+    return msgspec.structs.replace(base, consensus=replace(base.consensus, **status), **changes)  # type: ignore[arg-type]
+
+
+def peers(**problems: str) -> tuple[PeerFacts, ...]:
+    return tuple(PeerFacts(name, name not in problems, problems.get(name, "")) for name in MEMBERS[1:])
+
+
+DIGEST = bytes.fromhex("c0ffee0123456789") + bytes(24)
+
+CASES: dict[str, Facts] = {
+    "well": WELL,
+    "idle": facts(WELL, idle=True),
+    "disk-full": facts(
+        WELL,
+        failure=StoreFailure("votes/00000001.log: write failed, disk full.", disk_full=True),
+        free_bytes=1_230_000_000,
+    ),
+    "store-failed": facts(WELL, failure=StoreFailure("blocks: sync failed, input/output error.", disk_full=False)),
+    "diverged": facts(WELL, divergence="finalized block 42 commits to another state at height 41"),
+    "too-many-muted": facts(STALLED, signing="muted", muted_until_view=60, muted_peers=((3, 58),)),
+    "vote-log": facts(WELL, observing="the vote log is damaged.", signing="observer"),
+    "starting": facts(WELL, signing="starting", start_answers=(1, 2), start_missing=(2, 3)),
+    "muted": facts(WELL, signing="muted", muted_until_view=60),
+    "too-few-peers": facts(WELL, peers=peers(delta="UNAVAILABLE: connection refused", gamma="no answer")),
+    "silent": facts(STALLED, silent=(2, 3), peers=peers(gamma="no answer")),
+    "others-muted": facts(WELL, muted_peers=((3, 58),)),
+    "misbehaving": facts(WELL, peers=(*peers()[:2], PeerFacts("gamma", True, "", 3, "batch with a bad signature", 27))),
+    "clock": facts(WELL, clocks=((1, 5_300),)),
+    "behind": facts(STALLED, catching_up=True, executed_height=30),
+    "proposal": facts(STALLED, proposed=False),
+    "votes": facts(STALLED, notarizers=(0, 1), certified_view=56, finalizers=(0,)),
+    "certificate": facts(STALLED, missing_nullifications=(55, 56)),
+    "body": facts(STALLED, missing_blocks=(DIGEST,), unjudged=((57, DIGEST, False),), missing_batches=(DIGEST,)),
+    "execution": facts(STALLED, unjudged=((57, DIGEST, True),), executed_height=30),
+    "acknowledgement": facts(STALLED, own_batches=(OwnBatch(7, (0, 1)), OwnBatch(8, (0,)))),
+    "time-outs": facts(STALLED, time_outs=5),
+    "peers-lost": facts(WELL, peers=peers(gamma="no answer")),
+}
+
+
+GOLDEN = Path(__file__).with_name("reasons.txt")
+
+
+def page() -> str:
+    """Every reason as it is told, in the order of the cases."""
+    told = []
+    for kind, given in CASES.items():
+        (reason,) = [reason for reason in reasons(given) if reason.kind == kind]
+        told.append(f"[{kind}]\n{reason.text}\nNext: {reason.next_step}\n")
+    return "\n".join(told)
+
+
+def test_every_reason_says_what_is_the_case_and_what_to_do_word_for_word() -> None:
+    """After a change on purpose: ``python -m tests.unit.node.test_reasons``, and read what it wrote."""
+    assert page() == GOLDEN.read_text(encoding="utf-8")
+
+
+def kinds_of(given: Facts) -> list[str]:
+    return [reason.kind for reason in reasons(given)]
+
+
+def test_every_reason_has_a_case_here_and_a_row_for_the_operator() -> None:
+    source = Path(node.reasons.__file__).read_text(encoding="utf-8")
+    known = set(re.findall(r'Reason\(\s*"([a-z-]+)"', source)) | set(
+        re.findall(r'^[A-Z_]+: Final = "([a-z-]+)"', source, re.MULTILINE)
+    )
+    assert known == set(CASES)
+    operations = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
+    table = operations.partition("### Why there is no progress\n")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE)) == known
+
+
+@pytest.mark.parametrize("kind", set(CASES) - {"well", "idle"})
+def test_a_reason_is_not_given_where_all_is_well(kind: str) -> None:
+    assert kind not in kinds_of(WELL)
+    assert kind not in kinds_of(facts(STALLED, idle=True, stalled_ms=0))
+
+
+@pytest.mark.parametrize("kind", ["proposal", "votes", "certificate", "body", "execution", "acknowledgement"])
+def test_what_is_missing_for_milliseconds_in_every_view_is_told_only_after_patience(kind: str) -> None:
+    given = CASES[kind]
+    assert kind in kinds_of(given)
+    assert kind not in kinds_of(facts(given, stalled_ms=PATIENCE_DELAYS * 500 - 1))
+
+
+@pytest.mark.parametrize("kind", ["disk-full", "store-failed", "diverged"])
+def test_a_node_that_takes_no_part_any_more_tells_only_that(kind: str) -> None:
+    given = CASES[kind]
+    assert kinds_of(facts(given, silent=(1, 2), peers=peers(beta="x", gamma="y"), clocks=((1, 9_000),))) == [kind]
+
+
+def test_what_to_look_at_first_comes_first() -> None:
+    given = facts(
+        STALLED,
+        peers=peers(delta="no answer", gamma="no answer"),
+        silent=(2, 3),
+        given_up=True,
+        nullifiers=(0, 1),
+        time_outs=3,
+        own_batches=(OwnBatch(1, (0, 1)),),
+    )
+    assert kinds_of(given) == ["too-few-peers", "silent", "votes", "acknowledgement", "time-outs"]
+    assert "view 57 was given up" not in reasons(given)[2].text
+    assert reasons(given)[2].text.startswith("View 57 was given up and waits for 2 of 3 nullify votes (alpha and beta)")
+
+
+def test_one_muted_node_is_no_deadlock_and_two_of_four_are() -> None:
+    assert "too-many-muted" not in kinds_of(facts(WELL, muted_peers=((1, 99),)))
+    assert "too-many-muted" in kinds_of(facts(WELL, muted_peers=((1, 99), (2, 98))))
+    assert "others-muted" not in kinds_of(facts(WELL, muted_peers=((1, 99), (2, 98))))
+
+
+def test_where_most_others_are_apart_the_own_clock_is_suspected() -> None:
+    (found,) = reasons(facts(WELL, clocks=((1, 5_000), (2, 5_100))))
+    assert found.next_step.startswith("Most others differ, so it is probably this machine's clock")
+
+
+def test_a_few_silent_nodes_are_not_told_of_while_the_network_goes_on() -> None:
+    assert "silent" not in kinds_of(facts(WELL, silent=(3,)))
+    assert "silent" in kinds_of(facts(WELL, silent=(2, 3)))
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(page(), encoding="utf-8")
