@@ -228,23 +228,23 @@ def _too_few_peers(facts: Facts) -> Reason | None:
 
 def _peers_lost(facts: Facts) -> Reason | None:
     """The network goes on, with less in reserve."""
-    lost = [peer for peer in facts.peers if not peer.connected]
-    reached = 1 + len(facts.peers) - len(lost)
-    if not lost or reached < facts.consensus.quorum:
+    lost = {peer.organisation: peer.problem for peer in facts.peers if not peer.connected}
+    hung = {name: "connected, and silent" for i in facts.consensus.silent if (name := facts.name(i)) not in lost}
+    left = len(facts.members) - len(lost) - len(hung)
+    if not lost | hung or left < facts.consensus.quorum:
         return None
-    told = "; ".join(f"{peer.organisation} ({peer.problem})" for peer in lost)
-    spare = reached - facts.consensus.quorum
+    told = "; ".join(f"{name} ({problem})" for name, problem in (lost | hung).items())
     return Reason(
         "peers-lost",
-        f"Not reached: {told}. The network goes on with {reached} of {len(facts.members)} validators; "
-        f"{spare or 'no'} more may fail.",
+        f"Not heard of: {told}. The network goes on with {left} of {len(facts.members)} validators; "
+        f"{left - facts.consensus.quorum or 'no'} more may fail.",
         "Have those nodes looked at before another one fails.",
     )
 
 
 def _silent(facts: Facts) -> Reason | None:
     status = facts.consensus
-    if not status.silent or (not _stalls(facts) and len(facts.members) - len(status.silent) >= status.quorum):
+    if len(facts.members) - len(status.silent) >= status.quorum:
         return None
     connected = {peer.organisation for peer in facts.peers if peer.connected}
     hung = [name for index in status.silent if (name := facts.name(index)) in connected]

@@ -97,7 +97,7 @@ CASES: dict[str, Facts] = {
     "execution": facts(STALLED, unjudged=((57, DIGEST, True),), executed_height=30),
     "acknowledgement": facts(STALLED, own_batches=(OwnBatch(7, (0, 1)), OwnBatch(8, (0,)))),
     "time-outs": facts(STALLED, time_outs=5),
-    "peers-lost": facts(WELL, peers=peers(gamma="no answer")),
+    "peers-lost": facts(WELL, members=(*MEMBERS, "k", "l", "m"), quorum=5, silent=(2,), peers=peers(gamma="no answer")),
 }
 
 
@@ -179,7 +179,9 @@ def test_where_most_others_are_apart_the_own_clock_is_suspected() -> None:
 
 
 def test_a_few_silent_nodes_are_not_told_of_while_the_network_goes_on() -> None:
-    assert "silent" not in kinds_of(facts(WELL, silent=(3,)))
+    assert kinds_of(facts(WELL, silent=(3,))) == ["peers-lost"]
+    assert kinds_of(facts(STALLED, silent=(2, 3), notarizers=(0, 1)))[0] == "silent"
+    assert "peers-lost" not in kinds_of(facts(STALLED, silent=(2, 3)))
     assert "silent" in kinds_of(facts(WELL, silent=(2, 3)))
 
 
