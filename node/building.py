@@ -165,12 +165,16 @@ class Builder:
             return True
         return next(self._batches.listable(node.heads, now), None) is not None
 
-    def deadline_ms(self, tip: Header, now: Now) -> int:
-        """Monotonic time at which building or the heartbeat has to be looked at again."""
-        heartbeat = now.monotonic_ms + max(1, tip.timestamp_ms + self._heartbeat_ms - now.wall_ms)
+    def deadline_ms(self, tip: Header, now: Now) -> int | None:
+        """Monotonic time at which building or the heartbeat has to be looked at again; None if nothing waits for time.
+
+        A heartbeat that is overdue is work already: the timers of consensus run, and looking again would be spinning.
+        """
+        ahead_ms = tip.timestamp_ms + self._heartbeat_ms - now.wall_ms
+        times = [now.monotonic_ms + ahead_ms] if ahead_ms > 0 else []
         request = self._request
         parent = self._branches.get(request.parent.digest) if request is not None else None
-        if request is None or parent is None:
-            return heartbeat
-        paced = self._paced_until(request, parent)
-        return min(heartbeat, paced) if paced > now.monotonic_ms else heartbeat
+        if request is not None and parent is not None:
+            paced = self._paced_until(request, parent)
+            times += [paced] if paced > now.monotonic_ms else []
+        return min(times, default=None)

@@ -3,8 +3,8 @@
 It keeps two versions of everything: what programs see, and what the disk holds. ``crash`` throws the first away and
 leaves what a power cut may leave:
 
-* of a file's unsynced writes a random subset of sectors, the last of them perhaps cut at any byte; a length that
-  was extended may have arrived without the bytes (they read as zero);
+* of a file's unsynced writes a random subset of sectors, the last of them perhaps cut at any byte (the power fails
+  once, so no other sector is torn); a length that was extended may have arrived without the bytes (they read as zero);
 * of a directory's unsynced names a random prefix (file systems journal names in order).
 
 Faults are planted by ``fail_at`` (an error at the n-th operation), ``crash_at`` (``SimulatedCrash`` before the n-th)
@@ -266,23 +266,21 @@ def _apply_write(contents: bytearray, write: _Write) -> None:
 
 
 def _lose(inode: _Inode, random: Random) -> None:
-    """Let a random part of the unsynced writes reach the disk, by sectors."""
+    """Let a random part of the unsynced writes reach the disk, by sectors.
+
+    The power fails once: one sector at most is torn, the last that was being written.
+    """
+    survivors: list[_Write] = []
     for write in inode.unsynced:
-        if write.data is None:
-            if random.random() < 0.5:
-                _apply_write(inode.durable, write)
-            continue
-        pieces = list(_sectors(write))
-        survivors = [piece for piece in pieces if random.random() < 0.5]
-        if survivors and random.random() < 0.5:
-            last = survivors[-1]
-            data = last.data or b""
-            survivors[-1] = _Write(last.offset, data[: random.randint(0, len(data))])
-        for piece in survivors:
-            _apply_write(inode.durable, piece)
-        if random.random() < 0.3:  # the length arrived, the bytes did not
-            end = write.offset + len(write.data)
-            inode.durable.extend(bytes(max(0, end - len(inode.durable))))
+        pieces = [write] if write.data is None else list(_sectors(write))
+        survivors += [piece for piece in pieces if random.random() < 0.5]
+        if write.data is not None and random.random() < 0.3:  # the length arrived, the bytes did not
+            survivors.append(_Write(write.offset + len(write.data), b""))
+    if survivors and survivors[-1].data and random.random() < 0.5:
+        offset, data = survivors[-1].offset, survivors[-1].data
+        survivors[-1] = _Write(offset, data[: random.randint(0, len(data))])
+    for piece in survivors:
+        _apply_write(inode.durable, piece)
     inode.unsynced.clear()
     inode.seen = bytearray(inode.durable)
 

@@ -1,6 +1,7 @@
 """A state store that forgets: for tests, the simulator and offline replays. Same promises as ``store/state.py``."""
 
 from collections.abc import Iterator
+from random import Random
 
 from ledger.commitment import TWIG_BITS
 from ledger.invariant import invariant
@@ -19,6 +20,14 @@ class MemoryStateStore:
         self._records: list[HeightRecord | None] = []  # None: between genesis and a snapshot
         self._base = 0
         self._progress: ImportProgress | None = None
+        self._synced = 0  #: heights that no crash takes
+
+    def crash(self, random: Random) -> None:
+        """Lose a random number of the newest unsynced blocks, whole ones, as LevelDB's log does in a power cut."""
+        del self._records[random.randint(self._synced, len(self._records)) :]
+        self._synced = len(self._records)
+        if self._progress is None:
+            self.drop_import()
 
     def executed_height(self) -> int | None:
         """See StateStore."""
@@ -61,6 +70,8 @@ class MemoryStateStore:
         invariant(writes.record.height == len(self._records), "blocks are stored in order")
         self._put(writes)
         self._records.append(writes.record)
+        if sync:
+            self._synced = len(self._records)
 
     def close(self) -> None:
         """See StateStore."""
@@ -82,6 +93,7 @@ class MemoryStateStore:
         self._records.extend(between)
         self._records[0], self._records[record.height] = genesis, record
         self._base, self._progress = record.height, None
+        self._synced = len(self._records)
 
     def drop_import(self) -> None:
         """See ImportStore."""

@@ -1,0 +1,95 @@
+"""Many seeds, each run twice, spread over processes: what ``lossbook sim run`` does and reports."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import msgspec
+
+from simulator.adversaries import LIARS
+from simulator.plan import Plan, draw
+from simulator.run import Failure, Outcome, run_plan
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """A seed that failed."""
+
+    seed: int
+    oracle: str
+    replay: str
+    """The command that runs it again."""
+    text: str
+    at_ms: int
+
+
+class Report(msgspec.Struct):
+    """Figures of many runs; names as in the command's JSON."""
+
+    seeds: int = 0
+    validators: int = 0
+    events: int = 0
+    simulated_s: float = 0.0
+    cpu_s: float = 0.0
+    finalized_blocks: int = 0
+    faults: dict[str, int] = msgspec.field(default_factory=dict)
+    liars: dict[str, int] = msgspec.field(default_factory=dict)
+    oracle_checks: int = 0
+    failures: list[Finding] = msgspec.field(default_factory=list)
+    coverage: dict[str, int] = msgspec.field(default_factory=dict)
+
+    def add(self, outcomes: Sequence[Outcome]) -> None:
+        """Take in the runs of one seed; blocks, events and time of all of them count, as their CPU does."""
+        self.seeds += 1
+        for outcome in outcomes:
+            self.events += outcome.events
+            self.simulated_s += outcome.simulated_ms / 1000
+            self.cpu_s += outcome.cpu_s
+            self.finalized_blocks += outcome.finalized_blocks
+            self.oracle_checks += outcome.checks
+        first = outcomes[0]
+        self.faults = dict(sorted((Counter(self.faults) + Counter(first.faults)).items()))
+        self.liars = dict(sorted((Counter(self.liars) + Counter(each.kind for each in first.plan.liars)).items()))
+        self.coverage = {
+            name: self.coverage.get(name, 0) + first.coverage.get(name, 0)
+            for name in sorted(self.coverage.keys() | first.coverage.keys())
+        }
+        failure = next((each.failure for each in outcomes if each.failure is not None), None)
+        if failure is None and len({each.effects for each in outcomes}) > 1:
+            failure = Failure("determinism", "two runs of one seed had different effects", first.simulated_ms)
+        if failure is not None:
+            self.failures.append(finding(first.plan, failure))
+
+    @property
+    def blocks_per_cpu_s(self) -> float:
+        """Finalized blocks per second of CPU."""
+        return self.finalized_blocks / self.cpu_s if self.cpu_s else 0.0
+
+
+def finding(plan: Plan, failure: Failure) -> Finding:
+    """What to tell of a failed run."""
+    command = f"lossbook sim replay {plan.seed} --validators {plan.n} --trace"
+    return Finding(plan.seed, failure.oracle, command, failure.text, failure.at_ms)
+
+
+def run_seed(seed: int, n: int, runs: int = 2) -> list[Outcome]:
+    """One seed, so many times."""
+    plan = draw(seed, n, tuple(sorted(LIARS)))
+    outcomes: list[Outcome] = []
+    for _ in range(runs):
+        outcomes.append(run_plan(plan))
+        if outcomes[-1].failure is not None:
+            break  # a violation needs no second run to count
+    return outcomes
+
+
+def run_seeds(seeds: Sequence[int], n: int, jobs: int = 1, runs: int = 2) -> Iterator[list[Outcome]]:
+    """All of them, in order; over so many processes."""
+    if jobs == 1:
+        for seed in seeds:
+            yield run_seed(seed, n, runs)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(run_seed, seeds, [n] * len(seeds), [runs] * len(seeds), chunksize=1)

@@ -1,0 +1,30 @@
+"""Invariants over everything ever signed, sent and decided. Nothing here imports the product: a fault in its own
+arithmetic would hide itself.
+
+    votes          I6                  what one honest node may sign
+    certificates   I1 I3 I4 I5 I8      what quorums may exist
+    chain          I2 I7               one chain, nothing final skipped
+    position       I9                  no way back
+    state          I10, roots          what execution gives, and headers say
+    promises       I14                 ACCEPTED is kept
+    blame          I11, penalty, alarm nobody honest is accused
+"""
+
+from __future__ import annotations
+
+from simulator.oracles.base import Oracle, World
+from simulator.oracles.blame import Blame
+from simulator.oracles.certificates import Certificates
+from simulator.oracles.chain import Chain
+from simulator.oracles.position import Position
+from simulator.oracles.promises import Promises
+from simulator.oracles.state import Roots
+from simulator.oracles.votes import HonestVotes
+
+ORACLES: tuple[type[Oracle], ...] = (HonestVotes, Certificates, Chain, Position, Roots, Promises, Blame)
+"""In this order: ``Certificates`` fills the boxes that ``Chain`` reads."""
+
+
+def all_oracles(world: World) -> list[Oracle]:
+    """One of each."""
+    return [kind(world) for kind in ORACLES]

@@ -1,0 +1,190 @@
+"""What oracles see, and how they speak. Arithmetic of their own: nothing here or beside it imports the product."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+NOTARIZE: Final = 1
+NULLIFY: Final = 2
+FINALIZE: Final = 3
+KIND_NAMES: Final = {NOTARIZE: "N", NULLIFY: "X", FINALIZE: "F"}
+
+
+class Violation(Exception):
+    """An invariant does not hold.
+
+    Attributes:
+        oracle: which, for example ``I6``.
+        text: what was seen.
+    """
+
+    def __init__(self, oracle: str, text: str) -> None:
+        super().__init__(f"{oracle}: {text}")
+        self.oracle = oracle
+        self.text = text
+
+
+class VoteFact(NamedTuple):
+    """A genuine vote that left a node."""
+
+    epoch: int
+    view: int
+    kind: int
+    parent_view: int
+    digest: bytes
+    signer: int
+
+    @property
+    def target(self) -> tuple[int, bytes]:
+        """What is voted on."""
+        return (self.parent_view, self.digest)
+
+
+class CertificateFact(NamedTuple):
+    """A certificate that an honest node uttered."""
+
+    epoch: int
+    view: int
+    kind: int
+    parent_view: int
+    digest: bytes
+    signers: tuple[int, ...]
+    forged: tuple[int, ...]
+    """Signers whose signature in it is not theirs."""
+
+
+class HeaderFact(NamedTuple):
+    """A block's header, and what the block lists."""
+
+    digest: bytes
+    epoch: int
+    height: int
+    view: int
+    parent_view: int
+    parent_digest: bytes
+    timestamp_ms: int
+    state_height: int
+    state_root: bytes
+    receipts_root: bytes
+    listed: tuple[bytes, ...]
+
+
+class AckFact(NamedTuple):
+    """A genuine acknowledgement: its acker holds this batch and all before it in its incarnation."""
+
+    acker: int
+    origin: str
+    incarnation: int
+    sequence: int
+    digest: bytes
+
+
+class BatchFact(NamedTuple):
+    """One link of an origin's chain."""
+
+    origin: str
+    incarnation: int
+    sequence: int
+    previous: bytes
+    digest: bytes
+
+
+class ReceiptFact(NamedTuple):
+    """What became of one envelope."""
+
+    envelope_id: bytes
+    position: int
+    took_effect: bool
+    """False where it was refused as a whole: a replay, or out of its time."""
+
+
+def quorum_of(n: int) -> int:
+    """The least number of n of which less than a third may be missing."""
+    return next(q for q in range(1, n + 1) if 3 * (n - q) < n)
+
+
+class World:
+    """What all oracles share: who is honest, and every header seen."""
+
+    def __init__(self, n: int, honest: Sequence[int], genesis: HeaderFact) -> None:
+        self.n = n
+        self.quorum = quorum_of(n)
+        self.faulty_max = n - self.quorum
+        self.honest = frozenset(honest)
+        self.genesis = genesis
+        self.headers: dict[bytes, HeaderFact] = {genesis.digest: genesis}
+        #: (epoch, view, kind, parent view, digest) -> who voted so.
+        self.boxes: dict[tuple[int, int, int, int, bytes], set[int]] = {}
+        self.final: dict[int, bytes] = {}  #: height -> digest, as the first honest node to finalize it said
+
+    def voters(self, epoch: int, view: int, kind: int, parent_view: int = 0, digest: bytes = b"") -> int:
+        """How many voted so."""
+        return len(self.boxes.get((epoch, view, kind, parent_view, digest), ()))
+
+
+class Oracle:
+    """Base of all oracles: every hook lets everything pass."""
+
+    name = ""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.checks = 0
+
+    def check(self, holds: bool, text: str, name: str = "") -> None:
+        """Count a check; Violation if it does not hold."""
+        self.checks += 1
+        if not holds:
+            raise Violation(name or self.name, text)
+
+    def vote(self, vote: VoteFact) -> None:
+        """A vote was seen for the first time."""
+
+    def certificate(self, node: int, certificate: CertificateFact) -> None:
+        """An honest node sent a certificate, or put it into its log."""
+
+    def header(self, header: HeaderFact) -> None:
+        """A block was seen for the first time."""
+
+    def started(self, node: int, rewound: bool) -> None:
+        """An honest node starts; ``rewound``: from a copy of its disk, or with a new vote log."""
+
+    def position(self, node: int, view: int, floor_view: int) -> None:
+        """Where an honest node stands after a turn that is on disk."""
+
+    def final(self, node: int, height: int, digest: bytes) -> None:
+        """An honest node stored a block as final."""
+
+    def executed(self, node: int, height: int, roots: tuple[bytes, bytes], receipts: Sequence[ReceiptFact]) -> None:
+        """An honest node executed a block; roots of state and receipts."""
+
+    def certified_root(self, node: int, state_height: int) -> None:
+        """Receipts up to this height are PROVEN at an honest node."""
+
+    def accepted(self, node: int, envelope_ids: Sequence[bytes]) -> None:
+        """An honest gateway told clients ACCEPTED."""
+
+    def evidence(self, node: int, culprit: int, text: str) -> None:
+        """An honest node reports a culprit."""
+
+    def penalty(self, node: int, peer: int, reason: str) -> None:
+        """An honest node does not listen to a peer any more."""
+
+    def alarm(self, node: int, kind: str, text: str) -> None:
+        """An honest node alarms its operator."""
+
+    def batch(self, batch: BatchFact) -> None:
+        """A batch was seen for the first time."""
+
+    def ack(self, node: int, ack: AckFact, monotonic_ms: int) -> None:
+        """An honest node has received an acknowledgement, or made it."""
+
+    def built(self, node: int, header: HeaderFact, monotonic_ms: int) -> None:
+        """An honest leader made a block."""
+
+    def notarized(self, node: int, header: HeaderFact, wall_ms: int, floor_view: int) -> None:
+        """An honest node votes N for another leader's block."""
+
+    def finish(self) -> None:
+        """The run is over."""

@@ -1,0 +1,177 @@
+"""What one seed does, as data: drawn from the seed, written as JSON, shrunk by leaving faults out.
+
+A run is a pure function of a plan; the plan of a seed is a pure function of the seed and n.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final
+
+import msgspec
+
+from simulator.network import Weather
+from simulator.node import Boundary, Pace
+
+SAFETY_MS: Final = (2_500, 6_000)
+"""How long the faults last; an idle start of half a second not counted."""
+
+FIRST_FAULT_MS: Final = 300
+AMNESIA: Final = ("flip", "restore", "restore-unmarked")
+"""Faults that may take votes from a node: it counts among the f."""
+
+
+class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One timed fault; which fields matter depends on its kind (``simulator.faults``)."""
+
+    at_ms: int
+    kind: str
+    node: int = -1
+    other: int = -1
+    for_ms: int = 0
+    amount: int = 0
+    where: str = ""
+
+
+class Liar(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A Byzantine node, for the whole run."""
+
+    node: int
+    kind: str
+
+
+class Load(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What clients do."""
+
+    every_ms: int = 60
+    """Between two submissions, on average."""
+    brief_permille: int = 200
+    """Envelopes that expire within seconds."""
+    again_permille: int = 150
+    """Envelopes whose client sends them again, through another insurer's gateway."""
+
+
+class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All of one run."""
+
+    seed: int
+    n: int
+    safety_ms: int
+    weather: Weather
+    load: Load
+    pacing: Pace
+    liars: tuple[Liar, ...]
+    faults: tuple[Fault, ...]
+
+    def to_json(self) -> bytes:
+        """As it is kept under tests/regressions."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
+
+    @classmethod
+    def from_json(cls, raw: bytes) -> Plan:
+        """Read a plan; msgspec.ValidationError if it is none."""
+        return msgspec.json.decode(raw, type=cls)
+
+
+def faulty_max(n: int) -> int:
+    """f."""
+    return (n - 1) // 3
+
+
+def draw(seed: int, n: int, liars: tuple[str, ...] = ()) -> Plan:
+    """The plan of a seed.
+
+    Args:
+        liars: kinds of Byzantine nodes to choose from.
+    """
+    random = Random(f"plan/{seed}/{n}")
+    safety_ms = random.randint(*SAFETY_MS)
+    nodes = list(range(n))
+    random.shuffle(nodes)
+    byzantine = random.randint(0, faulty_max(n)) if liars else 0
+    chosen = tuple(Liar(node, random.choice(liars)) for node in sorted(nodes[:byzantine]))
+    forgetful = nodes[byzantine : faulty_max(n)]
+    honest = nodes[byzantine:]
+    faults = [_fault(random, honest, forgetful, n, safety_ms) for _ in range(random.randint(1, 4 + n // 2))]
+    return Plan(
+        seed=seed,
+        n=n,
+        safety_ms=safety_ms,
+        weather=_weather(random),
+        load=Load(every_ms=random.choice((30, 60, 120))),
+        pacing=Pace(
+            turn_ms=random.choice((0, 0, 1, 3)),
+            sync_ms=random.choice((0, 0, 1, 4)),
+            check_ms=random.choice((1, 1, 5, 60)),
+            slice_envelopes=random.choice((1, 8, 64)),
+        ),
+        liars=chosen,
+        faults=tuple(sorted(faults, key=lambda fault: (fault.at_ms, fault.kind))),
+    )
+
+
+def _weather(random: Random) -> Weather:
+    """From a fine day to a storm."""
+    storm = random.random()
+    rough = storm > 0.3
+    return Weather(
+        delay_ms_min=1,
+        delay_ms_max=random.choice((5, 20, 40, 80)),
+        drop_permille=random.choice((0, 10, 50, 300 if storm > 0.9 else 100)) if rough else 0,
+        duplicate_permille=random.choice((0, 20, 100, 500)) if rough else 0,
+        late_permille=random.choice((0, 20, 100)) if rough else 0,
+        in_order=random.random() < 0.5,
+        split=random.random() < 0.3,
+    )
+
+
+Kinds = tuple[tuple[str, int], ...]
+_KINDS: Final[Kinds] = (
+    ("crash", 8),
+    ("crash-all", 2),
+    ("crash-all-after-nullify", 1),
+    ("pause", 2),
+    ("cut", 3),
+    ("isolate", 2),
+    ("split", 2),
+    ("clog", 2),
+    ("jump", 2),
+    ("drift", 2),
+    ("disk-full", 1),
+    ("sync-error", 1),
+    ("blocks-error", 1),
+)
+_AMNESIC: Final[Kinds] = (("flip", 2), ("restore", 2), ("restore-unmarked", 2))
+
+
+def _fault(random: Random, honest: list[int], forgetful: list[int], n: int, safety_ms: int) -> Fault:
+    kinds = _KINDS + (_AMNESIC if forgetful else ())
+    kind = random.choices([name for name, _ in kinds], [weight for _, weight in kinds])[0]
+    node, other = random.sample(range(n), 2)
+    if kind in AMNESIA:
+        node = random.choice(forgetful)
+    elif kind not in ("cut", "clog"):
+        node = random.choice(honest)
+    return Fault(
+        at_ms=random.randint(FIRST_FAULT_MS, safety_ms - 500),
+        kind=kind,
+        node=node,
+        other=other,
+        for_ms=random.randint(50, 2_000),
+        amount=_amount(random, kind, n),
+        where=random.choice(list(Boundary)).value if kind == "crash" else "",
+    )
+
+
+def _amount(random: Random, kind: str, n: int) -> int:
+    match kind:
+        case "jump":
+            return random.choice((-6_000, -1_500, 1_500, 6_000))
+        case "drift":
+            return random.choice((-100_000, -20_000, 20_000, 100_000))
+        case "split":
+            return random.randrange(1, (1 << n) - 1)
+        case "disk-full":
+            return random.randint(0, 2_000)
+        case _:
+            return 0

@@ -1,0 +1,244 @@
+"""One seed, from start to verdict.
+
+attack    the plan's faults and liars, under load: nothing wrong may ever be signed or decided
+heal      to exactly a quorum of honest nodes that may sign; the rest stays as broken as it is: they must decide
+drain     the load stops: what was ACCEPTED becomes PROVEN, or its time has passed
+rest      an idle network makes heartbeats, and nothing else
+reunite   everybody honest comes back, and ends with the same chain, state and receipts
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from time import process_time
+from typing import Final
+
+import msgspec
+
+from simulator.adversaries import LIARS
+from simulator.cluster import Cluster
+from simulator.faults import Faults
+from simulator.load import Clients
+from simulator.market import market_of
+from simulator.network import FAIR
+from simulator.node import SETTINGS, Node
+from simulator.oracles.base import Violation
+from simulator.plan import Plan
+from simulator.serving import block_at
+from simulator.watch import Watch, genesis_block
+from simulator.witness import Both, Witness
+
+LIVE_BLOCKS: Final = 4
+"""Every healed node finalizes so many more."""
+
+LIVE_MS_MAX: Final = 40_000
+DRAIN_MS_MAX: Final = 60_000
+REST_HEARTBEATS: Final = 3
+REUNITE_MS_MAX: Final = 60_000
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """What went wrong."""
+
+    oracle: str
+    text: str
+    at_ms: int
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What one run came to."""
+
+    plan: Plan
+    failure: Failure | None
+    effects: str
+    """SHA-256 over all effects and sends in order, hex."""
+    events: int
+    simulated_ms: int
+    cpu_s: float
+    finalized_blocks: int
+    checks: int
+    faults: dict[str, int]
+    coverage: dict[str, int]
+
+
+class Run:
+    """One plan being carried out."""
+
+    def __init__(self, plan: Plan, witnesses: Sequence[Witness] = ()) -> None:
+        self.plan = plan
+        self.market = market_of(plan.n)
+        liars = {liar.node: LIARS[liar.kind] for liar in plan.liars}
+        honest = [index for index in range(plan.n) if index not in liars]
+        self.watch = Watch(self.market, honest, genesis_block(plan.n))
+        self.cluster = Cluster(self.market, f"{plan.seed}/{plan.n}", liars=liars)
+        self.faults = Faults(self.cluster, self.watch)
+        self.clients = Clients(self.cluster, self.market, plan.load, f"{plan.seed}/{plan.n}")
+        self.cluster.witness = Both((self.watch, self.faults, *witnesses))
+        for node in self.cluster.nodes:
+            node.pace = plan.pacing
+        self.healed: list[Node] = []
+
+    # -- the phases ----------------------------------------------------------------------------------
+
+    def execute(self) -> Failure | None:
+        """All phases; the first violation ends it."""
+        try:
+            self._attack()
+            self._heal()
+            self._drain()
+            self._rest()
+            self._reunite()
+            self.watch.finish()
+        except Violation as violation:
+            return Failure(violation.oracle, violation.text, self.cluster.timeline.now_ms)
+        except Exception as error:  # noqa: BLE001 - whatever the product raises is a finding
+            return Failure("defect", f"{type(error).__name__}: {error}", self.cluster.timeline.now_ms)
+        return None
+
+    def _attack(self) -> None:
+        cluster, plan = self.cluster, self.plan
+        cluster.network.weather = plan.weather
+        self.faults.plan(plan.faults)
+        cluster.start()
+        self.clients.start()
+        cluster.timeline.run(plan.safety_ms)
+
+    def _heal(self) -> None:
+        """Exactly a quorum: links, clocks, disks and processes of these are well; nothing else is mended."""
+        cluster = self.cluster
+        self.faults.healed = True
+        cluster.network.weather = FAIR
+        self.healed = self._choose()
+        members = [node.index for node in self.healed]
+        broken = [node for node in cluster.honest if node not in self.healed]
+        for node in broken:
+            if node.index % 2:
+                cluster.network.isolate(node.index)
+            elif node.up:
+                node.crash()
+        for node in self.healed:
+            self._mend(node)
+        for node in self.healed:
+            cluster.network.rejoin(node.index, [*members, *(liar.node for liar in self.plan.liars)])
+        for liar in self.plan.liars:
+            self._mend(cluster.nodes[liar.node])
+        goal = max((node.finalized_height for node in self.healed), default=0) + LIVE_BLOCKS
+        done = cluster.run(LIVE_MS_MAX, lambda: all(node.finalized_height >= goal for node in self.healed))
+        self._demand(done, "I12", f"no {LIVE_BLOCKS} blocks within {LIVE_MS_MAX} ms of healing to {members}")
+
+    def _choose(self) -> list[Node]:
+        """A quorum of honest nodes; those whose votes may be lost come last."""
+        suspect = {fault.node for fault in self.plan.faults if fault.kind in ("flip", "restore", "restore-unmarked")}
+        ranked = sorted(self.cluster.honest, key=lambda node: (node.index in suspect, (node.index + self.plan.seed)))
+        return sorted(ranked[: self.watch.world.quorum], key=lambda node: node.index)
+
+    def _mend(self, node: Node) -> None:
+        node.doom = None
+        node.disk.mend()
+        node.clock.mend(self.cluster.timeline.now_ms)
+        if node.paused:
+            node.resume()
+        if node.up and not node.voting_or_observing:
+            node.stop()
+        if not node.up:
+            node.start()
+
+    def _drain(self) -> None:
+        self.clients.stop()
+        watch, clients = self.watch, self.clients.not_after
+        members = [node.index for node in self.healed]
+        done = self.cluster.run(DRAIN_MS_MAX, lambda: not watch.promises.open(members, clients))
+        left = watch.promises.open(members, clients)
+        self._demand(done, "I14", f"{len(left)} ACCEPTED envelopes are neither PROVEN nor EXPIRED: {left[:3]}")
+
+    def _rest(self) -> None:
+        """Heartbeats only: a few blocks an interval, none of them with a batch."""
+        cluster = self.cluster
+        cluster.run(2_000)
+        before = max(node.finalized_height for node in self.healed)
+        cluster.run(REST_HEARTBEATS * SETTINGS.heartbeat_ms)
+        after = max(node.finalized_height for node in self.healed)
+        self._demand(after - before >= REST_HEARTBEATS - 1, "idle", f"{after - before} blocks while idle: no heartbeat")
+        if not self.plan.liars:
+            most = 3 * REST_HEARTBEATS + 2
+            self._demand(after - before <= most, "idle", f"{after - before} blocks in {REST_HEARTBEATS} heartbeats")
+            listed = [self.watch.listed(height) for height in range(before + 1, after + 1)]
+            self._demand(not any(listed), "idle", "an idle network lists batches")
+
+    def _reunite(self) -> None:
+        """I13: everybody honest comes back."""
+        cluster = self.cluster
+        for node in cluster.honest:
+            if node.up and node.votes is None:
+                node.stop()
+            if not node.up and node.damaged:
+                node.disk.set_votes_aside()
+                self.watch.rewound(node.index)
+            self._mend(node)
+        everybody = list(range(self.plan.n))
+        for node in cluster.nodes:
+            cluster.network.rejoin(node.index, everybody)
+        goal = max(node.finalized_height for node in cluster.honest)
+        done = cluster.run(REUNITE_MS_MAX, lambda: self._reunited(goal))
+        told = [(node.index, node.validator.executed_height, node.signing) for node in cluster.honest]
+        self._demand(done, "I13", f"not reunited within {REUNITE_MS_MAX} ms: {told}")
+        self._compare(goal)
+
+    def _reunited(self, goal: int) -> bool:
+        heights = {node.validator.executed_height for node in self.cluster.honest}
+        return len(heights) == 1 and min(heights) >= goal and all(n.signing == "signing" for n in self.cluster.honest)
+
+    def _compare(self, height: int) -> None:
+        """Headers, bodies, state and receipts of all honest nodes up to this height."""
+        first, *others = self.cluster.honest
+        for at in range(1, height + 1):
+            block = block_at(first.disk.blocks, at)
+            self._demand(block is not None, "I13", f"node {first.index} lacks a part of block {at}")
+            for node in others:
+                other = block_at(node.disk.blocks, at)
+                same = (
+                    block is not None
+                    and other is not None
+                    and (block.header, block.justification, block.payload)
+                    == (
+                        other.header,
+                        other.justification,
+                        other.payload,
+                    )
+                    and block.batches == other.batches
+                )
+                self._demand(same, "I13", f"node {node.index} has another block {at} than node {first.index}")
+                records = (first.state.height_record(at), node.state.height_record(at))
+                self._demand(records[0] == records[1], "I13", f"node {node.index} has another state at {at}")
+
+    def _demand(self, holds: bool, oracle: str, text: str) -> None:
+        self.watch.demands += 1
+        if not holds:
+            raise Violation(oracle, text)
+
+    # -- afterwards ------------------------------------------------------------------------------------
+
+    def outcome(self, failure: Failure | None, cpu_s: float) -> Outcome:
+        """The figures."""
+        cluster = self.cluster
+        return Outcome(
+            plan=self.plan,
+            failure=failure,
+            effects=cluster.effects.hexdigest(),
+            events=cluster.timeline.events,
+            simulated_ms=cluster.timeline.now_ms,
+            cpu_s=cpu_s,
+            finalized_blocks=max(self.watch.world.final, default=0),
+            checks=self.watch.checks,
+            faults=dict(sorted((Counter(cluster.network.counts) + self.faults.counts).items())),
+            coverage={},
+        )
+
+
+def run_plan(plan: Plan, witnesses: Sequence[Witness] = ()) -> Outcome:
+    """Carry out a plan; a pure function of it but for ``cpu_s``."""
+    began = process_time()
+    run = Run(plan, witnesses)
+    failure = run.execute()
+    return run.outcome(failure, process_time() - began)

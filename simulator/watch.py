@@ -1,0 +1,284 @@
+"""From what a cluster does to what the oracles see: products' values in, facts out. Genuineness is judged here, by the
+notary and by signed bytes laid out anew from docs/protocol.md."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from functools import cache
+from hashlib import sha256
+from typing import Any, Final
+
+from consensus.effects import Effect, Finalized, Persist, Report, Verify
+from consensus.events import Built, Event, Now
+from consensus.records import HeldCertificate, OwnVote
+from consensus.types import Certificate, Header, Proposal, Vote
+from ledger import wire
+from ledger.block_port import FinalizedWrite
+from ledger.codes import Code
+from ledger.genesis_header import genesis_header_of
+from ledger.types import Ack, Batch
+from node.turn import (
+    AcceptedNotice,
+    AlarmNotice,
+    CertifiedRootNotice,
+    ExecutedNotice,
+    PeerMessage,
+    Penalty,
+    Turn,
+)
+from simulator.market import Market, market_of
+from simulator.node import Node
+from simulator.oracles import all_oracles
+from simulator.oracles.base import (
+    NULLIFY,
+    AckFact,
+    BatchFact,
+    CertificateFact,
+    HeaderFact,
+    Oracle,
+    ReceiptFact,
+    VoteFact,
+    World,
+)
+from simulator.oracles.promises import Promises
+from simulator.witness import Witness
+
+REFUSED: Final = (Code.EXPIRED, Code.NOT_AFTER_TOO_FAR, Code.REPLAYED)
+
+_VOTE_TAG: Final = b"lossbook/v1/vote\x00"
+_ACK_TAG: Final = b"lossbook/v1/ack\x00"
+
+
+def header_fact(header: Header, listed: tuple[bytes, ...] = ()) -> HeaderFact:
+    """The fact of a header."""
+    return HeaderFact(
+        header.digest,
+        header.epoch,
+        header.height,
+        header.view,
+        header.parent_view,
+        header.parent_digest,
+        header.timestamp_ms,
+        header.state_height,
+        header.state_root,
+        header.receipts_root,
+        listed,
+    )
+
+
+class Watch(Witness):
+    """Feeds the oracles; see the module text.
+
+    Args:
+        honest: signer indexes of those whose every promise counts.
+        genesis: the genesis block.
+    """
+
+    def __init__(self, market: Market, honest: Sequence[int], genesis: Header) -> None:
+        self._market = market
+        self._chain_id = market.genesis.chain_id
+        self._keys = [key.public for key in market.keys]
+        self._origins = {card.id for card in market.genesis.validators}
+        self.world = World(market.n, honest, header_fact(genesis))
+        self.oracles = all_oracles(self.world)
+        self.promises = next(oracle for oracle in self.oracles if isinstance(oracle, Promises))
+        self.demands = 0  #: checks of whoever drives the run
+        self._genuine: set[tuple[Vote, ...] | Vote] = set()
+        self._seen_certificates: set[tuple[int, Certificate]] = set()
+        self._seen_batches: set[bytes] = set()
+        self._seen_acks: dict[Ack, bool] = {}
+        self._rewound: set[int] = set()
+        self._hooks: dict[str, list[Callable[..., None]]] = {}
+
+    @property
+    def checks(self) -> int:
+        """How many checks the oracles made."""
+        return self.demands + sum(oracle.checks for oracle in self.oracles)
+
+    def listed(self, height: int) -> tuple[bytes, ...]:
+        """Batches that the final block of a height lists."""
+        header = self.world.headers.get(self.world.final.get(height, b""))
+        return header.listed if header is not None else ()
+
+    def finish(self) -> None:
+        """The run is over."""
+        self._tell("finish")
+
+    def rewound(self, index: int) -> None:
+        """The next start of a node is from an older disk, or with a new vote log."""
+        self._rewound.add(index)
+
+    def _tell(self, hook: str, *facts: Any) -> None:
+        listeners = self._hooks.get(hook)
+        if listeners is None:
+            base = getattr(Oracle, hook)
+            listeners = self._hooks[hook] = [
+                getattr(oracle, hook) for oracle in self.oracles if getattr(type(oracle), hook) is not base
+            ]
+        for listener in listeners:
+            listener(*facts)
+
+    # -- votes and certificates ------------------------------------------------------------------
+
+    def _vote(self, vote: Vote) -> bool:
+        """Take a vote in; whether it is genuine."""
+        if vote in self._genuine:
+            return True
+        if not 0 <= vote.signer < len(self._keys) or not 0 <= vote.view < 1 << 64:
+            return False
+        message = _VOTE_TAG + self._chain_id + struct.pack(">BQQ", vote.kind, vote.epoch, vote.view)
+        if vote.kind != NULLIFY:
+            message += struct.pack(">Q", vote.parent_view) + vote.digest
+        if not self._market.verify(self._keys[vote.signer], sha256(message).digest(), vote.signature):
+            return False
+        self._genuine.add(vote)
+        fact = VoteFact(vote.epoch, vote.view, int(vote.kind), vote.parent_view, vote.digest, vote.signer)
+        self._tell("vote", fact)
+        return True
+
+    def _certificate(self, node: Node, certificate: Certificate) -> None:
+        key = (node.index if node.honest else -1, certificate)
+        if key in self._seen_certificates:
+            return
+        self._seen_certificates.add(key)
+        forged = tuple(vote.signer for vote in certificate.votes() if not self._vote(vote))
+        if node.honest:
+            fact = CertificateFact(
+                certificate.epoch,
+                certificate.view,
+                int(certificate.kind),
+                certificate.parent_view,
+                certificate.digest,
+                certificate.signers,
+                forged,
+            )
+            self._tell("certificate", node.index, fact)
+
+    def _proposal(self, proposal: Proposal) -> None:
+        header = proposal.header
+        if header.digest not in self.world.headers:
+            listed = wire.decode_payload(proposal.payload).batch_digests
+            fact = self.world.headers[header.digest] = header_fact(header, listed)
+            self._tell("header", fact)
+
+    # -- what happens ----------------------------------------------------------------------------
+
+    def sent(self, node: Node, to: int | None, message: PeerMessage) -> None:
+        """See Witness."""
+        match message:
+            case Vote():
+                self._vote(message)
+            case Certificate():
+                self._certificate(node, message)
+            case Proposal():
+                self._vote(message.vote)
+                self._proposal(message)
+                if node.honest:
+                    justification = message.justification
+                    for certificate in (justification.parent, *justification.nullifications):
+                        if certificate is not None:
+                            self._certificate(node, certificate)
+            case Batch():
+                self._batch(message)
+            case Ack() if node.honest and message.acker == node.index:
+                self._ack(node, message)
+
+    def _batch(self, batch: Batch) -> None:
+        header = batch.header
+        if header.digest not in self._seen_batches:
+            self._seen_batches.add(header.digest)
+            fact = BatchFact(header.origin, header.incarnation, header.sequence, header.previous, header.digest)
+            self._tell("batch", fact)
+
+    def _ack(self, node: Node, ack: Ack) -> None:
+        genuine = self._seen_acks.get(ack)
+        if genuine is None:
+            genuine = self._seen_acks[ack] = self._is_genuine(ack)
+        if genuine:
+            fact = AckFact(ack.acker, ack.origin, ack.incarnation, ack.sequence, ack.digest)
+            self._tell("ack", node.index, fact, node.now().monotonic_ms)
+
+    def _is_genuine(self, ack: Ack) -> bool:
+        if not 0 <= ack.acker < len(self._keys) or ack.origin not in self._origins:
+            return False
+        origin = ack.origin.encode()
+        message = _ACK_TAG + self._chain_id
+        message += struct.pack(">BQIH", ack.kind, ack.epoch, ack.acker, len(origin)) + origin
+        message += struct.pack(">QQ", ack.incarnation, ack.sequence) + ack.digest
+        return self._market.verify(self._keys[ack.acker], sha256(message).digest(), ack.signature)
+
+    def delivered(self, node: Node, sender: int, messages: Sequence[PeerMessage]) -> None:
+        """See Witness."""
+        if not node.honest:
+            return
+        for message in messages:
+            if isinstance(message, Ack):
+                self._ack(node, message)
+            elif isinstance(message, Batch):
+                self._batch(message)
+
+    def started(self, node: Node) -> None:
+        """See Witness."""
+        if node.honest:
+            rewound = node.index in self._rewound
+            self._rewound.discard(node.index)
+            self._tell("started", node.index, rewound)
+
+    def stepped(self, node: Node, event: Event, effects: Sequence[Effect], now: Now) -> None:
+        """See Witness."""
+        if isinstance(event, Built) and node.honest:
+            fact = header_fact(event.header, wire.decode_payload(event.payload).batch_digests)
+            self._tell("built", node.index, fact, now.monotonic_ms)
+        for effect in effects:
+            match effect:
+                case Verify(proposal):
+                    self._proposal(proposal)
+                case Persist(HeldCertificate(certificate)):
+                    self._certificate(node, certificate)
+                case Persist(OwnVote(vote)) if node.honest and vote.kind == 1:
+                    header = self.world.headers.get(vote.digest)
+                    if header is not None:
+                        self._tell("notarized", node.index, header, now.wall_ms, node.core.floor_view)
+                case Report(evidence) if node.honest:
+                    self._tell("evidence", node.index, evidence.culprit, str(evidence))
+                case Finalized(certificate):
+                    self._certificate(node, certificate)
+
+    def turned(self, node: Node, turn: Turn) -> None:
+        """See Witness."""
+        if not node.honest:
+            return
+        self._tell("position", node.index, node.core.view, node.core.floor_view)
+        for write in turn.block_writes:
+            if isinstance(write, FinalizedWrite):
+                self._tell("final", node.index, write.height, write.digest)
+        for notice in turn.notices:
+            match notice:
+                case ExecutedNotice():
+                    self._executed(node, notice)
+                case CertifiedRootNotice():
+                    self._tell("certified_root", node.index, notice.state_height)
+                case AcceptedNotice():
+                    self._tell("accepted", node.index, notice.envelope_ids)
+                case AlarmNotice():
+                    self._tell("alarm", node.index, notice.kind, notice.text)
+
+    def _executed(self, node: Node, notice: ExecutedNotice) -> None:
+        record = node.state.height_record(notice.height)
+        if record is not None:
+            receipts = [
+                ReceiptFact(each.envelope_id, each.position, each.code not in REFUSED) for each in notice.receipts
+            ]
+            self._tell("executed", node.index, notice.height, (record.state_root, record.receipts_root), receipts)
+
+    def penalised(self, node: Node, penalty: Penalty) -> None:
+        """See Witness."""
+        if node.honest:
+            self._tell("penalty", node.index, penalty.peer, penalty.reason)
+
+
+@cache
+def genesis_block(n: int) -> Header:
+    """Block 0 of the market of n."""
+    return genesis_header_of(market_of(n).genesis)
