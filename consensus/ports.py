@@ -9,14 +9,18 @@ from typing import Protocol
 from consensus.types import Header, Proposal
 
 
-class Signatures(Protocol):
+class Verifier(Protocol):
+    """Checks Ed25519 signatures."""
+
+    def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool:
+        """Whether the signature is good; wrong lengths are simply bad."""
+
+
+class Signatures(Verifier, Protocol):
     """Ed25519, deterministic: one message has one signature."""
 
     def sign(self, message: bytes) -> bytes:
         """64 bytes by this validator's consensus key. Never called by an observer."""
-
-    def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool:
-        """Whether the signature is good; wrong lengths are simply bad."""
 
 
 class Headers(Protocol):

@@ -15,7 +15,7 @@ from hashlib import sha256
 from itertools import pairwise
 from typing import Final
 
-from consensus.ports import Signatures
+from consensus.ports import Verifier
 from consensus.types import Certificate, ValidatorSet, Vote, VoteKind
 
 TAG_VOTE: Final = b"lossbook/v1/vote\x00"
@@ -50,7 +50,7 @@ def shape_problem(voted: Vote | Certificate) -> str | None:
 class VoteChecker:
     """Verifies votes and certificates of one epoch."""
 
-    def __init__(self, chain_id: bytes, validators: ValidatorSet, signatures: Signatures) -> None:
+    def __init__(self, chain_id: bytes, validators: ValidatorSet, signatures: Verifier) -> None:
         self._chain_id = chain_id
         self._validators = validators
         self._signatures = signatures

@@ -1,6 +1,7 @@
-"""Execution of one finalized block: envelopes in listed order, a receipt for each, then the state commitment.
+"""Execution of one finalized block: statements, envelopes, a receipt for each envelope, then the state commitment.
 
-    begin(block)      parameters are those active at its height, as the state before the block has them
+    begin(block)      statements take effect, in listed order; parameters are those active at its height, as the state
+                      before the block has them
     advance()         one envelope; returns whether more are waiting. The driver may do other work in between:
                       nothing is visible outside before finish
     finish()          drop expired replay records, write batch heads; after a boundary block, the next epoch's record;
@@ -16,7 +17,9 @@ For each envelope, in this order (the first that applies gives the receipt's cod
     5  operations, each by its contract; a refused one leaves no trace but its code
        OK, OPERATIONS_FAILED (some refused), ATOMIC_FAILED (one refused, none took effect)
 
-Envelopes are well-formed (ledger/wellformed.py): that was judged before the block was voted for.
+Envelopes are well-formed (ledger/wellformed.py) and statements true (ledger/statements.py): that was judged before the
+block was voted for. Statements come first, so that no envelope of the block decides what becomes of them, and every
+envelope of the block meets a state that knows of them.
 
 A contract that fails deterministically (wrong arithmetic, missing key) gives CONTRACT_FAULT on every
 node alike and blocks nothing else. What another machine might not suffer (memory, recursion depth,
@@ -30,6 +33,7 @@ from typing import Final
 
 import msgspec
 
+from consensus.types import Header
 from ledger.codes import Code
 from ledger.contract import Authority, Context, Contracts, Refused
 from ledger.epochs import end_epoch
@@ -39,7 +43,9 @@ from ledger.organisations import find_key, find_organisation
 from ledger.parameters import parameters_at
 from ledger.ports import BlockWrites
 from ledger.state import State, Table
-from ledger.types import BatchHeader, Envelope, Receipt
+from ledger.statement_types import Moment
+from ledger.statements import execute as execute_statement
+from ledger.types import BatchHeader, Envelope, Receipt, Statement
 from ledger.wire import encode_receipt
 
 REPLAY_BUCKET_MS: Final = 60_000  #: replay records lie in the order in which they lapse, a minute together
@@ -87,6 +93,23 @@ class ExecutableBlock(msgspec.Struct, frozen=True, gc=False):
     batches: Sequence[ListedBatch]
     next_valset_hash: bytes = b""
     """Of the header: not empty in the last block of an epoch."""
+    statements: Sequence[Statement] = ()
+    epoch: int = 0
+    view: int = 0
+
+    @classmethod
+    def of(cls, header: Header, batches: Sequence[ListedBatch], statements: Sequence[Statement]) -> ExecutableBlock:
+        """The block under a header."""
+        return cls(
+            height=header.height,
+            timestamp_ms=header.timestamp_ms,
+            digest=header.digest,
+            batches=batches,
+            next_valset_hash=header.next_valset_hash,
+            statements=statements,
+            epoch=header.epoch,
+            view=header.view,
+        )
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
@@ -150,6 +173,9 @@ class Execution:
         self._first_position = head.receipt_count
         parameters = parameters_at(self._state, block.height, head.height)
         self._context = Context(self._state, parameters, block.height, block.timestamp_ms)
+        moment = Moment(block.height, block.timestamp_ms, block.epoch, block.view)
+        for statement in block.statements:
+            execute_statement(statement, self._state, moment)
 
     def advance(self) -> bool:
         """Execute the next envelope, if one is left; whether more are waiting."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from consensus.evidence import ConflictingVotes, FalseJustification
 from consensus.types import Certificate, Header, Justification
 from ledger.operations import Operation
 
@@ -18,6 +19,9 @@ SIGNERS_MAX = 16  #: verification work of one envelope is bounded
 BATCH_BYTES_MAX = 2 << 20  #: at least one whole envelope always fits
 BATCH_ENVELOPES_MAX = 4096  #: envelopes of a batch; bounds the work of one check
 PAYLOAD_BATCHES_MAX = 256  #: batches a block may list
+STATEMENT_BYTES_MAX = 256 << 10  #: a justification of four validators over 1,200 skipped views still fits
+PAYLOAD_STATEMENTS_MAX = 64  #: statements a block may list: 128 signatures of evidence, some 10 ms of checking
+PAYLOAD_STATEMENT_BYTES_MAX = 512 << 10  #: their bytes: a proposal stays far below the 4 MiB of a message
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
@@ -79,12 +83,30 @@ class Ack(msgspec.Struct, frozen=True, gc=False):
     signature: bytes
 
 
+StatementContent = ConflictingVotes | FalseJustification
+"""What validators state: for now evidence, of either form."""
+
+
+class Statement(msgspec.Struct, frozen=True, gc=False):
+    """What a validator states and everybody can check; it needs no client's envelope."""
+
+    content: StatementContent
+    digest: bytes  #: SHA-256(TAG_STATEMENT | raw)
+    raw: bytes
+
+
 class Payload(msgspec.Struct, frozen=True, gc=False):
-    """Ordered digests of the batches a block lists."""
+    """What a block lists: ordered digests of batches, and whole statements in the order in which they execute."""
 
     batch_digests: tuple[bytes, ...]
-    root: bytes  #: RFC 6962 root over the digests
+    statements: tuple[bytes, ...]  #: serialized Statement messages, not read yet
+    root: bytes  #: RFC 6962 root over the digests, then the statements
     raw: bytes
+
+    @property
+    def empty(self) -> bool:
+        """Whether it lists nothing."""
+        return not self.batch_digests and not self.statements
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):

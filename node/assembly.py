@@ -20,6 +20,7 @@ from ledger.genesis import Genesis, write_genesis_state
 from ledger.genesis_header import genesis_header_of
 from ledger.ports import CorruptStore, StateStore
 from ledger.state import State
+from ledger.statement_types import Judge
 from node.batches import Head
 from node.branches import Branches
 from node.building import Builder
@@ -27,6 +28,7 @@ from node.catchup import Catchup, ChainRules
 from node.dissemination import CLOSE_BYTES, Dissemination, Signer
 from node.executor import BlockExecutor
 from node.finality import Finality
+from node.statements import StatementPool
 from node.validator import Validator
 
 
@@ -105,6 +107,17 @@ def assemble(
     core_records, acked, incarnation = _sort_records(log_records)
     executor = BlockExecutor(state, state_store, contracts)
     heads = executor.heads()
+    root = _executed_header(state, headers, start)
+    config = Config(
+        chain_id=genesis.chain_id,
+        delay_ms=settings.delay_ms,
+        retry_ms=settings.retry_ms,
+        skip_ms=settings.skip_ms,
+        timeout_ms_max=settings.timeout_ms_max,
+        clock_delta_ms=settings.clock_delta_ms,
+    )
+    header_rules = HeaderRules(config.protocol_version, genesis.chain_id, validators, start)
+    statements = StatementPool(Judge({validators.epoch: header_rules}.get, signer), executor, root)
     batches = Dissemination(
         chain_id=genesis.chain_id,
         validators=validators,
@@ -122,10 +135,11 @@ def assemble(
         chain_id=genesis.chain_id,
         validators=validators,
         parameters=genesis.parameters,
-        root=_executed_header(state, headers, start),
+        root=root,
         heads=heads,
         executed=executor,
         dissemination=batches,
+        statements=statements,
         stored=blocks,
     )
     builder = Builder(
@@ -135,23 +149,15 @@ def assemble(
         heartbeat_ms=settings.heartbeat_ms,
         executed=executor,
         dissemination=batches,
+        statements=statements,
         branches=branches,
     )
-    finality = Finality(validators=validators, executor=executor, dissemination=batches, branches=branches)
+    finality = Finality(
+        validators=validators, executor=executor, dissemination=batches, statements=statements, branches=branches
+    )
     finality.resume(_final_not_executed(state, blocks, headers))
-    config = Config(
-        chain_id=genesis.chain_id,
-        delay_ms=settings.delay_ms,
-        retry_ms=settings.retry_ms,
-        skip_ms=settings.skip_ms,
-        timeout_ms_max=settings.timeout_ms_max,
-        clock_delta_ms=settings.clock_delta_ms,
-    )
     core = Core.restore(config, validators, index, start, core_records, headers, signer, now)
-    rules = ChainRules(
-        HeaderRules(config.protocol_version, genesis.chain_id, validators, start),
-        VoteChecker(genesis.chain_id, validators, signer),
-    )
+    rules = ChainRules(header_rules, VoteChecker(genesis.chain_id, validators, signer))
     return Validator(
         validators=validators,
         core=core,
@@ -159,6 +165,7 @@ def assemble(
         builder=builder,
         finality=finality,
         dissemination=batches,
+        statements=statements,
         catchup=Catchup(validators, index, settings.delay_ms),
         rules=rules,
         votes=index is not None,

@@ -2,9 +2,9 @@
 
 Consensus asks for verdicts. Each is VALID or INVALID, said once, when it is certain; silence while
 batches, parents or own execution are missing. Validity is a pure function of branch and body: a
-block's header follows its parent's, every batch extends its origin's chain on this branch, and the
-roots it commits to are those of this node's own execution. Nothing in it depends on a clock or on
-arrival. Rules: docs/consensus.md, R4 and R6.
+block's header follows its parent's, every batch extends its origin's chain on this branch, every
+statement is true, and the roots it commits to are those of this node's own execution. Nothing in it
+depends on a clock or on arrival. Rules: docs/consensus.md, R4 and R6.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ledger.block_port import ProposalWrite
 from ledger.parameters import Parameters
 from node.batches import NO_HEAD, Head, extends
 from node.dissemination import Dissemination
+from node.statements import StatementPool, identities
 from node.tree import BlockNode, BlockTree, Verdict
 from node.turn import Turn
 
@@ -78,7 +79,7 @@ class Branches:
         parameters: network parameters.
         root: the last executed block, or the genesis.
         heads: last listed batch of every origin in executed state.
-        executed, dissemination, stored: ports and neighbours.
+        executed, dissemination, statements, stored: ports and neighbours.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Branches:
         heads: Mapping[str, Head],
         executed: ExecutedState,
         dissemination: Dissemination,
+        statements: StatementPool,
         stored: StoredBlocks,
     ) -> None:
         self._chain_id = chain_id
@@ -98,6 +100,7 @@ class Branches:
         self._parameters = parameters
         self._executed = executed
         self._batches = dissemination
+        self._statements = statements
         self._stored = stored
         node = BlockNode(root, wire.encode_payload(()), None)
         node.verdict, node.heads = Verdict.VALID, dict(heads)
@@ -193,14 +196,25 @@ class Branches:
             found.append(Judgement(node.header.digest, node.verdict is Verdict.VALID))
         return found
 
+    def listed_statements(self, node: BlockNode) -> set[bytes]:
+        """Identities of the statements that the branch down to ``node`` lists above the executed block."""
+        listed: set[bytes] = set()
+        above: BlockNode | None = node
+        while above is not None and above is not self.root:
+            listed.update(identities(above.statements))
+            above = self._tree.get(above.header.parent_digest)
+        return listed
+
     def _work_out(self, node: BlockNode) -> None:
         """Heads after this block, if its parent's are known and its batches are in hand."""
         parent = self._tree.get(node.header.parent_digest)
         if node.verdict is Verdict.INVALID or parent is None or parent.heads is None:
             return
-        if not self._header_follows(node.header, parent.header):
+        statements = self._statements.read(node.payload.statements)
+        if statements is None or not self._header_follows(node.header, parent.header):
             node.verdict = Verdict.INVALID
             return
+        node.statements = statements
         if not self._bodies(node):
             return
         heads = dict(parent.heads)
@@ -214,7 +228,7 @@ class Branches:
                 return
             heads[header.origin] = Head(header.incarnation, header.sequence, header.digest)
         node.heads = heads
-        node.last_work_height = node.header.height if node.payload.batch_digests else parent.last_work_height
+        node.last_work_height = parent.last_work_height if node.payload.empty else node.header.height
 
     def _header_follows(self, header: Header, parent: Header) -> bool:
         """R4's field rules that need the parent only; one that fails proves the leader at fault."""

@@ -6,20 +6,24 @@ a heartbeat is due, or until consensus enters another view.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 
 from consensus.events import Now
 from consensus.types import Certificate, Header, Justification, ValidatorSet
 from ledger import wire
 from ledger.parameters import Parameters
-from ledger.types import PAYLOAD_BATCHES_MAX, Payload
+from ledger.types import (
+    PAYLOAD_BATCHES_MAX,
+    PAYLOAD_STATEMENT_BYTES_MAX,
+    PAYLOAD_STATEMENTS_MAX,
+    Payload,
+)
 from node.branches import PROTOCOL_VERSION, Branches, ExecutedState
 from node.dissemination import Dissemination
+from node.statements import StatementPool
 from node.tree import BlockNode
 
-HALVINGS_MAX = 20  #: of the block's byte limit: by then one batch is all it lists
+HALVINGS_MAX = 20  #: of a block's byte limits: by then one batch and one statement are all it lists
 
 
 class BuildRequest(msgspec.Struct, frozen=True):
@@ -50,7 +54,7 @@ class Builder:
         validators: set of the epoch.
         parameters: network parameters.
         heartbeat_ms: H, local setting: a block at least this often.
-        executed, dissemination, branches: ports and neighbours.
+        executed, dissemination, statements, branches: ports and neighbours.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Builder:
         heartbeat_ms: int,
         executed: ExecutedState,
         dissemination: Dissemination,
+        statements: StatementPool,
         branches: Branches,
     ) -> None:
         self._chain_id = chain_id
@@ -70,6 +75,7 @@ class Builder:
         self._heartbeat_ms = heartbeat_ms
         self._executed = executed
         self._batches = dissemination
+        self._statements = statements
         self._branches = branches
         self._request: BuildRequest | None = None
 
@@ -93,22 +99,25 @@ class Builder:
             return None
         if now.monotonic_ms < self._paced_until(request, parent):
             return None
-        digests = self._choose(request, parent, now)
-        if not digests and not request.at_once and not self._empty_block_due(parent, now):
+        payload = wire.encode_payload(self._choose(request, parent, now), self._choose_statements(request, parent))
+        if payload.empty and not request.at_once and not self._empty_block_due(parent, now):
             return None
         self._request = None
-        return self._make(request, parent.header, digests, now)
+        return self._make(request, parent.header, payload, now)
 
     def _paced_until(self, request: BuildRequest, parent: BlockNode) -> int:
         """Under load blocks keep their distance: each costs every validator the same, full or not."""
         loaded = parent.header.height > 0 and parent.last_work_height == parent.header.height
         return request.since_ms + (self._parameters.block_interval_ms if loaded else 0)
 
+    def _too_far_ahead(self, parent: BlockNode) -> bool:
+        """Would the block be so far above its state that it may list nothing?"""
+        return parent.header.height + 1 - self._executed.height > self._parameters.k_max
+
     def _choose(self, request: BuildRequest, parent: BlockNode, now: Now) -> list[bytes]:
-        if parent.header.height + 1 - self._executed.height > self._parameters.k_max or parent.heads is None:
+        if self._too_far_ahead(parent) or parent.heads is None:
             return []
-        # Halved for every view that was just nullified: the block may have been too large to arrive in time.
-        limit = self._parameters.block_bytes_max >> min(len(request.nullifications), HALVINGS_MAX)
+        limit = _halved(self._parameters.block_bytes_max, request)
         chosen: list[bytes] = []
         size = 0
         for known in self._batches.listable(parent.heads, now):
@@ -116,6 +125,19 @@ class Builder:
             if chosen and (size > limit or len(chosen) >= PAYLOAD_BATCHES_MAX):
                 break
             chosen.append(known.batch.header.digest)
+        return chosen
+
+    def _choose_statements(self, request: BuildRequest, parent: BlockNode) -> list[bytes]:
+        if self._too_far_ahead(parent):
+            return []
+        limit = _halved(PAYLOAD_STATEMENT_BYTES_MAX, request)
+        chosen: list[bytes] = []
+        size = 0
+        for statement in self._statements.listable(self._branches.listed_statements(parent)):
+            size += len(statement.raw)
+            if chosen and (size > limit or len(chosen) >= PAYLOAD_STATEMENTS_MAX):
+                break
+            chosen.append(statement.raw)
         return chosen
 
     def _empty_block_due(self, parent: BlockNode, now: Now) -> bool:
@@ -128,9 +150,8 @@ class Builder:
     def _work_height(self, node: BlockNode) -> int:
         return max(node.last_work_height, self._executed.changed_height)
 
-    def _make(self, request: BuildRequest, parent: Header, digests: Sequence[bytes], now: Now) -> BuiltBlock:
+    def _make(self, request: BuildRequest, parent: Header, payload: Payload, now: Now) -> BuiltBlock:
         justification = wire.make_justification(request.parent_certificate, request.nullifications)
-        payload = wire.encode_payload(digests)
         state_height = self._executed.height
         roots = self._executed.roots(state_height)
         if roots is None:
@@ -163,6 +184,8 @@ class Builder:
             return True
         if now.wall_ms - tip.timestamp_ms >= self._heartbeat_ms:
             return True
+        if next(self._statements.listable(self._branches.listed_statements(node)), None) is not None:
+            return True
         return next(self._batches.listable(node.heads, now), None) is not None
 
     def deadline_ms(self, tip: Header, now: Now) -> int | None:
@@ -178,3 +201,8 @@ class Builder:
             paced = self._paced_until(request, parent)
             times += [paced] if paced > now.monotonic_ms else []
         return min(times, default=None)
+
+
+def _halved(limit: int, request: BuildRequest) -> int:
+    """Once for every view that was just nullified: the block may have been too large to arrive in time."""
+    return limit >> min(len(request.nullifications), HALVINGS_MAX)

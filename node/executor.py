@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from consensus.types import Header
+from ledger import statements
 from ledger.contract import Contracts
 from ledger.execution import HEADS, ExecutableBlock, Execution, ListedBatch
 from ledger.ports import HeightRecord, StateStore
 from ledger.state import State
+from ledger.statement_types import Moment
+from ledger.types import Statement
 from node.batches import Head
 from node.turn import ExecutedNotice
 
@@ -45,11 +48,13 @@ class BlockExecutor:
             for key, record in self._state.iterate(HEADS)
         }
 
-    def begin(self, header: Header, batches: Sequence[ListedBatch]) -> bool:
-        """Start a block; False where it has nothing to execute and may be finished at once."""
-        self._execution.begin(
-            ExecutableBlock(header.height, header.timestamp_ms, header.digest, batches, header.next_valset_hash)
-        )
+    def is_due(self, statement: Statement, moment: Moment) -> bool:
+        """Would executing it on this state, after ``moment``, write anything?"""
+        return statements.is_due(statement, self._state, moment)
+
+    def begin(self, header: Header, batches: Sequence[ListedBatch], listed: Sequence[Statement]) -> bool:
+        """Start a block, with the statements it lists; False where no envelope is left and it may be finished."""
+        self._execution.begin(ExecutableBlock.of(header, batches, listed))
         self._operations = sum(len(envelope.operations) for batch in batches for envelope in batch.envelopes)
         return bool(batches)
 

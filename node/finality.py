@@ -17,9 +17,11 @@ from consensus.types import Certificate, Header, Proposal, ValidatorSet
 from ledger import wire
 from ledger.block_port import FinalizedWrite
 from ledger.execution import ListedBatch
+from ledger.types import Statement
 from node.batches import Head
 from node.branches import Branches, ExecutedState
 from node.dissemination import Dissemination
+from node.statements import StatementPool
 from node.tree import BlockNode, Verdict
 from node.turn import AlarmNotice, CertifiedRootNotice, ExecutedNotice, FinalizedNotice, Turn
 
@@ -27,8 +29,8 @@ from node.turn import AlarmNotice, CertifiedRootNotice, ExecutedNotice, Finalize
 class Executor(ExecutedState, Protocol):
     """Executes finalized blocks, one at a time, and commits each atomically."""
 
-    def begin(self, header: Header, batches: Sequence[ListedBatch]) -> bool:
-        """Start a block; False where it may be finished at once."""
+    def begin(self, header: Header, batches: Sequence[ListedBatch], listed: Sequence[Statement]) -> bool:
+        """Start a block, with the statements it lists; False where it may be finished at once."""
 
     def advance(self) -> bool:
         """Execute one envelope; whether more are waiting."""
@@ -42,15 +44,22 @@ class Finality:
 
     Args:
         validators: set of the epoch.
-        executor, dissemination, branches: ports and neighbours.
+        executor, dissemination, statements, branches: ports and neighbours.
     """
 
     def __init__(
-        self, *, validators: ValidatorSet, executor: Executor, dissemination: Dissemination, branches: Branches
+        self,
+        *,
+        validators: ValidatorSet,
+        executor: Executor,
+        dissemination: Dissemination,
+        statements: StatementPool,
+        branches: Branches,
     ) -> None:
         self._everybody = tuple(range(validators.n))
         self._executor = executor
         self._batches = dissemination
+        self._statements = statements
         self._branches = branches
         self._final = branches.root
         self._target: Certificate | None = None  #: highest Finalization known
@@ -149,7 +158,7 @@ class Finality:
             if not self._agrees_with_own_state(node.header, turn):
                 return False
             self._executing = node
-            if self._executor.begin(node.header, self._listed(node)):
+            if self._executor.begin(node.header, self._listed(node), node.statements):
                 return True
         elif self._executor.advance():
             return True
@@ -159,6 +168,7 @@ class Finality:
         moved = self._moved(node)
         self._branches.set_root(node)
         self._batches.on_executed(moved, turn)
+        self._statements.on_executed(node.header)
         turn.notices.append(notice)
         return bool(self._queue)
 

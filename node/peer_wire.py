@@ -12,7 +12,7 @@ from typing import Any, Final
 from consensus.messages import NONCE_BYTES, START_ANSWER_VOTES_MAX, Muted, StartAnswer, StartQuery, Want
 from consensus.types import Certificate, Proposal, Vote
 from ledger import wire
-from ledger.types import Ack, Batch
+from ledger.types import Ack, Batch, Statement
 from lossbook.v1 import peer_pb2
 from node.turn import OriginAnswer, OriginQuery, PeerMessage
 
@@ -104,6 +104,7 @@ _ENCODERS: Final[dict[type, Callable[[Any], peer_pb2.PeerMessage]]] = {
     Ack: lambda m: _M(ack=wire.encode_ack(m)),
     OriginQuery: lambda m: _M(origin_query=peer_pb2.OriginQuery(nonce=m.nonce)),
     OriginAnswer: lambda m: _M(origin_answer=peer_pb2.OriginAnswer(nonce=m.nonce, incarnation=m.incarnation)),
+    Statement: lambda m: _M(statement=m.raw),
 }
 
 _DECODERS: Final[dict[str, Callable[[peer_pb2.PeerMessage], PeerMessage]]] = {
@@ -118,4 +119,5 @@ _DECODERS: Final[dict[str, Callable[[peer_pb2.PeerMessage], PeerMessage]]] = {
     "ack": lambda m: wire.decode_ack(m.ack),
     "origin_query": lambda m: OriginQuery(_nonce("OriginQuery", m.origin_query.nonce)),
     "origin_answer": lambda m: OriginAnswer(_nonce("OriginAnswer", m.origin_answer.nonce), m.origin_answer.incarnation),
+    "statement": lambda m: wire.decode_statement(m.statement),
 }

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from contracts.records import CLAIMS, POLICIES
 from ledger.epochs import EPOCHS, MEMBERSHIP
+from ledger.evidence import EVIDENCE
 from ledger.execution import HEADS, REPLAYS
 from ledger.organisations import KEYS, ORGANISATIONS, KeyRecord, OrganisationRecord, find_key, find_organisation
 from ledger.parameters import PARAMETERS
@@ -22,7 +23,7 @@ from services.state_reader import StateReader
 
 TABLES: Final[Sequence[Table[Any]]] = (
     *(ORGANISATIONS, KEYS, PARAMETERS, REPLAYS, HEADS),
-    *(EPOCHS, MEMBERSHIP, POLICIES, CLAIMS),
+    *(EPOCHS, MEMBERSHIP, EVIDENCE, POLICIES, CLAIMS),
 )
 """Everything that is committed may be read by whoever may query at all."""
 

@@ -8,10 +8,10 @@ leave the tree when they are executed.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from consensus.types import Header, Proposal
-from ledger.types import Payload
+from ledger.types import Payload, Statement
 from node.batches import Head
 
 
@@ -26,16 +26,25 @@ class Verdict(enum.Enum):
 class BlockNode:
     """One block of the tree."""
 
-    __slots__ = ("asked", "bytes_listed", "header", "heads", "last_work_height", "payload", "proposal", "verdict")
+    __slots__ = (
+        "asked",
+        "header",
+        "heads",
+        "last_work_height",
+        "payload",
+        "proposal",
+        "statements",
+        "verdict",
+    )
 
     def __init__(self, header: Header, payload: Payload, proposal: Proposal | None) -> None:
         self.header = header
         self.payload = payload
         self.proposal = proposal  #: None for the root, which is executed
+        self.statements: Sequence[Statement] = ()  #: the payload's, once they were read and found true
         self.verdict = Verdict.PENDING
         self.heads: Mapping[str, Head] | None = None
-        self.bytes_listed = 0
-        #: height of the highest block up to this one that listed a batch
+        #: height of the highest block up to this one that listed anything
         self.last_work_height = 0
         self.asked = False  #: consensus waits for the verdict
 

@@ -24,7 +24,7 @@ import msgspec
 from consensus.messages import Muted, StartAnswer, StartQuery, Want
 from consensus.types import Certificate, Proposal, Vote
 from ledger.block_port import BlockWrite
-from ledger.types import Ack, Batch, Block, Envelope, Receipt
+from ledger.types import Ack, Batch, Block, Envelope, Receipt, Statement
 
 # -- what peers say to each other (proto/lossbook/v1/peer.proto as values) -------------------
 
@@ -43,7 +43,18 @@ class OriginAnswer(msgspec.Struct, frozen=True, gc=False):
 
 
 PeerMessage = (
-    Proposal | Vote | Certificate | Want | StartQuery | StartAnswer | Muted | Batch | Ack | OriginQuery | OriginAnswer
+    Proposal
+    | Vote
+    | Certificate
+    | Want
+    | StartQuery
+    | StartAnswer
+    | Muted
+    | Batch
+    | Ack
+    | OriginQuery
+    | OriginAnswer
+    | Statement
 )
 
 

@@ -3,7 +3,9 @@
     peers' messages --> consensus core  --Build----> building   what to list, and when
                         (consensus.core) --Verify---> branches   VALID or INVALID
                                          --Finalized-> finality  in order, then execution
+                                         --Report---> statements  evidence, to be listed
                     --> dissemination   batches and acknowledgements
+                    --> statements      what validators state, checked and passed on
     submissions     --> dissemination
                             |
                             v
@@ -25,13 +27,14 @@ from consensus.events import Now
 from consensus.status import Status
 from consensus.types import Header, Proposal, ValidatorSet
 from ledger import wire
-from ledger.types import Ack, Batch
+from ledger.types import Ack, Batch, Statement
 from node.branches import Branches
 from node.building import Builder, BuildRequest
 from node.catchup import BadBlocks, Catchup, ChainRules, as_proposal, check_chain
 from node.dissemination import Dissemination
 from node.finality import Finality
 from node.reasons import OwnBatch
+from node.statements import StatementPool
 from node.turn import (
     AlarmNotice,
     BatchChecked,
@@ -61,7 +64,7 @@ class Validator:
 
     Args:
         validators: set of the epoch.
-        core, branches, builder, finality, dissemination: the parts that are joined.
+        core, branches, builder, finality, dissemination, statements: the parts that are joined.
         catchup: backfill of finalized blocks.
         rules: what peers serve in backfill has to satisfy.
         votes: False for an observer, which has no vote log: it signs nothing that a log would have to remember.
@@ -76,6 +79,7 @@ class Validator:
         builder: Builder,
         finality: Finality,
         dissemination: Dissemination,
+        statements: StatementPool,
         catchup: Catchup,
         rules: ChainRules,
         votes: bool,
@@ -86,6 +90,7 @@ class Validator:
         self._builder = builder
         self._finality = finality
         self._batches = dissemination
+        self._statements = statements
         self._catchup = catchup
         self._rules = rules
         self._votes = votes
@@ -121,6 +126,7 @@ class Validator:
             case PeerConnected():
                 self._step(into.PeerConnected(item.peer))
                 self._batches.on_connected(item.peer, self._turn)
+                self._statements.on_connected(item.peer, self._turn)
             case BatchesFetched():
                 for batch in item.batches:
                     self._batches.on_batch(batch, item.sender, now, self._turn)
@@ -147,6 +153,8 @@ class Validator:
                 self._batches.on_origin_query(message, sender, self._turn)
             case OriginAnswer():
                 self._batches.on_origin_answer(message, sender)
+            case Statement():
+                self._statements.on_statement(message, sender, self._turn)
             case _:
                 self._step(into.received(sender, message))
 
@@ -214,6 +222,7 @@ class Validator:
                 turn.notices.append(AlarmNotice(kind, text))
             case out.Report(evidence):
                 turn.notices.append(AlarmNotice("evidence", str(evidence)))
+                self._statements.found(evidence, turn)
             case out.RemoveBackupMarker():
                 turn.remove_backup_marker = True
 

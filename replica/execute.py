@@ -96,11 +96,8 @@ class ReplicaExecutor:
         Raises:
             RootMismatch: it certifies roots that own execution contradicts; nothing was changed.
         """
-        header = block.header
-        self._check_roots(header)
-        self._execution.begin(
-            ExecutableBlock(header.height, header.timestamp_ms, header.digest, _listed(block), header.next_valset_hash)
-        )
+        self._check_roots(block.header)
+        self._execution.begin(ExecutableBlock.of(block.header, _listed(block), block.statements))
         self._block = block
 
     def advance(self) -> bool:

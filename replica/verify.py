@@ -6,7 +6,8 @@ Pure: blocks in, finalized and fully checked blocks out. For each block, in heig
               1  header: version, chain, epoch, height + 1, parent digest and view, time, validator set, state height
               2  justification: the preimage the header commits to; the parent's certificate (absent only where the
                  parent is the genesis); one nullification for every skipped view, in order
-              3  payload: the preimage the header commits to; exactly the listed batches, in the listed order
+              3  payload: the preimage the header commits to; exactly the listed batches, in the listed order; every
+                 statement decodes and is true
               4  each batch: chain, epoch, origin, its place right after the origin's last listed batch, envelope root
               5  each envelope: well-formed, one signature for each key
               6  Finalization, where one is served
@@ -34,11 +35,14 @@ from consensus.votes import VoteChecker
 from crypto.hashing import TAG_BATCH_SIGNATURE
 from crypto.merkle import EMPTY_ROOT
 from crypto.merkle import root as merkle_root
+from ledger import statements
 from ledger.codes import Code
-from ledger.invariant import InvariantViolated, invariant
+from ledger.invariant import invariant
 from ledger.parameters import Parameters
-from ledger.types import Batch, Block, Envelope
+from ledger.statement_types import Ed25519, Judge
+from ledger.types import Batch, Block, Envelope, Statement
 from ledger.wellformed import read_envelope, signature_jobs
+from ledger.wire import WireError, decode_statement
 from replica.errors import FeedError, ForgedBlock, ForgedCertificate, Gap, TruncatedStream
 
 PROTOCOL_VERSION: Final = 1
@@ -79,6 +83,8 @@ class VerifiedBlock(msgspec.Struct, frozen=True):
     """A finalized block of which everything but its execution was checked."""
 
     block: Block
+    statements: tuple[Statement, ...]
+    """Those it lists, in order."""
     envelopes: tuple[Envelope, ...]
     """All envelopes in the order of listing."""
     heads: Mapping[str, Head]
@@ -126,6 +132,7 @@ class ChainVerifier:
         self._validators = validators
         self._parameters = parameters
         self._rules = HeaderRules(PROTOCOL_VERSION, chain_id, validators, genesis)
+        self._judge = Judge({validators.epoch: self._rules}.get, Ed25519())
         self._keys = {member.id: member.public_key for member in validators.members}
         self._final = start
         self._pending: list[Examined] = []
@@ -183,11 +190,12 @@ class ChainVerifier:
         self._check_header(case)
         self._check_justification(case)
         self._check_payload(case)
+        listed = self._check_statements(case)
         heads = self._check_batches(case)
         envelopes = self._check_envelopes(case)
         if block.finalization is not None:
             self._check_finalization(case, block.finalization)
-        verified = VerifiedBlock(block, envelopes, heads, len(case.checks), source)
+        verified = VerifiedBlock(block, listed, envelopes, heads, len(case.checks), source)
         return Examined(verified, tuple(case.checks), sum(len(batch.raw) for batch in block.batches))
 
     def _check_room(self, case: _Case) -> None:
@@ -257,11 +265,25 @@ class ChainVerifier:
         if tuple(batch.header.digest for batch in batches) != payload.batch_digests:
             case.forged("the batches are not those it lists, in that order")
         k_max, bytes_max = self._parameters.k_max, self._parameters.block_bytes_max
-        if batches and header.height - header.state_height > k_max:
-            case.forged(f"it lists batches more than {k_max} heights above its state")
+        if not payload.empty and header.height - header.state_height > k_max:
+            case.forged(f"it lists batches or statements more than {k_max} heights above its state")
         size = sum(batch.header.envelope_bytes for batch in batches)
         if len(batches) > 1 and size > bytes_max:
             case.forged(f"it lists {size} bytes in {len(batches)} batches, at most {bytes_max} are allowed")
+
+    def _check_statements(self, case: _Case) -> tuple[Statement, ...]:
+        """Here and now: what convicts may be that a signature is bad, so ``accept`` could not judge by good ones."""
+        found: list[Statement] = []
+        for raw in case.block.payload.statements:
+            try:
+                statement = decode_statement(raw)
+            except WireError as error:
+                case.forged(f"it lists a statement that does not decode: {error}")
+            problem = statements.problem(statement, self._judge)
+            if problem:
+                case.forged(f"it lists a statement that is not true: {problem}")
+            found.append(statement)
+        return tuple(found)
 
     def _check_batches(self, case: _Case) -> Mapping[str, Head]:
         if not case.block.batches:
@@ -338,10 +360,6 @@ class _Collector:
     def __init__(self, checks: list[Check], name: str) -> None:
         self._checks = checks
         self._name = name
-
-    def sign(self, message: bytes) -> bytes:
-        """Never: a replica has no vote."""
-        raise InvariantViolated("a replica was asked to sign a vote")
 
     def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool:
         """Always true for now; ``accept`` gets the verdict."""

@@ -1,7 +1,7 @@
 """The one place where bytes become values and values bytes.
 
 Raw bytes rule: whatever is hashed or signed is kept and passed on as the exact bytes that were
-received; a digest is SHA-256(tag | those bytes). What validators hash (headers, batch headers, payloads,
+received; a digest is SHA-256(tag | those bytes). What validators hash (headers, batch headers, payloads, statements,
 justifications, receipts) is refused unless it is in canonical form; envelopes may come in any form, as
 clients in any language write them. Decoders accept hostile bytes: all they raise is ``WireError``. They
 check shape (lengths, counts, ranges that later code relies on), never meaning.
@@ -13,26 +13,24 @@ from ledger.wire.batches import (
     decode_ack,
     decode_batch,
     decode_batch_header,
-    decode_payload,
     encode_ack,
     encode_batch,
     encode_batch_header,
-    encode_payload,
 )
 from ledger.wire.blocks import (
     decode_block,
-    decode_header,
-    decode_justification,
+    decode_payload,
     decode_proposal,
     encode_block,
-    encode_header,
+    encode_payload,
     encode_proposal,
-    make_justification,
 )
 from ledger.wire.checks import WireError, parse
 from ledger.wire.envelopes import decode_envelope, encode_envelope, encode_envelope_body, envelope_id
+from ledger.wire.headers import decode_header, decode_justification, encode_header, make_justification
 from ledger.wire.operations import encode_operation
 from ledger.wire.receipts import decode_receipt, encode_receipt
+from ledger.wire.statements import decode_statement, encode_statement
 from ledger.wire.stored import (
     AckedRecord,
     IncarnationRecord,
@@ -74,6 +72,7 @@ __all__ = [
     "decode_payload",
     "decode_proposal",
     "decode_receipt",
+    "decode_statement",
     "decode_stored_parts",
     "decode_stored_proposal",
     "decode_vote",
@@ -89,6 +88,7 @@ __all__ = [
     "encode_payload",
     "encode_proposal",
     "encode_receipt",
+    "encode_statement",
     "encode_stored_proposal",
     "encode_vote",
     "envelope_id",

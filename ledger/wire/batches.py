@@ -1,4 +1,4 @@
-"""Batches, acknowledgements and payloads."""
+"""Batches and acknowledgements."""
 
 from __future__ import annotations
 
@@ -6,15 +6,7 @@ from collections.abc import Sequence
 
 from crypto.hashing import TAG_BATCH, tagged
 from crypto.merkle import root as merkle_root
-from ledger.types import (
-    BATCH_BYTES_MAX,
-    BATCH_ENVELOPES_MAX,
-    PAYLOAD_BATCHES_MAX,
-    Ack,
-    Batch,
-    BatchHeader,
-    Payload,
-)
+from ledger.types import BATCH_BYTES_MAX, BATCH_ENVELOPES_MAX, Ack, Batch, BatchHeader
 from ledger.wire.checks import DIGEST, SIGNATURE, WireError, exact, parse, parse_canonical
 from lossbook.v1 import block_pb2
 
@@ -123,24 +115,3 @@ def decode_ack(m: block_pb2.Ack) -> Ack:
         exact("Ack", "digest", m.digest, DIGEST),
         exact("Ack", "signature", m.signature, SIGNATURE),
     )
-
-
-def encode_payload(batch_digests: Sequence[bytes]) -> Payload:
-    """A payload of these batches, in this order."""
-    raw = block_pb2.Payload(batch_digests=batch_digests).SerializeToString(deterministic=True)
-    return Payload(tuple(batch_digests), merkle_root(batch_digests), raw)
-
-
-def decode_payload(raw: bytes) -> Payload:
-    """Read a payload.
-
-    Raises:
-        WireError: does not parse, is not in canonical form, too many batches, one twice, or a digest of wrong length.
-    """
-    m = parse_canonical(block_pb2.Payload, raw)
-    digests = tuple(m.batch_digests)
-    if len(digests) > PAYLOAD_BATCHES_MAX or len(set(digests)) != len(digests):
-        raise WireError("Payload", f"{len(digests)} batches; at most {PAYLOAD_BATCHES_MAX}, all different")
-    for digest in digests:
-        exact("Payload", "batch digest", digest, DIGEST)
-    return Payload(digests, merkle_root(digests), raw)

@@ -21,6 +21,7 @@ from ledger.proof_types import EnvelopeProof, HeaderProof, JustifiedHeader, Merk
 from ledger.receipts_range import ReceiptProof as RangeProof
 from ledger.wire import batches, blocks, envelopes, receipts, votes
 from ledger.wire.checks import DIGEST, WireError, parse_canonical
+from ledger.wire.headers import decode_header, decode_justification
 from lossbook.v1 import proof_pb2
 
 PROOF_BYTES_MAX: Final = 8 << 20
@@ -90,8 +91,7 @@ def decode_header_proof(m: proof_pb2.HeaderProof) -> HeaderProof:
     if not 1 <= len(m.headers) <= HEADERS_MAX:
         raise WireError("HeaderProof", f"{len(m.headers)} headers; 1 to {HEADERS_MAX} are read")
     headers = tuple(
-        JustifiedHeader(blocks.decode_header(one.header), blocks.decode_justification(one.justification))
-        for one in m.headers
+        JustifiedHeader(decode_header(one.header), decode_justification(one.justification)) for one in m.headers
     )
     return HeaderProof(headers, votes.decode_certificate(m.finalization))
 
@@ -152,7 +152,7 @@ def decode_envelope_proof(m: proof_pb2.EnvelopeProof) -> EnvelopeProof:
         envelopes.decode_envelope(m.envelope),
         _decode_path(m.in_batch),
         batches.decode_batch_header(m.batch_header),
-        batches.decode_payload(m.payload),
+        blocks.decode_payload(m.payload),
     )
 
 

@@ -8,8 +8,9 @@ from consensus.types import Header, Justification
 from ledger.proof_types import HeaderProof
 from ledger.snapshot import ANCESTORS_MAX, Chunk, LeafChunk, Manifest, ReceiptChunk
 from ledger.types import Payload
-from ledger.wire import batches, blocks
+from ledger.wire.blocks import decode_payload
 from ledger.wire.checks import DIGEST, WireError, exact, parse_canonical
+from ledger.wire.headers import decode_header, decode_justification
 from ledger.wire.proofs import decode_header_proof, encode_header_proof
 from lossbook.v1 import peer_pb2, snapshot_pb2
 
@@ -58,9 +59,9 @@ def decode_manifest(raw: bytes) -> Manifest:
         raise WireError(what, f"{len(m.ancestors)} ancestors; 1 to {ANCESTORS_MAX} are read")
     return Manifest(
         header=decode_header_proof(m.header),
-        ancestors=tuple([blocks.decode_header(ancestor) for ancestor in m.ancestors]),
-        justification=blocks.decode_justification(m.justification),
-        payload=batches.decode_payload(m.payload),
+        ancestors=tuple([decode_header(ancestor) for ancestor in m.ancestors]),
+        justification=decode_justification(m.justification),
+        payload=decode_payload(m.payload),
         log_root=exact(what, "log_root", m.log_root, DIGEST),
         leaf_count=m.leaf_count,
         receipts_tree_root=exact(what, "receipts_tree_root", m.receipts_tree_root, DIGEST),

@@ -7,9 +7,9 @@ import msgspec
 from consensus.records import BuiltBlock, Certification, HeldCertificate, MutedUntil, OwnVote, Record
 from consensus.types import Header, Justification, Proposal
 from ledger.types import Payload
-from ledger.wire.batches import decode_payload
-from ledger.wire.blocks import decode_header, decode_justification, decode_proposal, encode_proposal
+from ledger.wire.blocks import decode_payload, decode_proposal, encode_proposal
 from ledger.wire.checks import DIGEST, WireError, exact, parse
+from ledger.wire.headers import decode_header, decode_justification
 from ledger.wire.votes import decode_certificate, decode_vote, encode_certificate, encode_vote
 from lossbook.v1 import block_pb2, storage_pb2
 

@@ -21,6 +21,7 @@ DECODERS: dict[str, Callable[[bytes], object]] = {
     "justification": wire.decode_justification,
     "proposal": wire.decode_stored_proposal,
     "certificate": wire.read_certificate,
+    "statement": wire.decode_statement,
     "receipt": wire.decode_receipt,
     "record": wire.decode_record,
     "block": lambda raw: wire.decode_block(wire.parse(block_pb2.Block, raw)),

@@ -23,6 +23,7 @@ from ledger.types import Batch, Block, Envelope
 from ledger.wire import (
     decode_batch,
     decode_envelope,
+    decode_statement,
     encode_batch,
     encode_batch_header,
     encode_header,
@@ -111,6 +112,7 @@ class Chain:
         skipped_views: int = 0,
         finalized: bool = True,
         parent_kind: VoteKind = VoteKind.NOTARIZE,
+        statements: Sequence[bytes] = (),
     ) -> Block:
         """The next block, executed; one batch for each list of envelopes, of the insurers in turn."""
         parent = self.tip
@@ -124,7 +126,7 @@ class Chain:
         )
         state = self.ledger.state.head
         assert state is not None
-        payload = encode_payload([batch.header.digest for batch in batches])
+        payload = encode_payload([batch.header.digest for batch in batches], statements)
         header = encode_header(
             version=1,
             chain_id=self.genesis.chain_id,
@@ -152,7 +154,8 @@ class Chain:
         listed = [
             ListedBatch(batch.header, [decode_envelope(raw) for raw in batch.envelopes]) for batch in block.batches
         ]
-        result = self.ledger.execution.run(ExecutableBlock(header.height, header.timestamp_ms, header.digest, listed))
+        statements = [decode_statement(raw) for raw in block.payload.statements]
+        result = self.ledger.execution.run(ExecutableBlock.of(header, listed, statements))
         self.ledger.store.commit(result.writes)
         self.ledger.time_ms = header.timestamp_ms
 

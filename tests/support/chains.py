@@ -129,5 +129,5 @@ class Chain:
         listed = [
             ListedBatch(batch.header, [wire.decode_envelope(raw) for raw in batch.envelopes]) for batch in batches
         ]
-        result = self.ledger.execution.run(ExecutableBlock(header.height, header.timestamp_ms, header.digest, listed))
+        result = self.ledger.execution.run(ExecutableBlock.of(header, listed, ()))
         self.ledger.store.commit(result.writes)

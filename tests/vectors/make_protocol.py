@@ -25,6 +25,7 @@ from ledger import proof_building as building
 from ledger.acks import HELD, accepted_message, ack_message
 from ledger.codes import Code
 from ledger.epochs import EPOCHS, MEMBERSHIP
+from ledger.evidence import EVIDENCE
 from ledger.execution import HEADS, REPLAYS
 from ledger.organisations import KEYS, ORGANISATIONS
 from ledger.parameters import PARAMETERS
@@ -32,7 +33,9 @@ from ledger.proof_types import EnvelopeProof, Proof, ReceiptProof, RecordProof
 from ledger.sealed import commitment_of
 from ledger.snapshot_making import pin
 from ledger.state import Table
-from ledger.types import Ack, Batch, Block, Envelope
+from ledger.statement_types import Moment
+from ledger.statements import execute as execute_statement
+from ledger.types import Ack, Batch, Block, Envelope, Statement
 from ledger.wire.proofs import encode_proof, encode_state_proof
 from ledger.wire.snapshots import encode_chunk
 from tests.vectors import small_network
@@ -44,7 +47,7 @@ HERE = Path(__file__).parent
 SEALED_BLOB = bytes(range(16))
 TABLES: tuple[Table[Any], ...] = (
     *(ORGANISATIONS, KEYS, PARAMETERS, REPLAYS, HEADS),
-    *(EPOCHS, MEMBERSHIP, POLICIES, CLAIMS),
+    *(EPOCHS, MEMBERSHIP, EVIDENCE, POLICIES, CLAIMS),
 )
 
 
@@ -76,6 +79,8 @@ def protocol_vectors(network: Network) -> dict[str, Any]:
             "payload_root": second.payload.root.hex(),
             "empty_payload_root": third.payload.root.hex(),
         },
+        "statements": [_statement(statement) for statement in small_network.statements(network)],
+        "payload_with_statements": _payload_with_statements(network),
         "votes": _votes(network, second),
         "certificates": [
             _certificate("finalization of height 3", third.finalization),
@@ -265,6 +270,25 @@ def _accepted(network: Network, batch: Batch) -> dict[str, Any]:
     }
 
 
+def _statement(statement: Statement) -> dict[str, Any]:
+    return {
+        "kind": type(statement.content).__name__,
+        "raw": statement.raw.hex(),
+        "digest": statement.digest.hex(),
+    }
+
+
+def _payload_with_statements(network: Network) -> dict[str, Any]:
+    digests = network.blocks[1].payload.batch_digests
+    payload = wire.encode_payload(digests, [statement.raw for statement in small_network.statements(network)])
+    return {
+        "batch_digests": _plain(digests),
+        "statements": _plain(payload.statements),
+        "raw": payload.raw.hex(),
+        "payload_root": payload.root.hex(),
+    }
+
+
 def _votes(network: Network, block: Block) -> list[dict[str, Any]]:
     header, votes = block.header, []
     for kind in VoteKind:
@@ -340,6 +364,9 @@ def _receipt(blob: bytes) -> dict[str, Any]:
 
 def _records(network: Network) -> list[dict[str, Any]]:
     records = []
+    moment = Moment(height=6, time_ms=small_network.TIME_MS + 6_000, epoch=0, view=10)
+    for statement in small_network.statements(network):
+        execute_statement(statement, network.state, moment)
     for table in TABLES:
         key, record = next(iter(network.state.iterate(table)))
         if table is POLICIES:
@@ -352,6 +379,7 @@ def _records(network: Network) -> list[dict[str, Any]]:
                 "value": table.encode(record).hex(),
             }
         )
+    network.state.discard()
     return records
 
 

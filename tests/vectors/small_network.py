@@ -10,7 +10,8 @@ import datetime
 from collections.abc import Sequence
 from hashlib import sha256
 
-from consensus.types import Certificate, Header, VoteKind
+from consensus.evidence import ConflictingVotes, FalseJustification
+from consensus.types import Certificate, Header, Vote, VoteKind
 from consensus.votes import vote_message
 from contracts.dispatch import CONTRACTS
 from crypto.hashing import TAG_BATCH_SIGNATURE, TAG_ENVELOPE_SIGNATURE
@@ -27,7 +28,7 @@ from ledger.parameters import CurrencyRule, Parameters
 from ledger.proof_building import FinalHeader
 from ledger.proof_types import JustifiedHeader
 from ledger.state import State
-from ledger.types import Batch, Block, Envelope, Payload
+from ledger.types import Batch, Block, Envelope, Payload, Statement
 from store.memory import MemoryStateStore
 
 SEED_PREFIX = "lossbook test seed: "
@@ -242,7 +243,7 @@ class Network:
         listed = [
             ListedBatch(batch.header, [wire.decode_envelope(raw) for raw in batch.envelopes]) for batch in batches
         ]
-        done = self.execution.run(ExecutableBlock(header.height, header.timestamp_ms, header.digest, listed))
+        done = self.execution.run(ExecutableBlock.of(header, listed, ()))
         self.store.commit(done.writes)
         return block
 
@@ -261,6 +262,35 @@ def policy_issue(policy_id: bytes, subject_id: bytes, start_days: int, premium_m
         asserted_date_days=start_days,
         premium_minor=premium_minor,
     )
+
+
+def statements(network: Network) -> list[Statement]:
+    """Evidence of each form; nobody on the chain of ``build`` did such a thing.
+
+    1  bravo notarized two blocks in view 9
+    2  charlie notarized a header in view 10 that skips the views after the parent's without their nullifications
+    """
+
+    def vote(signer: int, view: int, parent_view: int, digest: bytes) -> Vote:
+        message = vote_message(network.genesis.chain_id, VoteKind.NOTARIZE, 0, view, parent_view, digest)
+        signature = seeded_key(INSURERS[signer], "consensus").sign(message)
+        return Vote(VoteKind.NOTARIZE, 0, view, parent_view, digest, signer, signature)
+
+    two = ConflictingVotes(*(vote(1, 9, 7, bytes((filler,)) * 32) for filler in (0xAA, 0xBB)))
+    parent = network.blocks[-1].header
+    justification = wire.make_justification(network.of_block(VoteKind.NOTARIZE, parent, (0, 1, 3)), ())
+    fields = {name: getattr(parent, name) for name in Header.__dataclass_fields__ if name not in ("raw", "digest")}
+    skipping = {
+        "height": parent.height + 1,
+        "view": 10,
+        "parent_view": parent.view,
+        "parent_digest": parent.digest,
+        "justification_digest": justification.digest,
+        "timestamp_ms": parent.timestamp_ms + BLOCK_MS,
+    }
+    header = wire.encode_header(**(fields | skipping))
+    false = FalseJustification(vote(2, 10, parent.view, header.digest), header, justification)
+    return [wire.encode_statement(evidence) for evidence in (two, false)]
 
 
 def build() -> Network:

@@ -26,55 +26,55 @@ from lossbook.v1 import block_pb2 as lossbook_dot_v1_dot_block__pb2
 from lossbook.v1 import snapshot_pb2 as lossbook_dot_v1_dot_snapshot__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16lossbook/v1/peer.proto\x12\x0blossbook.v1\x1a\x17lossbook/v1/block.proto\x1a\x1alossbook/v1/snapshot.proto\"=\n\x0f\x45xchangeRequest\x12*\n\x08messages\x18\x01 \x03(\x0b\x32\x18.lossbook.v1.PeerMessage\">\n\x10\x45xchangeResponse\x12*\n\x08messages\x18\x01 \x03(\x0b\x32\x18.lossbook.v1.PeerMessage\"\xd6\x03\n\x0bPeerMessage\x12)\n\x08proposal\x18\x01 \x01(\x0b\x32\x15.lossbook.v1.ProposalH\x00\x12!\n\x04vote\x18\x02 \x01(\x0b\x32\x11.lossbook.v1.VoteH\x00\x12/\n\x0b\x63\x65rtificate\x18\x03 \x01(\x0b\x32\x18.lossbook.v1.CertificateH\x00\x12!\n\x04want\x18\x04 \x01(\x0b\x32\x11.lossbook.v1.WantH\x00\x12.\n\x0bstart_query\x18\x05 \x01(\x0b\x32\x17.lossbook.v1.StartQueryH\x00\x12\x30\n\x0cstart_answer\x18\x06 \x01(\x0b\x32\x18.lossbook.v1.StartAnswerH\x00\x12\x0f\n\x05\x62\x61tch\x18\x07 \x01(\x0cH\x00\x12\x1f\n\x03\x61\x63k\x18\x08 \x01(\x0b\x32\x10.lossbook.v1.AckH\x00\x12\x30\n\x0corigin_query\x18\t \x01(\x0b\x32\x18.lossbook.v1.OriginQueryH\x00\x12\x32\n\rorigin_answer\x18\n \x01(\x0b\x32\x19.lossbook.v1.OriginAnswerH\x00\x12#\n\x05muted\x18\x0b \x01(\x0b\x32\x12.lossbook.v1.MutedH\x00\x42\x06\n\x04kind\"#\n\x04Want\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0c\n\x04view\x18\x02 \x01(\x04\"*\n\nStartQuery\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"[\n\x0bStartAnswer\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x1b\n\x13highest_signed_view\x18\x02 \x01(\x04\x12 \n\x05votes\x18\x03 \x03(\x0b\x32\x11.lossbook.v1.Vote\"*\n\x05Muted\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x12\n\nuntil_view\x18\x02 \x01(\x04\"\x1c\n\x0bOriginQuery\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"2\n\x0cOriginAnswer\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\"<\n\x10GetBlocksRequest\x12\x13\n\x0b\x66rom_height\x18\x01 \x01(\x04\x12\x13\n\x0blimit_bytes\x18\x02 \x01(\x04\"6\n\x11GetBlocksResponse\x12!\n\x05\x62lock\x18\x01 \x01(\x0b\x32\x12.lossbook.v1.Block\"$\n\x11GetBatchesRequest\x12\x0f\n\x07\x64igests\x18\x01 \x03(\x0c\"#\n\x12GetBatchesResponse\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x0c\"&\n\x13GetProposalsRequest\x12\x0f\n\x07\x64igests\x18\x01 \x03(\x0c\"@\n\x14GetProposalsResponse\x12(\n\tproposals\x18\x01 \x03(\x0b\x32\x15.lossbook.v1.Proposal\"\x14\n\x12GetSnapshotRequest\"\'\n\x13GetSnapshotResponse\x12\x10\n\x08manifest\x18\x01 \x01(\x0c\"n\n\x18GetSnapshotChunksRequest\x12\x0e\n\x06height\x18\x01 \x01(\x04\x12%\n\x03log\x18\x02 \x01(\x0e\x32\x18.lossbook.v1.SnapshotLog\x12\r\n\x05\x66irst\x18\x03 \x01(\x04\x12\x0c\n\x04stop\x18\x04 \x01(\x04\"}\n\x19GetSnapshotChunksResponse\x12(\n\x06leaves\x18\x01 \x01(\x0b\x32\x16.lossbook.v1.LeafChunkH\x00\x12-\n\x08receipts\x18\x02 \x01(\x0b\x32\x19.lossbook.v1.ReceiptChunkH\x00\x42\x07\n\x05\x63hunk*_\n\x0bSnapshotLog\x12\x1c\n\x18SNAPSHOT_LOG_UNSPECIFIED\x10\x00\x12\x17\n\x13SNAPSHOT_LOG_LEAVES\x10\x01\x12\x19\n\x15SNAPSHOT_LOG_RECEIPTS\x10\x02\x32Z\n\x0bPeerService\x12K\n\x08\x45xchange\x12\x1c.lossbook.v1.ExchangeRequest\x1a\x1d.lossbook.v1.ExchangeResponse(\x01\x30\x01\x32\xb9\x03\n\x0bSyncService\x12L\n\tGetBlocks\x12\x1d.lossbook.v1.GetBlocksRequest\x1a\x1e.lossbook.v1.GetBlocksResponse0\x01\x12O\n\nGetBatches\x12\x1e.lossbook.v1.GetBatchesRequest\x1a\x1f.lossbook.v1.GetBatchesResponse0\x01\x12S\n\x0cGetProposals\x12 .lossbook.v1.GetProposalsRequest\x1a!.lossbook.v1.GetProposalsResponse\x12P\n\x0bGetSnapshot\x12\x1f.lossbook.v1.GetSnapshotRequest\x1a .lossbook.v1.GetSnapshotResponse\x12\x64\n\x11GetSnapshotChunks\x12%.lossbook.v1.GetSnapshotChunksRequest\x1a&.lossbook.v1.GetSnapshotChunksResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16lossbook/v1/peer.proto\x12\x0blossbook.v1\x1a\x17lossbook/v1/block.proto\x1a\x1alossbook/v1/snapshot.proto\"=\n\x0f\x45xchangeRequest\x12*\n\x08messages\x18\x01 \x03(\x0b\x32\x18.lossbook.v1.PeerMessage\">\n\x10\x45xchangeResponse\x12*\n\x08messages\x18\x01 \x03(\x0b\x32\x18.lossbook.v1.PeerMessage\"\xeb\x03\n\x0bPeerMessage\x12)\n\x08proposal\x18\x01 \x01(\x0b\x32\x15.lossbook.v1.ProposalH\x00\x12!\n\x04vote\x18\x02 \x01(\x0b\x32\x11.lossbook.v1.VoteH\x00\x12/\n\x0b\x63\x65rtificate\x18\x03 \x01(\x0b\x32\x18.lossbook.v1.CertificateH\x00\x12!\n\x04want\x18\x04 \x01(\x0b\x32\x11.lossbook.v1.WantH\x00\x12.\n\x0bstart_query\x18\x05 \x01(\x0b\x32\x17.lossbook.v1.StartQueryH\x00\x12\x30\n\x0cstart_answer\x18\x06 \x01(\x0b\x32\x18.lossbook.v1.StartAnswerH\x00\x12\x0f\n\x05\x62\x61tch\x18\x07 \x01(\x0cH\x00\x12\x1f\n\x03\x61\x63k\x18\x08 \x01(\x0b\x32\x10.lossbook.v1.AckH\x00\x12\x30\n\x0corigin_query\x18\t \x01(\x0b\x32\x18.lossbook.v1.OriginQueryH\x00\x12\x32\n\rorigin_answer\x18\n \x01(\x0b\x32\x19.lossbook.v1.OriginAnswerH\x00\x12#\n\x05muted\x18\x0b \x01(\x0b\x32\x12.lossbook.v1.MutedH\x00\x12\x13\n\tstatement\x18\x0c \x01(\x0cH\x00\x42\x06\n\x04kind\"#\n\x04Want\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0c\n\x04view\x18\x02 \x01(\x04\"*\n\nStartQuery\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\"[\n\x0bStartAnswer\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x1b\n\x13highest_signed_view\x18\x02 \x01(\x04\x12 \n\x05votes\x18\x03 \x03(\x0b\x32\x11.lossbook.v1.Vote\"*\n\x05Muted\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x12\n\nuntil_view\x18\x02 \x01(\x04\"\x1c\n\x0bOriginQuery\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"2\n\x0cOriginAnswer\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\"<\n\x10GetBlocksRequest\x12\x13\n\x0b\x66rom_height\x18\x01 \x01(\x04\x12\x13\n\x0blimit_bytes\x18\x02 \x01(\x04\"6\n\x11GetBlocksResponse\x12!\n\x05\x62lock\x18\x01 \x01(\x0b\x32\x12.lossbook.v1.Block\"$\n\x11GetBatchesRequest\x12\x0f\n\x07\x64igests\x18\x01 \x03(\x0c\"#\n\x12GetBatchesResponse\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x0c\"&\n\x13GetProposalsRequest\x12\x0f\n\x07\x64igests\x18\x01 \x03(\x0c\"@\n\x14GetProposalsResponse\x12(\n\tproposals\x18\x01 \x03(\x0b\x32\x15.lossbook.v1.Proposal\"\x14\n\x12GetSnapshotRequest\"\'\n\x13GetSnapshotResponse\x12\x10\n\x08manifest\x18\x01 \x01(\x0c\"n\n\x18GetSnapshotChunksRequest\x12\x0e\n\x06height\x18\x01 \x01(\x04\x12%\n\x03log\x18\x02 \x01(\x0e\x32\x18.lossbook.v1.SnapshotLog\x12\r\n\x05\x66irst\x18\x03 \x01(\x04\x12\x0c\n\x04stop\x18\x04 \x01(\x04\"}\n\x19GetSnapshotChunksResponse\x12(\n\x06leaves\x18\x01 \x01(\x0b\x32\x16.lossbook.v1.LeafChunkH\x00\x12-\n\x08receipts\x18\x02 \x01(\x0b\x32\x19.lossbook.v1.ReceiptChunkH\x00\x42\x07\n\x05\x63hunk*_\n\x0bSnapshotLog\x12\x1c\n\x18SNAPSHOT_LOG_UNSPECIFIED\x10\x00\x12\x17\n\x13SNAPSHOT_LOG_LEAVES\x10\x01\x12\x19\n\x15SNAPSHOT_LOG_RECEIPTS\x10\x02\x32Z\n\x0bPeerService\x12K\n\x08\x45xchange\x12\x1c.lossbook.v1.ExchangeRequest\x1a\x1d.lossbook.v1.ExchangeResponse(\x01\x30\x01\x32\xb9\x03\n\x0bSyncService\x12L\n\tGetBlocks\x12\x1d.lossbook.v1.GetBlocksRequest\x1a\x1e.lossbook.v1.GetBlocksResponse0\x01\x12O\n\nGetBatches\x12\x1e.lossbook.v1.GetBatchesRequest\x1a\x1f.lossbook.v1.GetBatchesResponse0\x01\x12S\n\x0cGetProposals\x12 .lossbook.v1.GetProposalsRequest\x1a!.lossbook.v1.GetProposalsResponse\x12P\n\x0bGetSnapshot\x12\x1f.lossbook.v1.GetSnapshotRequest\x1a .lossbook.v1.GetSnapshotResponse\x12\x64\n\x11GetSnapshotChunks\x12%.lossbook.v1.GetSnapshotChunksRequest\x1a&.lossbook.v1.GetSnapshotChunksResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lossbook.v1.peer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SNAPSHOTLOG']._serialized_start=1593
-  _globals['_SNAPSHOTLOG']._serialized_end=1688
+  _globals['_SNAPSHOTLOG']._serialized_start=1614
+  _globals['_SNAPSHOTLOG']._serialized_end=1709
   _globals['_EXCHANGEREQUEST']._serialized_start=92
   _globals['_EXCHANGEREQUEST']._serialized_end=153
   _globals['_EXCHANGERESPONSE']._serialized_start=155
   _globals['_EXCHANGERESPONSE']._serialized_end=217
   _globals['_PEERMESSAGE']._serialized_start=220
-  _globals['_PEERMESSAGE']._serialized_end=690
-  _globals['_WANT']._serialized_start=692
-  _globals['_WANT']._serialized_end=727
-  _globals['_STARTQUERY']._serialized_start=729
-  _globals['_STARTQUERY']._serialized_end=771
-  _globals['_STARTANSWER']._serialized_start=773
-  _globals['_STARTANSWER']._serialized_end=864
-  _globals['_MUTED']._serialized_start=866
-  _globals['_MUTED']._serialized_end=908
-  _globals['_ORIGINQUERY']._serialized_start=910
-  _globals['_ORIGINQUERY']._serialized_end=938
-  _globals['_ORIGINANSWER']._serialized_start=940
-  _globals['_ORIGINANSWER']._serialized_end=990
-  _globals['_GETBLOCKSREQUEST']._serialized_start=992
-  _globals['_GETBLOCKSREQUEST']._serialized_end=1052
-  _globals['_GETBLOCKSRESPONSE']._serialized_start=1054
-  _globals['_GETBLOCKSRESPONSE']._serialized_end=1108
-  _globals['_GETBATCHESREQUEST']._serialized_start=1110
-  _globals['_GETBATCHESREQUEST']._serialized_end=1146
-  _globals['_GETBATCHESRESPONSE']._serialized_start=1148
-  _globals['_GETBATCHESRESPONSE']._serialized_end=1183
-  _globals['_GETPROPOSALSREQUEST']._serialized_start=1185
-  _globals['_GETPROPOSALSREQUEST']._serialized_end=1223
-  _globals['_GETPROPOSALSRESPONSE']._serialized_start=1225
-  _globals['_GETPROPOSALSRESPONSE']._serialized_end=1289
-  _globals['_GETSNAPSHOTREQUEST']._serialized_start=1291
-  _globals['_GETSNAPSHOTREQUEST']._serialized_end=1311
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=1313
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=1352
-  _globals['_GETSNAPSHOTCHUNKSREQUEST']._serialized_start=1354
-  _globals['_GETSNAPSHOTCHUNKSREQUEST']._serialized_end=1464
-  _globals['_GETSNAPSHOTCHUNKSRESPONSE']._serialized_start=1466
-  _globals['_GETSNAPSHOTCHUNKSRESPONSE']._serialized_end=1591
-  _globals['_PEERSERVICE']._serialized_start=1690
-  _globals['_PEERSERVICE']._serialized_end=1780
-  _globals['_SYNCSERVICE']._serialized_start=1783
-  _globals['_SYNCSERVICE']._serialized_end=2224
+  _globals['_PEERMESSAGE']._serialized_end=711
+  _globals['_WANT']._serialized_start=713
+  _globals['_WANT']._serialized_end=748
+  _globals['_STARTQUERY']._serialized_start=750
+  _globals['_STARTQUERY']._serialized_end=792
+  _globals['_STARTANSWER']._serialized_start=794
+  _globals['_STARTANSWER']._serialized_end=885
+  _globals['_MUTED']._serialized_start=887
+  _globals['_MUTED']._serialized_end=929
+  _globals['_ORIGINQUERY']._serialized_start=931
+  _globals['_ORIGINQUERY']._serialized_end=959
+  _globals['_ORIGINANSWER']._serialized_start=961
+  _globals['_ORIGINANSWER']._serialized_end=1011
+  _globals['_GETBLOCKSREQUEST']._serialized_start=1013
+  _globals['_GETBLOCKSREQUEST']._serialized_end=1073
+  _globals['_GETBLOCKSRESPONSE']._serialized_start=1075
+  _globals['_GETBLOCKSRESPONSE']._serialized_end=1129
+  _globals['_GETBATCHESREQUEST']._serialized_start=1131
+  _globals['_GETBATCHESREQUEST']._serialized_end=1167
+  _globals['_GETBATCHESRESPONSE']._serialized_start=1169
+  _globals['_GETBATCHESRESPONSE']._serialized_end=1204
+  _globals['_GETPROPOSALSREQUEST']._serialized_start=1206
+  _globals['_GETPROPOSALSREQUEST']._serialized_end=1244
+  _globals['_GETPROPOSALSRESPONSE']._serialized_start=1246
+  _globals['_GETPROPOSALSRESPONSE']._serialized_end=1310
+  _globals['_GETSNAPSHOTREQUEST']._serialized_start=1312
+  _globals['_GETSNAPSHOTREQUEST']._serialized_end=1332
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=1334
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=1373
+  _globals['_GETSNAPSHOTCHUNKSREQUEST']._serialized_start=1375
+  _globals['_GETSNAPSHOTCHUNKSREQUEST']._serialized_end=1485
+  _globals['_GETSNAPSHOTCHUNKSRESPONSE']._serialized_start=1487
+  _globals['_GETSNAPSHOTCHUNKSRESPONSE']._serialized_end=1612
+  _globals['_PEERSERVICE']._serialized_start=1711
+  _globals['_PEERSERVICE']._serialized_end=1801
+  _globals['_SYNCSERVICE']._serialized_start=1804
+  _globals['_SYNCSERVICE']._serialized_end=2245
 # @@protoc_insertion_point(module_scope)

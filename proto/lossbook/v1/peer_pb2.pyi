@@ -97,8 +97,11 @@ class PeerMessage(_message.Message):
     ORIGIN_QUERY_FIELD_NUMBER: _builtins.int
     ORIGIN_ANSWER_FIELD_NUMBER: _builtins.int
     MUTED_FIELD_NUMBER: _builtins.int
+    STATEMENT_FIELD_NUMBER: _builtins.int
     batch: _builtins.bytes
     """Serialized Batch."""
+    statement: _builtins.bytes
+    """Serialized Statement, to be listed by whoever leads."""
     @_builtins.property
     def proposal(self) -> _block_pb2.Proposal: ...
     @_builtins.property
@@ -133,12 +136,13 @@ class PeerMessage(_message.Message):
         origin_query: Global___OriginQuery | None = ...,
         origin_answer: Global___OriginAnswer | None = ...,
         muted: Global___Muted | None = ...,
+        statement: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "batch", b"batch", "certificate", b"certificate", "kind", b"kind", "muted", b"muted", "origin_answer", b"origin_answer", "origin_query", b"origin_query", "proposal", b"proposal", "start_answer", b"start_answer", "start_query", b"start_query", "vote", b"vote", "want", b"want"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "batch", b"batch", "certificate", b"certificate", "kind", b"kind", "muted", b"muted", "origin_answer", b"origin_answer", "origin_query", b"origin_query", "proposal", b"proposal", "start_answer", b"start_answer", "start_query", b"start_query", "statement", b"statement", "vote", b"vote", "want", b"want"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "batch", b"batch", "certificate", b"certificate", "kind", b"kind", "muted", b"muted", "origin_answer", b"origin_answer", "origin_query", b"origin_query", "proposal", b"proposal", "start_answer", b"start_answer", "start_query", b"start_query", "vote", b"vote", "want", b"want"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "batch", b"batch", "certificate", b"certificate", "kind", b"kind", "muted", b"muted", "origin_answer", b"origin_answer", "origin_query", b"origin_query", "proposal", b"proposal", "start_answer", b"start_answer", "start_query", b"start_query", "statement", b"statement", "vote", b"vote", "want", b"want"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["proposal", "vote", "certificate", "want", "start_query", "start_answer", "batch", "ack", "origin_query", "origin_answer", "muted"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["proposal", "vote", "certificate", "want", "start_query", "start_answer", "batch", "ack", "origin_query", "origin_answer", "muted", "statement"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 

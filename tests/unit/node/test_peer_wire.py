@@ -14,6 +14,7 @@ from ledger.types import Ack
 from lossbook.v1 import block_pb2, peer_pb2
 from node import peer_wire
 from node.turn import OriginAnswer, OriginQuery, PeerMessage
+from tests.support.evidence import statement
 from tests.support.insurers import INSURERS, Ledger, policy_issue
 
 LEDGER = Ledger()
@@ -50,6 +51,7 @@ MESSAGES: list[PeerMessage] = [
     Ack(1, 0, 3, "alpha", 2, 5, DIGEST, SIGNATURE),
     OriginQuery(NONCE),
     OriginAnswer(NONCE, 4),
+    statement(2),
 ]
 
 

@@ -186,7 +186,6 @@ ENVELOPE_PROOF: Schema = {
     4: ("batch_header", "bytes"),
     6: ("payload", "bytes"),
 }
-PAYLOAD: Schema = {1: ("batch_digests", "bytes...")}
 MANIFEST: Schema = {
     1: ("header", "message"),
     2: ("ancestors", "bytes..."),
@@ -205,6 +204,7 @@ LEAF_CHUNK: Schema = {
     5: ("twig_path", "bytes..."),
 }
 RECEIPT_CHUNK: Schema = {1: ("first", "u64"), 2: ("receipts", "bytes..."), 3: ("path", "bytes...")}
+PAYLOAD: Schema = {1: ("batch_digests", "bytes..."), 2: ("statements", "bytes...")}
 MERKLE_PATH: Schema = {1: ("index", "u64"), 2: ("size", "u64"), 3: ("siblings", "bytes...")}
 HEADER: Schema = {
     1: ("version", "u32"),
@@ -730,12 +730,22 @@ def check_envelope(raw: bytes, network: Network) -> dict[str, Any]:
     require(in_batch["size"] == batch["count"], "a batch of another size")
     leaf = leaf_hash(proof["envelope"])
     require(climb(leaf, in_batch["index"], in_batch["size"], in_batch["siblings"]) == batch["envelope_root"], "batch")
-    digests = read(proof["payload"], PAYLOAD)["batch_digests"]
-    require(len(digests) <= 256 and len(set(digests)) == len(digests), "a payload that cannot be")
-    require(all(len(digest) == 32 for digest in digests), "a digest of a wrong length")
-    require(tree([leaf_hash(digest) for digest in digests]) == header["payload_root"], "payload root")
+    digests, root = read_payload(proof["payload"])
+    require(root == header["payload_root"], "payload root")
     require(tagged("batch", proof["batch_header"]) in digests, "a batch that the block does not list")
     return _well_formed(proof["envelope"], network) | {"height": header["height"], "origin": batch["origin"]}
+
+
+def read_payload(raw: bytes) -> tuple[list[bytes], bytes]:
+    """12: the digests of the batches, and the root."""
+    payload = read(raw, PAYLOAD)
+    digests, statements = payload["batch_digests"], payload["statements"]
+    require(len(digests) <= 256 and len(set(digests)) == len(digests), "a payload that cannot be")
+    require(all(len(digest) == 32 for digest in digests), "a digest of a wrong length")
+    require(len(statements) <= 64 and len(set(statements)) == len(statements), "statements that cannot be")
+    require(sum(len(statement) for statement in statements) <= 512 << 10, "too many bytes of statements")
+    leaves = [leaf_hash(digest) for digest in digests] + [tagged("statement", statement) for statement in statements]
+    return digests, tree(leaves)
 
 
 def _well_formed(raw: bytes, network: Network) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from contracts.records import CLAIMS
 from crypto import merkle
-from crypto.hashing import TAG_BATCH, TAG_ENVELOPE_SIGNATURE, tagged
+from crypto.hashing import TAG_BATCH, TAG_ENVELOPE_SIGNATURE, TAG_STATEMENT, tagged
 from ledger import commitment, receipts_range, wire
 from ledger import operations as ops
 from ledger import proof_building as building
@@ -42,6 +42,7 @@ from tests.unit.protocol.stranger import Refused
 from tests.vectors.small_network import CLAIM_1, TIME_MS, seeded_key
 
 THIRD = sha256(b"third").digest()
+ONE = tagged(TAG_STATEMENT, b"one")
 
 # ---------------------------------------------------------------- records
 
@@ -244,6 +245,8 @@ def listed(
     payload_form: Callable[[bytes], bytes] = same,
     digests: Callable[[bytes], Sequence[bytes]] = lambda digest: (OTHER, digest, THIRD),
     shown: Callable[[bytes], Sequence[bytes]] | None = None,
+    statements: Sequence[bytes] = (),
+    shown_statements: Sequence[bytes] | None = None,
 ) -> bytes:
     """The second of two envelopes in a batch, the second of three batches, that a block of a lying quorum lists.
 
@@ -253,6 +256,7 @@ def listed(
         batch_form, payload_form: rewrite what is hashed, and what is shown.
         digests: what the header commits to, given the batch's digest.
         shown: the payload in the proof, where it is another one.
+        statements, shown_statements: beside the batches, likewise.
     """
     envelopes = [envelope(), raw]
     batch = wire.encode_batch_header(
@@ -267,8 +271,13 @@ def listed(
     )
     batch = batch_form(batch)
     listed_digests = digests(tagged(TAG_BATCH, batch))
-    header = signed((altered(2, payload_root=merkle.root(listed_digests)), justification(2)))
-    payload = wire.encode_payload(listed_digests if shown is None else shown(tagged(TAG_BATCH, batch)))
+    leaves = [merkle.leaf_hash(digest) for digest in listed_digests]
+    leaves += [tagged(TAG_STATEMENT, statement) for statement in statements]
+    header = signed((altered(2, payload_root=merkle.root_of_hashes(leaves)), justification(2)))
+    payload = wire.encode_payload(
+        listed_digests if shown is None else shown(tagged(TAG_BATCH, batch)),
+        statements if shown_statements is None else shown_statements,
+    )
     message = proof_pb2.Proof(chain_id=made().genesis.chain_id)
     proof = message.envelope
     proof.header.CopyFrom(encode_header_proof(header))
@@ -316,6 +325,20 @@ ENVELOPES: dict[str, Callable[[], bytes]] = {
     "a payload whose last batch is repeated": lambda: listed(
         envelope(), shown=lambda digest: (OTHER, digest, THIRD, THIRD)
     ),
+    "a payload without its statement": lambda: listed(envelope(), statements=[b"one"], shown_statements=()),
+    "a payload with a statement more": lambda: listed(envelope(), shown_statements=[b"one"]),
+    "statements in another order": lambda: listed(
+        envelope(), statements=[b"one", b"two"], shown_statements=[b"two", b"one"]
+    ),
+    "a statement twice": lambda: listed(envelope(), statements=[b"one", b"one"]),
+    "65 statements": lambda: listed(envelope(), statements=many(65)),
+    "too many bytes of statements": lambda: listed(envelope(), statements=[bytes(262_144), bytes(262_145)]),
+    "a statement shown as a batch": lambda: listed(
+        envelope(), statements=[b"one"], shown_statements=(), shown=lambda digest: (OTHER, digest, THIRD, ONE)
+    ),
+    "a batch shown as a statement": lambda: listed(
+        envelope(), shown=lambda digest: (OTHER, digest), shown_statements=[THIRD]
+    ),
     "a payload with an unknown field": lambda: listed(envelope(), payload_form=with_unknown_field),
     "a payload with a length longer than it must be": lambda: listed(envelope(), payload_form=with_longer_key),
     "another payload": lambda: file_of(replace(envelope_proof(), payload=made().blocks[0].payload)),
@@ -345,6 +368,9 @@ def test_well_formed_envelopes() -> None:
     accepted(file_of(envelope_proof(2)))
     accepted(listed(envelope(), digests=lambda digest: (*many(255), digest)))
     accepted(listed(envelope(), digests=lambda digest: (digest,)))
+    accepted(listed(envelope(), statements=[b"one", b"two"]))
+    accepted(listed(envelope(), statements=many(64)))
+    accepted(listed(envelope(), statements=[bytes(262_144), bytes(262_143) + b"1"]))
 
 
 @pytest.mark.parametrize("form", [with_unknown_field, with_longer_key, lambda raw: raw[-66:] + raw[:-66]])

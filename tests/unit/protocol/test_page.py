@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
+from consensus.evidence import EvidenceKind
 from contracts.records import CLAIMS, POLICIES, Step
 from crypto import hashing, merkle
 from ledger import commitment, genesis, organisations
 from ledger.cards import CARD_BYTES_MAX
 from ledger.codes import Code
 from ledger.epochs import EPOCHS, MEMBERSHIP
+from ledger.evidence import EVIDENCE
 from ledger.execution import HEADS, REPLAYS
 from ledger.money import AMOUNT_MINOR_MAX
 from ledger.organisations import KEYS, ORGANISATIONS, Kind, Role
@@ -28,7 +30,10 @@ from ledger.types import (
     ENVELOPE_BYTES_MAX,
     OPERATIONS_MAX,
     PAYLOAD_BATCHES_MAX,
+    PAYLOAD_STATEMENT_BYTES_MAX,
+    PAYLOAD_STATEMENTS_MAX,
     SIGNERS_MAX,
+    STATEMENT_BYTES_MAX,
 )
 from ledger.wire.checks import VALIDATORS_MAX
 from ledger.wire.proofs import HEADERS_MAX, PROOF_BYTES_MAX
@@ -54,6 +59,7 @@ MESSAGES = (
     *(envelope_pb2.Envelope, envelope_pb2.EnvelopeBody, receipt_pb2.Receipt),
     *(block_pb2.BatchHeader, block_pb2.Batch, block_pb2.Ack, block_pb2.Payload, block_pb2.Header),
     gateway_pb2.Accepted,
+    *(block_pb2.Statement, block_pb2.ConflictingVotes, block_pb2.FalseJustification),
     *(block_pb2.Vote, block_pb2.Certificate, block_pb2.Justification, block_pb2.Block),
     *(proof_pb2.Proof, proof_pb2.HeaderProof, proof_pb2.JustifiedHeader, proof_pb2.MerklePath),
     *(proof_pb2.RecordProof, proof_pb2.StateProof, proof_pb2.ReceiptProof, proof_pb2.EnvelopeProof),
@@ -72,7 +78,7 @@ TYPES = {
 }
 TABLES: tuple[Table[Any], ...] = (
     *(ORGANISATIONS, KEYS, PARAMETERS, REPLAYS, HEADS),
-    *(EPOCHS, MEMBERSHIP, POLICIES, CLAIMS),
+    *(EPOCHS, MEMBERSHIP, EVIDENCE, POLICIES, CLAIMS),
 )
 LIMITS = {
     "envelope": ENVELOPE_BYTES_MAX,
@@ -81,6 +87,9 @@ LIMITS = {
     "batch": BATCH_BYTES_MAX,
     "envelopes of a batch": BATCH_ENVELOPES_MAX,
     "batches of a block": PAYLOAD_BATCHES_MAX,
+    "statement": STATEMENT_BYTES_MAX,
+    "statements of a block": PAYLOAD_STATEMENTS_MAX,
+    "statements of a block together": PAYLOAD_STATEMENT_BYTES_MAX,
     "validators": VALIDATORS_MAX,
     "organisations": genesis.ORGANISATIONS_MAX,
     "genesis file": genesis.GENESIS_BYTES_MAX,
@@ -151,6 +160,12 @@ def test_tables(table: Table[Any]) -> None:
     heading = re.search(rf"^#### (Table {table.prefix.hex()} {table.name}, key: .*)$", page(), re.MULTILINE)
     assert heading
     assert [row[1] for row in rows(section(heading[1]))] == list(table.record.__struct_fields__)
+
+
+def test_evidence_kinds() -> None:
+    text = section("Message `FalseJustification`")
+    described = rows(text[text.index("five kinds") :])
+    assert [row[:2] for row in described] == [[str(kind.value), kind.name] for kind in EvidenceKind]
 
 
 def test_steps() -> None:

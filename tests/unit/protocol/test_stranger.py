@@ -104,6 +104,13 @@ def test_envelope_of_the_first_block() -> None:
     assert shown["envelope_id"] == vectors()["envelope"]["id"]
 
 
+@pytest.mark.parametrize("name", ["payload", "payload_with_statements"])
+def test_payloads(name: str) -> None:
+    pinned = vectors()[name]
+    digests, root = stranger.read_payload(bytes.fromhex(pinned["raw"]))
+    assert ([digest.hex() for digest in digests], root.hex()) == (pinned["batch_digests"], pinned["payload_root"])
+
+
 @pytest.mark.parametrize("name", PROOFS)
 def test_invalid_any_changed_byte(name: str) -> None:
     raw = proof(name)

@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 
 from consensus import votes
+from consensus.justification import HeaderRules
 from crypto.hashing import TAG_VOTE
 from crypto.keys import verify
+from ledger import statements
 from ledger.proofs import verify_bytes
+from ledger.statement_types import Ed25519, Judge
+from ledger.wire import decode_payload, decode_statement
 from replica.verify import ChainVerifier, StartPoint
 from tests.vectors import make_protocol, small_network
 from tests.vectors.small_network import Network
@@ -88,6 +92,18 @@ def test_digests_follow_from_the_raw_bytes() -> None:
         assert digest("receipt-leaf", raw(receipt["raw"])) == receipt["leaf_hash"]
     for leaf in v["genesis"]["state"]["leaves"]:
         assert digest("state-leaf", raw(leaf["leaf"])) == leaf["hash"]
+
+
+def test_pinned_statements_are_true_and_in_the_payload() -> None:
+    v, made = pinned(), network()
+    judge = Judge({0: HeaderRules(1, made.genesis.chain_id, made.validators, made.root)}.get, Ed25519())
+    for pinned_statement in v["statements"]:
+        statement = decode_statement(raw(pinned_statement["raw"]))
+        assert statement.digest.hex() == pinned_statement["digest"] == digest("statement", statement.raw)
+        assert statements.problem(statement, judge) is None
+    payload = decode_payload(raw(v["payload_with_statements"]["raw"]))
+    assert payload.root.hex() == v["payload_with_statements"]["payload_root"]
+    assert [each.hex() for each in payload.statements] == [each["raw"] for each in v["statements"]]
 
 
 def test_signed_digests_follow_from_their_preimages_and_are_signed() -> None:

@@ -22,6 +22,7 @@ from ledger.wire import (
 from replica.errors import FeedError, ForgedBlock, ForgedCertificate, Gap, TruncatedStream
 from replica.verify import PENDING_BLOCKS_MAX, ChainVerifier, StartPoint, VerifiedBlock
 from tests.support.chain import Chain, altered, altered_certificate, altered_header, sign_batch
+from tests.support.evidence import forged_statement, statement
 from tests.support.insurers import policy_issue
 
 SOURCE = "insurer-2"
@@ -279,7 +280,43 @@ def test_invalid_batches_too_far_above_the_state() -> None:
         chain.blocks[-1] = altered(block, finalization=chain.finalization(block.header))
         feed(verifier, chain.blocks[-1])
     block = altered_header(chain.block([chain.ledger.envelope([policy_issue()])]), state_height=0)
-    refused(verifier, block, ForgedBlock, "lists batches more than")
+    refused(verifier, block, ForgedBlock, "lists batches or statements more than")
+
+
+def test_statements_are_checked_and_handed_on() -> None:
+    chain = Chain()
+    verifier = make_verifier(chain)
+    listed = [statement(1).raw, statement(2).raw]
+    (verified,) = feed(verifier, chain.block(statements=listed))
+    assert [each.raw for each in verified.statements] == listed
+
+
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [(forged_statement(1).raw, "not true: bad signature"), (b"\x7a\x00", "does not decode")],
+    ids=["forged", "of no kind"],
+)
+def test_invalid_statements(raw: bytes, why: str) -> None:
+    chain = Chain()
+    block = chain.block()
+    payload = encode_payload([], [raw])
+    refused(
+        make_verifier(chain),
+        altered_header(altered(block, payload=payload), payload_root=payload.root),
+        ForgedBlock,
+        why,
+    )
+
+
+def test_invalid_statements_too_far_above_the_state() -> None:
+    chain = Chain()
+    verifier = make_verifier(chain)
+    for _ in range(chain.genesis.parameters.k_max):
+        block = altered_header(chain.block(), state_height=0)
+        chain.blocks[-1] = altered(block, finalization=chain.finalization(block.header))
+        feed(verifier, chain.blocks[-1])
+    block = altered_header(chain.block(statements=[statement(1).raw]), state_height=0)
+    refused(verifier, block, ForgedBlock, "lists batches or statements more than")
 
 
 def test_invalid_more_bytes_than_a_block_may_list(chain: Chain) -> None:

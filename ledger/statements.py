@@ -1,0 +1,76 @@
+"""Statements: what validators state and everybody can check, listed in blocks beside what clients sign.
+
+A statement proves itself, so nobody signs an envelope for it, and it gets no receipt: there is no client to answer. Its
+effect is a record. Each kind says, as pure functions:
+
+    identity    what it is about: two statements with one identity say the same
+    subject     (epoch, signer index) of the validator it is of or about: whose share of a node's pool it takes
+    problem     why it is not true: makes a block that lists it invalid. Depends on the statement and the rules of the
+                epochs only, never on what else was listed: a statement that comes too late or twice is no fault
+    is_due      whether executing it on this state would write anything. Nobody honest lists one that is not due, so a
+                statement that has had its effect makes no further blocks
+    execute     its effect; none if it is not due
+
+Limits are in ``ledger.types``, bytes in ``ledger.wire.statements``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from consensus.evidence import ConflictingVotes, FalseJustification
+from ledger import evidence
+from ledger.state import StateView
+from ledger.statement_types import Judge, Moment
+from ledger.types import Statement
+
+
+class Kind(NamedTuple):
+    """One kind of statement, by what its content is."""
+
+    identity: Callable[[Any], bytes]
+    subject: Callable[[Any], tuple[int, int]]
+    problem: Callable[[Any, Judge], str | None]
+    is_due: Callable[[Any, StateView, Moment], bool]
+    execute: Callable[[Any, bytes, StateView, Moment], None]
+
+
+_EVIDENCE: Final = Kind(
+    identity=lambda content: b"evidence" + evidence.evidence_key(content),
+    subject=evidence.subject,
+    problem=evidence.problem,
+    is_due=evidence.is_due,
+    execute=evidence.execute,
+)
+
+_KINDS: Final[dict[type, Kind]] = {ConflictingVotes: _EVIDENCE, FalseJustification: _EVIDENCE}
+
+
+def identity(statement: Statement) -> bytes:
+    """What it is about; equal for statements that say the same."""
+    return _kind(statement).identity(statement.content)
+
+
+def subject(statement: Statement) -> tuple[int, int]:
+    """(epoch, signer index) of the validator it is of or about."""
+    return _kind(statement).subject(statement.content)
+
+
+def problem(statement: Statement, judge: Judge) -> str | None:
+    """Why it is not true; None if it is."""
+    return _kind(statement).problem(statement.content, judge)
+
+
+def is_due(statement: Statement, view: StateView, moment: Moment) -> bool:
+    """Whether executing it on this state would write anything."""
+    return _kind(statement).is_due(statement.content, view, moment)
+
+
+def execute(statement: Statement, view: StateView, moment: Moment) -> None:
+    """Its effect; the block was valid, so it is true."""
+    _kind(statement).execute(statement.content, statement.digest, view, moment)
+
+
+def _kind(statement: Statement) -> Kind:
+    return _KINDS[type(statement.content)]
