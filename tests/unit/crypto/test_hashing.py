@@ -10,6 +10,7 @@ NAMES = [
     "envelope-signature",
     "batch",
     "batch-signature",
+    "statement",
     "ack",
     "accepted",
     "header",
