@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 from consensus.effects import Build, Effect, Finalized, Persist, Report, ViewEntered
 from consensus.events import Event, Now
-from consensus.messages import StartAnswer, StartQuery, Want
+from consensus.messages import Muted, StartAnswer, StartQuery, Want
 from consensus.records import BuiltBlock, Certification, HeldCertificate, MutedUntil, OwnVote
 from consensus.types import Certificate, Proposal, Vote, VoteKind
-from ledger.types import Ack, Batch
+from ledger.types import Ack, Batch, Statement
 from node.turn import (
     AcceptedNotice,
     AlarmNotice,
@@ -121,6 +121,10 @@ def described(message: PeerMessage) -> str:
             return "origin query"
         case OriginAnswer():
             return f"origin answer {message.incarnation}"
+        case Muted():
+            return "muted"
+        case Statement():
+            return f"statement {message.digest.hex()[:8]}"
 
 
 def _effect(effect: Effect) -> str:
