@@ -41,6 +41,9 @@ class Fabric(Protocol):
     def apply(self, conditions: Mapping[Link, Condition]) -> None:
         """From now on the links are like this; those not named are good."""
 
+    def counts(self) -> Mapping[str, int]:
+        """What it carried and what faults took, in its own terms."""
+
     async def close(self) -> None:
         """End it."""
 
@@ -72,7 +75,9 @@ class ProxyFabric:
     def spawn(self, place: DaemonPlace, environment: Mapping[str, str]) -> Daemon:
         """See Fabric."""
         peer, public = self._behind[place.organisation]
-        settings = (f"listen.peer={HOST}:{peer}", f"listen.public={HOST}:{public}")
+        settings = [f"listen.public={HOST}:{public}"]
+        if place.kind == "node":
+            settings.append(f"listen.peer={HOST}:{peer}")
         daemon = daemons.spawn(place, settings=settings, environment=environment)
         self._running[place.organisation] = daemon
         return daemon
@@ -80,6 +85,11 @@ class ProxyFabric:
     def apply(self, conditions: Mapping[Link, Condition]) -> None:
         """See Fabric."""
         self._proxy.apply(conditions)
+
+    def counts(self) -> Mapping[str, int]:
+        """See Fabric."""
+        proxy = self._proxy
+        return {"connections": proxy.connections, "held_back": proxy.held_back, "reset": proxy.resets}
 
     async def close(self) -> None:
         """See Fabric."""

@@ -8,6 +8,7 @@ between them. Records, envelopes: hex.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 import msgspec
 
@@ -91,6 +92,10 @@ class Read(_Event, frozen=True, tag="read", gc=False):
     """Whether it came with a proof, which verified."""
 
 
+SETTLEMENT: Final = "settlement"
+"""Client of the last reads, when nothing is in flight any more."""
+
+
 class FaultBegan(_Event, frozen=True, tag="fault", gc=False):
     """A fault is in force."""
 
@@ -123,16 +128,20 @@ class History:
         self.now_us = now_us
         self.events: list[Event] = []
         self._sink = sink
-        self._operations = 0
+        self.operations = 0
+        """Numbers given out."""
+        self.final = 0
+        """Receipts recorded: of one operation there may be two."""
 
     def next_operation(self) -> int:
         """A number for an operation."""
-        self._operations += 1
-        return self._operations
+        self.operations += 1
+        return self.operations
 
     def record(self, event: Event) -> None:
         """Keep it."""
         self.events.append(event)
+        self.final += isinstance(event, Executed)
         self._sink(_ENCODER.encode(event) + b"\n")
 
 

@@ -24,7 +24,7 @@ class Injector:
 
     Args:
         plan: what strikes when.
-        clock_s: monotonic seconds.
+        disk: of the validator that DISK faults name.
     """
 
     def __init__(
@@ -34,6 +34,8 @@ class Injector:
         """Faults that were made, by kind."""
         self.active: dict[int, Fault] = {}
         """Those in force, by their place in the plan."""
+        self.healed_s = time.monotonic()
+        """When the last one was healed, monotonic seconds."""
         self._plan = plan
         self._validators = validators
         self._fabric = fabric
@@ -103,6 +105,7 @@ class Injector:
                 validators.start(fault.nodes[0])
             case _:
                 self._apply()
+        self.healed_s = time.monotonic()
         self._history.record(FaultEnded(self._history.now_us(), fault.kind, fault.what))
 
     async def _blow(self, names: Sequence[str]) -> None:

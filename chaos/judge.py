@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from chaos.claim_model import ABSENT, Answer, Claim, Kind, Request, apply
-from chaos.history import Event, Executed, Invoked, Read, Story, stories
+from chaos.history import SETTLEMENT, Event, Executed, Invoked, Read, Story, stories
 from chaos.linearizability import Operation, SearchTooLarge, check
 
 SHOWN_MAX = 5
@@ -40,22 +40,18 @@ class Judgement(msgspec.Struct, frozen=True):
     problems: tuple[str, ...]
 
 
-def judge(events: Sequence[Event], settled: Mapping[str, Claim] | None = None) -> Judgement:
-    """Judge a history.
-
-    Args:
-        settled: claims as they stood, proved, when nothing was in flight any more; by record.
-    """
+def judge(events: Sequence[Event]) -> Judgement:
+    """Judge a history. The reads of SETTLEMENT show claims as they stood when nothing was in flight any more."""
     told = stories(events)
     reads = [event for event in events if isinstance(event, Read)]
     by_record: dict[str, list[Story]] = defaultdict(list)
     for story in told.values():
         by_record[story.invoked.record].append(story)
+    settled = {read.record: ABSENT if read.claim is None else read.claim for read in reads if read.client == SETTLEMENT}
     end_us = max((event.at_us for event in events), default=0) + 1
     configurations, problems = 0, _contradictions(events)
     for record, of_record in by_record.items():
-        last = (settled or {}).get(record)
-        found, looked_at = _not_linearizable(record, of_record, last, end_us)
+        found, looked_at = _not_linearizable(record, of_record, settled.get(record), end_us)
         problems += found
         configurations += looked_at
     problems += _order_and_time(told.values())
@@ -115,7 +111,7 @@ def _contradictions(events: Iterable[Event]) -> list[str]:
 
 
 def _not_linearizable(
-    record: str, of_record: Sequence[Story], settled: Claim | None, end_us: int
+    record: str, of_record: Sequence[Story], settled: tuple[int, ...] | None, end_us: int
 ) -> tuple[list[str], int]:
     operations = operations_of(of_record)
     if settled is not None:

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
+import struct
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -55,6 +57,11 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self.strangers = 0
         """Connections turned away because none of the endpoints had opened them."""
+        self.connections = 0
+        self.held_back = 0
+        """Pieces that waited for a cut to heal, or as if they had been lost."""
+        self.resets = 0
+        """Connections given up because they lost too much in a row."""
 
     async def listen(self, port: int, target: str, target_port: int) -> None:
         """Stand before an endpoint: take connections at ``port`` and pass them on.
@@ -93,14 +100,15 @@ class Proxy:
         source = self._owner(writer.get_extra_info("peername")[:2], writer.get_extra_info("sockname")[:2])
         if source is None:
             self.strangers += 1
-            writer.transport.abort()
+            _reset(writer)
             return
+        self.connections += 1
         there, back = (source, target), (target, source)
         try:
             await self._open(there, back)
             onward_reader, onward_writer = await asyncio.open_connection(HOST, port, limit=PIECE_BYTES)
         except (OSError, _Reset):
-            writer.transport.abort()
+            _reset(writer)
             return
         try:
             async with asyncio.TaskGroup() as group:
@@ -108,8 +116,9 @@ class Proxy:
                     pieces: _Pieces = asyncio.Queue(PIECES_MAX)
                     group.create_task(self._take_in(sender, pieces, link))
                     group.create_task(self._deliver(pieces, receiver, link))
-        except* (OSError, _Reset):
-            pass  # one end is gone, or gave up: both ends see it
+        except* (OSError, _Reset):  # one end is gone, or gave up: both ends see it
+            _reset(writer)
+            _reset(onward_writer)
         finally:
             writer.transport.abort()
             onward_writer.transport.abort()
@@ -151,6 +160,7 @@ class Proxy:
             await writer.drain()
 
     async def _uncut(self, link: Link) -> None:
+        self.held_back += self._conditions.get(link, GOOD).cut
         while self._conditions.get(link, GOOD).cut:
             await self._changed.wait()
 
@@ -160,9 +170,18 @@ class Proxy:
         lost = 0
         while condition.loss and self._rng.random() < condition.loss:
             lost += 1
+        self.held_back += lost > 0
         if lost > LOST_IN_A_ROW_MAX:
+            self.resets += 1
             raise _Reset
         return condition.delay_ms / 1000 + RETRANSMIT_S * ((1 << lost) - 1)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Close a connection as TCP does when something is wrong."""
+    if not writer.transport.is_closing():
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
 
 
 class _Reset(Exception):

@@ -30,10 +30,13 @@ from chaos.schedule import Fault, Kind, plan
 from chaos.settlement import read_settled, settle
 from chaos.validators import Validators
 from chaos.watch import Seen, Watch
+from chaos.witness import LEVEL_S_MIN, hear
 from cli import local
-from cli.daemons import DaemonPlace
+from cli.daemons import Daemon
 from cli.local import Network
 from lossbook_sdk import profile as profiles
+from lossbook_sdk.channel import Connector
+from lossbook_sdk.profile import Node
 
 READY_S: Final = 60.0
 """For the first start."""
@@ -113,6 +116,8 @@ class Run:
         self._say = say
         self._began_s = time.monotonic()
         self._validators: Validators | None = None
+        self._disk: Disk | None = None
+        self._replica: Daemon | None = None
 
     async def run(self) -> None:
         """All of it.
@@ -128,7 +133,11 @@ class Run:
             finally:
                 if self._validators is not None:
                     self._validators.kill_all()
+                if self._replica is not None:
+                    self._replica.kill()
                 await self._fabric.close()
+                if self._disk is not None:
+                    self._disk.close()
                 self.document["wall_s"] = round(time.monotonic() - self._began_s, 1)
 
     # -- 1 -----------------------------------------------------------------------------------
@@ -139,9 +148,11 @@ class Run:
 
     async def _carry_out(self, network: Network, history: History) -> None:
         places = network.nodes
-        disk = self._small_disk(Path(next(place.home for place in places if place.organisation == SMALL_DISK)))
+        disk = self._disk = self._small_disk(
+            Path(next(place.home for place in places if place.organisation == SMALL_DISK))
+        )
         self.document["disk"] = disk.name
-        await self._fabric.start(places)
+        await self._fabric.start(network.daemons)
         validators = self._validators = Validators(places, self._fabric)
         insurers = [Insurer(profiles.load(network.profile(place.organisation))) for place in places]
         readers = Readers(insurers[0].connector, insurers[0].nodes, history)
@@ -154,6 +165,7 @@ class Run:
             clients = _clients(self._plan.seed, insurers, readers, history)
             await self._harm(injector, clients, watch, history)
             await self._settle(watch, readers, history)
+            await self._testify(network, insurers[0].connector, watch, history)
             self._clients_heard(clients, readers)
         finally:
             await readers.close()
@@ -161,7 +173,7 @@ class Run:
     async def _until_ready(self, validators: Validators, watch: Watch) -> None:
         for name in validators.places:
             validators.start(name)
-        if not await _wait(watch, READY_S, _all_ready):
+        if not await _wait(watch, READY_S, lambda watch: watch.all_ready):
             raise ChaosError(
                 f"the validators were not ready within {READY_S:.0f} s: {_said(watch)}",
                 f"Their logs are below {self._base}; run it again with --keep FOLDER to have them afterwards",
@@ -182,7 +194,7 @@ class Run:
             until_us = history.now_us()
             self._say("faults are over; waiting until all is decided")
             await injector.heal()
-            await self._recovered(watch)
+            await self._recovered(watch, injector.healed_s)
             await self._decided(watch, history)
             give_up.set()
             await asyncio.gather(*working)
@@ -208,21 +220,20 @@ class Run:
             await asyncio.gather(watch.look(), asyncio.sleep(1.0))
             if self._validators is not None:
                 self._validators.notice()
-            told = stories(history.events)
             self._on_progress(
                 Progress(
                     time.monotonic() - self._began_s,
                     {name: None if seen is None else seen.executed for name, seen in watch.seen.items()},
-                    sum(story.final is not None for story in told.values()),
+                    history.final,
                     sum(client.open for client in clients),
                     tuple(fault.what for fault in injector.active.values()),
                 )
             )
 
-    async def _recovered(self, watch: Watch) -> None:
-        began_s = time.monotonic()
-        if await _wait(watch, RECOVERED_S_MAX, _all_level):
-            self.document["recovered_s"] = round(time.monotonic() - began_s, 1)
+    async def _recovered(self, watch: Watch, healed_s: float) -> None:
+        """``healed_s``: monotonic seconds, when the last fault was over."""
+        if await _wait(watch, RECOVERED_S_MAX, lambda watch: watch.level) and watch.level_since_s is not None:
+            self.document["recovered_s"] = round(max(0.0, watch.level_since_s - healed_s), 1)
         else:
             self.problems.append(f"not all validators were level within {RECOVERED_S_MAX:.0f} s: {_said(watch)}")
 
@@ -257,10 +268,9 @@ class Run:
         undecided = sum(story.open for story in told.values())
         if undecided:
             self.problems.append(f"nobody knows what became of {undecided} operations")
-        settled, unproved = await read_settled(readers, {story.invoked.record for story in told.values()})
-        self.problems += unproved
+        self.problems += await read_settled(readers, {story.invoked.record for story in told.values()})
         self._say("judging the history")
-        judgement = await asyncio.to_thread(judge, history.events, settled)
+        judgement = await asyncio.to_thread(judge, history.events)
         self.document |= {
             "linearizable": judgement.linearizable,
             "records": judgement.records,
@@ -287,8 +297,23 @@ class Run:
         if not equal:
             self.problems += watch.differences or [f"state roots at height {height} differ"]
 
+    async def _testify(self, network: Network, connector: Connector, watch: Watch, history: History) -> None:
+        self._say("the supervisor's replica verifies and executes all of it again")
+        place = network.replicas[0]
+        replica = self._replica = self._fabric.spawn(place, {})
+        readers = Readers(connector, [Node(place.organisation, place.address)], history)
+        try:
+            timeout_s = LEVEL_S_MIN + self._plan.duration_s
+            said = await hear(readers, place.organisation, self.document.get("height", 0), watch.agreed(), timeout_s)
+        finally:
+            await readers.close()
+            replica.kill()
+        self.document |= {"replica_height": said.height, "replica_signatures": said.signatures}
+        if said.problem:
+            self.problems.append(said.problem)
+
     def _clients_heard(self, clients: list[Client], readers: Readers) -> None:
-        self.document["failovers"] = sum(client.moves for client in clients)
+        self.document |= {"failovers": sum(client.moves for client in clients), **self._fabric.counts()}
         self.problems += [lie for client in clients for lie in client.lies] + readers.lies
         if self._validators is not None:
             self.problems += self._validators.ended
@@ -335,18 +360,6 @@ async def _wait(watch: Watch, timeout_s: float, holds: Callable[[Watch], bool]) 
         await asyncio.sleep(0.2)
 
 
-def _all_ready(watch: Watch) -> bool:
-    return all(seen is not None and seen.ready for seen in watch.seen.values())
-
-
-def _all_level(watch: Watch) -> bool:
-    """All ready, and none more than a block or two behind: answers come one after another."""
-    if not _all_ready(watch):
-        return False
-    heights = [seen.executed for seen in watch.seen.values() if seen is not None]
-    return max(heights) - min(heights) <= 2
-
-
 def _block_times(watch: Watch) -> dict[str, int]:
     return {name: 0 if seen is None else seen.block_time_ms for name, seen in watch.seen.items()}
 
@@ -360,6 +373,3 @@ def _state(seen: Seen | None) -> str:
         return "does not answer"
     why = str(seen.detail.get("failure") or "")
     return f"executed {seen.executed}, {'ready' if seen.ready else 'not ready'}" + (f" ({why})" if why else "")
-
-
-__all__ = ["ChaosError", "DaemonPlace", "Plan", "Progress", "Run"]

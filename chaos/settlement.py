@@ -8,11 +8,10 @@ from typing import Final
 
 import msgspec
 
-from chaos.claim_model import Claim
 from chaos.clients import Readers, told
-from chaos.history import Failed, History, Proven, Story, stories
+from chaos.history import SETTLEMENT, Failed, History, Proven, Story, stories
 from ledger.types import Receipt
-from lossbook_sdk.errors import ClientError, VerificationFailed
+from lossbook_sdk.errors import VerificationFailed
 
 ASK_S: Final = 20.0
 """For one question; nothing is wrong with anybody any more."""
@@ -86,7 +85,7 @@ async def _settle_one(
     if proven:
         found.proven += 1
         history.record(Proven(history.now_us(), invoked.op, prover))
-    elif not held and _over(story, block_times_ms):
+    elif not held and story.final is None and _over(story, block_times_ms):
         found.expired += 1
         if not story.failed:
             history.record(Failed(history.now_us(), invoked.op, "all", "EXPIRED"))
@@ -130,24 +129,18 @@ def _note(found: Settled, problem: str) -> None:
         found.problems.append(problem)
 
 
-async def read_settled(readers: Readers, records: Iterable[str]) -> tuple[dict[str, Claim], list[str]]:
-    """Every claim, proved, each by another validator in turn; and what could not be proved."""
+async def read_settled(readers: Readers, records: Iterable[str]) -> list[str]:
+    """Read every claim with proof, each at another validator in turn, into the history; which cannot be proved."""
     room = asyncio.Semaphore(AT_A_TIME)
-    found: dict[str, Claim] = {}
     problems: list[str] = []
 
     async def one(number: int, record: str) -> None:
         async with room:
             names: Sequence[str] = readers.names[number % len(readers.names) :] + readers.names
             for name in names:  # a record that changed lately can be proved once its root is certified
-                claim = await readers.read("settlement", name, bytes.fromhex(record), prove=True)
-                if claim is not None:
-                    found[record] = claim
+                if await readers.read(SETTLEMENT, name, bytes.fromhex(record), prove=True) is not None:
                     return
             problems.append(f"claim {record[:16]} cannot be proved by any validator")
 
-    try:
-        await asyncio.gather(*(one(number, record) for number, record in enumerate(records)))
-    except ClientError as error:
-        problems.append(str(error))
-    return found, problems[:SHOWN_MAX]
+    await asyncio.gather(*(one(number, record) for number, record in enumerate(records)))
+    return problems[:SHOWN_MAX]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,7 +14,6 @@ from chaos.clients import Readers
 from lossbook.v1.query_pb2 import GetStatusResponse
 from lossbook_sdk.errors import ClientError
 
-EVERY_S: Final = 1.0
 KEPT_HEIGHTS: Final = 2_000
 """Below the lowest validator: a status shows the last 64, so nothing older is ever compared again."""
 
@@ -37,17 +37,29 @@ class Watch:
         self.compared = 0
         """Heights whose root at least two validators named."""
         self.differences: list[str] = []
+        self.level_since_s: float | None = None
+        """Monotonic seconds from which on all were ready and level; None: not all are."""
         self._readers = readers
         self._roots: dict[int, dict[str, bytes]] = {}
 
-    async def run(self) -> None:
-        """Until cancelled."""
-        while True:
-            await asyncio.gather(self.look(), asyncio.sleep(EVERY_S))
+    @property
+    def all_ready(self) -> bool:
+        """Whether every validator answered, and does all of its work."""
+        return all(seen is not None and seen.ready for seen in self.seen.values())
+
+    @property
+    def level(self) -> bool:
+        """All ready, and none more than a block or two behind: answers come one after another."""
+        heights = [seen.executed for seen in self.seen.values() if seen is not None]
+        return self.all_ready and max(heights) - min(heights) <= 2
 
     async def look(self) -> None:
         """Ask all of them once."""
         await asyncio.gather(*(self._ask(name) for name in self._readers.names))
+        if not self.level:
+            self.level_since_s = None
+        elif self.level_since_s is None:
+            self.level_since_s = time.monotonic()
         heights = [seen.executed for seen in self.seen.values() if seen is not None]
         for height in [height for height in self._roots if heights and height < min(heights) - KEPT_HEIGHTS]:
             del self._roots[height]
@@ -77,6 +89,10 @@ class Watch:
                     self.differences.append(f"at height {roots.height} {name} and {other} have different roots")
             self.compared += name not in known and len(known) == 1
             known[name] = both
+
+    def agreed(self) -> dict[int, bytes]:
+        """Roots of heights that more than one validator named, and none differently."""
+        return {height: next(iter(known.values())) for height, known in self._roots.items() if len(known) > 1}
 
     def common(self) -> tuple[int, Mapping[str, bytes]] | None:
         """The highest height whose roots all validators named, and the roots."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.base import EXIT_FAILED, described, group
-from cli.options import FOLDER, json_option
+from cli.base import EXIT_FAILED, Stop, described, group
+from cli.options import FILE, FOLDER, json_option
 from cli.output import emit, facts, say
 
 if TYPE_CHECKING:
@@ -35,6 +36,14 @@ def command() -> None:
 @click.option(
     "--faults", "kinds", metavar="KIND,...", default=",".join(FAULTS), show_default=True, help="Which are to strike."
 )
+@click.option(
+    "--network",
+    "way",
+    type=click.Choice(["auto", "namespaces", "proxy"]),
+    default="auto",
+    show_default=True,
+    help="How it is made: what this machine permits, real packets, or proxies on loopback.",
+)
 @click.option("--keep", type=FOLDER, help="Make the network in this folder and leave it there, with history.jsonl.")
 @json_option
 @click.pass_context
@@ -43,6 +52,7 @@ def run(
     minutes: float,
     seed: int | None,
     kinds: str,
+    way: str,
     keep: Path | None,
     as_json: bool,
 ) -> None:
@@ -51,29 +61,34 @@ def run(
     Clients write and read single claims all the while. In the end everything is healed, every operation is asked for
     at every validator, and the recorded history is judged. Exit code 0 only if every promise was kept.
     """
+    chosen = _kinds(kinds)
+    namespaces = _namespaces(way)  # before anything is imported that starts a thread
+
     import asyncio
 
     import uvloop
 
-    from chaos.disk import LimitedDisk
+    from chaos.disk import LimitedDisk, SmallDisk
     from chaos.fabric import ProxyFabric, Way
+    from chaos.namespaces import NamespaceFabric
     from chaos.run import Plan, Run
     from chaos.schedule import Kind
     from cli.chaos_screen import Screen
 
-    chosen = _kinds(kinds)
     number = secrets.randbelow(1 << 32) if seed is None else seed
     base = keep or Path(tempfile.mkdtemp(prefix="lossbook-chaos-"))
     with Screen() as screen:
         running = Run(
             Plan(number, minutes * 60, tuple(Kind(kind) for kind in chosen)),
             base,
-            Way.PROXY,
-            ProxyFabric(number),
-            lambda _: LimitedDisk(),
+            Way.NAMESPACES if namespaces else Way.PROXY,
+            NamespaceFabric(number) if namespaces else ProxyFabric(number),
+            SmallDisk if namespaces else lambda _: LimitedDisk(),
             on_progress=screen.show,
             say=screen.say,
         )
+        for number_ in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: what was started is ended
+            signal.signal(number_, lambda *_: signal.raise_signal(signal.SIGINT))
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(running.run())
@@ -84,6 +99,49 @@ def run(
                 shutil.rmtree(base, ignore_errors=True)
     _show(running, keep, as_json)
     context.exit(EXIT_FAILED if running.problems else 0)
+
+
+@command.command(example="lossbook chaos judge ./chaos-7/history.jsonl")
+@click.argument("history", type=FILE)
+@json_option
+@click.pass_context
+def judge(context: click.Context, history: Path, as_json: bool) -> None:
+    """Judge the recorded history of a run once more.
+
+    Linearizability of the operations on each claim, the order of the receipts, and every read; what only the running
+    network could tell (receipts everywhere, state roots) is not in the file. Exit code 0 only if all of it holds.
+    """
+    from chaos.history import parse
+    from chaos.judge import judge as judged
+
+    with history.open("rb") as file:
+        found = judged(list(parse(file)))
+    document = {name: getattr(found, name) for name in found.__struct_fields__ if name != "problems"}
+    if as_json:
+        emit(document | {"problems": found.problems})
+    else:
+        facts(document.items())
+    for problem in found.problems:
+        say(click.style("does not hold: ", fg="red") + problem)
+    context.exit(EXIT_FAILED if found.problems else 0)
+
+
+def _namespaces(way: str) -> bool:
+    """Whether to use namespaces; this process has its own afterwards if so.
+
+    Raises:
+        Stop: they were asked for, and are not permitted here.
+    """
+    if way == "proxy":
+        return False
+    from chaos import kernel, namespaces
+
+    if refusal := namespaces.refused():
+        if way == "namespaces":
+            raise Stop(f"network namespaces cannot be had here: {refusal}", "Run it as root, or with --network proxy")
+        return False
+    kernel.own_namespaces()
+    return True
 
 
 def _kinds(text: str) -> list[str]:

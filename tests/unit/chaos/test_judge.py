@@ -8,7 +8,20 @@ import msgspec
 import pytest
 
 from chaos.claim_model import Claim, Kind, Stage
-from chaos.history import Accepted, BadHistory, Event, Executed, Failed, History, Invoked, Read, Unknown, parse, stories
+from chaos.history import (
+    SETTLEMENT,
+    Accepted,
+    BadHistory,
+    Event,
+    Executed,
+    Failed,
+    History,
+    Invoked,
+    Read,
+    Unknown,
+    parse,
+    stories,
+)
 from chaos.judge import Judgement, judge
 from ledger.codes import Code
 
@@ -53,20 +66,25 @@ GOOD: list[Event] = [
 ]
 
 
-def problem(*events: Event, settled: dict[str, Claim] | None = None) -> str:
-    """The one problem of a history."""
-    found = judge(events, settled)
+def settled(claim: Claim, *places: tuple[int, int]) -> Read:
+    """The last read."""
+    return Read(2_000, 1_999, SETTLEMENT, "delta", CLAIM, 100, tuple(claim), places, True)
+
+
+def problem(*events: Event) -> str:
+    """What is wrong with a history that does not hold."""
+    found = judge(events)
     assert not found.linearizable
     return "\n".join(found.problems)
 
 
 def test_a_history_that_holds() -> None:
-    found = judge(GOOD, {CLAIM: ASSESSED})
-    assert found == Judgement(True, 5, 2, 1, found.configurations, ())
+    found = judge([*GOOD, settled(ASSESSED, (5, 0), (7, 1), (9, 0))])
+    assert found == Judgement(True, 5, 3, 1, found.configurations, ())
 
 
 def test_invalid_settled_state_is_not_what_the_operations_made() -> None:
-    assert "settled state" in problem(*GOOD, settled={CLAIM: Claim(Stage.ASSESSED, 400)})
+    assert "settled state" in problem(*GOOD, settled(Claim(Stage.ASSESSED, 400), (5, 0), (7, 1), (9, 0)))
 
 
 def test_invalid_two_writers_both_win() -> None:
@@ -81,14 +99,14 @@ def test_invalid_a_lost_write_is_seen_by_the_next_probe() -> None:
 
 def test_an_operation_that_never_took_effect_is_left_out() -> None:
     events = [*GOOD[:2], invoke(2, 110, Kind.CLOSE), Failed(150, 2, "alpha", "EXPIRED")]
-    assert judge(events, {CLAIM: NOTIFIED}).problems == ()
+    assert judge([*events, settled(NOTIFIED, (5, 0))]).problems == ()
 
 
 def test_an_operation_nobody_heard_of_may_or_may_not_have_happened() -> None:
     events = [*GOOD[:2], invoke(2, 110, Kind.REGISTER), Unknown(150, 2)]
-    assert judge(events, {CLAIM: NOTIFIED}).linearizable
-    assert judge(events, {CLAIM: REGISTERED}).linearizable
-    assert not judge(events, {CLAIM: ASSESSED}).linearizable
+    assert judge([*events, settled(NOTIFIED, (5, 0))]).linearizable
+    assert judge([*events, settled(REGISTERED, (5, 0), (6, 0))]).linearizable
+    assert not judge([*events, settled(ASSESSED, (5, 0), (6, 0))]).linearizable
 
 
 def test_invalid_two_envelopes_at_one_place() -> None:

@@ -1,0 +1,146 @@
+"""What the injector does to validators, links and the disk, and that it undoes all of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import cast
+
+from chaos.disk import Disk
+from chaos.fabric import Fabric
+from chaos.history import FaultBegan, FaultEnded, History
+from chaos.injector import Injector
+from chaos.links import CLIENTS, Condition, Link, everywhere, partition
+from chaos.schedule import Fault, Kind, Strike
+from chaos.validators import Validators
+
+NAMES = ("alpha", "beta", "gamma", "delta")
+
+
+class World:
+    """Validators, fabric and disk that write down what is done to them."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.up = set(NAMES)
+        self.links: Mapping[Link, Condition] = {}
+        self.places = dict.fromkeys(NAMES)
+        self.history = History(lambda: len(self.done))
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        return tuple(sorted(self.up))
+
+    def pid(self, name: str) -> int:
+        return NAMES.index(name)
+
+    def start(self, name: str, *, clock_offset_ms: int = 0) -> None:
+        if name not in self.up:
+            self.up.add(name)
+            self.done.append(f"start {name}" + (f" {clock_offset_ms:+}" if clock_offset_ms else ""))
+
+    def kill(self, name: str) -> None:
+        self.up.discard(name)
+        self.done.append(f"kill {name}")
+
+    def stop(self, name: str) -> None:
+        self.up.discard(name)
+        self.done.append(f"stop {name}")
+
+    def pause(self, name: str) -> None:
+        self.done.append(f"pause {name}")
+
+    def resume(self, name: str) -> None:
+        self.done.append(f"resume {name}")
+
+    def fill(self, pid: int) -> None:
+        self.done.append(f"fill {NAMES[pid]}")
+
+    def empty(self) -> None:
+        self.done.append("empty")
+
+    def apply(self, conditions: Mapping[Link, Condition]) -> None:
+        self.links = conditions
+        self.done.append(f"{len(conditions)} links bad")
+
+    def injector(self, *plan: Fault) -> Injector:
+        return Injector(plan, cast("Validators", self), cast("Fabric", self), cast("Disk", self), self.history)
+
+
+def carried_out(*plan: Fault) -> World:
+    world = World()
+    injector = world.injector(*plan)
+    asyncio.run(injector.run())
+    assert not injector.active
+    assert injector.struck.total() == len(plan)
+    assert world.up == set(NAMES)
+    return world
+
+
+def fault(kind: Kind, *nodes: str, at_ms: int = 0, until_ms: int = 5, **more: object) -> Fault:
+    return Fault(kind, at_ms, until_ms, str(kind), nodes, **more)  # type: ignore[arg-type]
+
+
+def test_a_killed_validator_is_started_again() -> None:
+    assert carried_out(fault(Kind.KILL, "beta")).done == ["kill beta", "start beta"]
+
+
+def test_a_storm_kills_again_and_again() -> None:
+    strikes = (Strike(0, ("alpha", "beta")), Strike(1, NAMES))
+    storm = fault(Kind.STORM, *NAMES, strikes=strikes)
+    assert carried_out(storm).done == [
+        *("kill alpha", "kill beta", "start alpha", "start beta"),
+        *(f"kill {name}" for name in NAMES),
+        *(f"start {name}" for name in NAMES),
+    ]
+
+
+def test_paused_validators_go_on() -> None:
+    assert carried_out(fault(Kind.PAUSE, "alpha", "beta")).done == [
+        *("pause alpha", "pause beta"),
+        *("resume alpha", "resume beta"),
+    ]
+
+
+def test_a_wrong_clock_is_set_right_by_a_restart() -> None:
+    assert carried_out(fault(Kind.CLOCK, "gamma", offset_ms=-1_500)).done == [
+        *("stop gamma", "start gamma -1500"),
+        *("stop gamma", "start gamma"),
+    ]
+
+
+def test_a_full_disk_is_emptied_and_its_validator_restarted() -> None:
+    assert carried_out(fault(Kind.DISK, "delta")).done == ["fill delta", "empty", "stop delta", "start delta"]
+
+
+def test_faults_of_the_network_add_up_and_heal_one_by_one() -> None:
+    loss = fault(Kind.LOSS, until_ms=60, bad=everywhere((*NAMES, CLIENTS), Condition(loss=0.3)))
+    cut = fault(Kind.PARTITION, at_ms=20, until_ms=40, bad=partition(("alpha",), ("beta", "gamma", "delta", CLIENTS)))
+    world = carried_out(loss, cut)
+    assert world.done == ["20 links bad", "20 links bad", "20 links bad", "0 links bad"]
+    assert world.links == {}
+
+
+def test_every_fault_stands_in_the_history() -> None:
+    events = carried_out(fault(Kind.PAUSE, "alpha")).history.events
+    assert [type(event) for event in events] == [FaultBegan, FaultEnded]
+
+
+def test_an_interrupted_run_can_be_healed() -> None:
+    world = World()
+    endless = 3_600_000
+    cut = fault(Kind.PARTITION, until_ms=endless, bad=partition(("alpha",), ("beta",)))
+    injector = world.injector(fault(Kind.KILL, "beta", until_ms=endless), cut)
+
+    async def test() -> None:
+        running = asyncio.create_task(injector.run())
+        for _ in range(100):  # turns of the loop; both faults strike at once
+            await asyncio.sleep(0)
+        assert len(injector.active) == 2
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert world.links
+        await injector.heal()
+
+    asyncio.run(test())
+    assert (world.up, world.links, injector.active) == (set(NAMES), {}, {})
