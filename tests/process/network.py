@@ -211,11 +211,13 @@ class Network:
     def metadata(self) -> tuple[tuple[str, str], ...]:
         return (("lossbook-chain", self.genesis.chain_id.hex()), ("lossbook-protocol", "1"))
 
+    def leaf(self, caller: str, role: str) -> tuple[bytes, bytes]:
+        """A member's certificate and its private key, PEM."""
+        return tls.issue_leaf(self.organisations[caller].ledger_key, caller, role, datetime.now(UTC), timedelta(days=1))
+
     def channel(self, to: str, caller: str = "alpha", role: str = "client") -> grpc.Channel:
         """A blocking channel to a node's public address, as a member's client."""
-        leaf, key = tls.issue_leaf(
-            self.organisations[caller].ledger_key, caller, role, datetime.now(UTC), timedelta(days=1)
-        )
+        leaf, key = self.leaf(caller, role)
         member = self.members.get(to)
         assert member is not None
         credentials = grpc.ssl_channel_credentials(member.ca_pem, key, leaf)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import secrets
 import subprocess
@@ -33,9 +34,14 @@ from lossbook.v1 import (
     sealed_pb2,
     sealed_pb2_grpc,
 )
+from lossbook_sdk.channel import Connector
+from lossbook_sdk.envelopes import Signed, build_and_sign
+from lossbook_sdk.nodes import Nodes
+from lossbook_sdk.profile import Node
+from lossbook_sdk.stream import BulkSubmitter
 from store.sealed import SealedStore
 from tests.process.network import INSURERS, SUPERVISOR, Network
-from tests.support.insurers import Organisation, policy_issue
+from tests.support.insurers import ALL_DESKS, Organisation, policy_issue
 
 
 @pytest.fixture(scope="module")
@@ -322,6 +328,43 @@ def test_a_killed_node_catches_up_and_its_vote_is_in_a_certificate_again(own_net
     wait_executed(network, "alpha", height)
     roots = {name: {each.height: each.state_root for each in network.status(name).roots} for name in ("alpha", "delta")}
     assert roots["alpha"][height] == roots["delta"][height]
+
+
+def test_a_bulk_client_goes_to_another_node_and_back_to_its_own_once_that_serves_again(own_network: Network) -> None:
+    network = own_network
+    network.start_all()
+    leaf, key = network.leaf("alpha", "client")
+    members = [Node(name, network.public_address(name)) for name in ("alpha", "beta")]
+    moves: list[str] = []
+
+    def one() -> Signed:
+        desks = network.organisations["alpha"].desks
+        return build_and_sign(
+            chain_id=network.genesis.chain_id,
+            organisation="alpha",
+            keys=[desks[desk] for desk in ALL_DESKS],
+            operations=[policy_issue(policy_id=new_id())],
+        )
+
+    async def story() -> None:
+        nodes = Nodes(Connector(network.genesis, leaf, key), members)
+
+        def moved(left: Node | None, taken: Node, reason: str) -> None:
+            moves.append(taken.organisation)
+
+        async with BulkSubmitter(nodes, return_s=0.2, on_move=moved) as bulk:
+            assert (await (await bulk.submit(one()))).node == "alpha"
+            network.daemons["alpha"].kill()
+            assert (await (await bulk.submit(one()))).node == "beta"
+            network.start("alpha")
+            async with asyncio.timeout(60):
+                while (status := await (await bulk.submit(one()))).node != "alpha":
+                    assert status.receipt is not None
+                    assert status.receipt.code == Code.OK
+        await nodes.close()
+
+    asyncio.run(story())
+    assert moves == ["alpha", "beta", "alpha"]
 
 
 def test_a_network_whose_nodes_were_all_killed_goes_on_where_it_was(own_network: Network) -> None:
