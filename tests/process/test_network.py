@@ -84,8 +84,12 @@ def test_a_policy_is_accepted_final_and_proven_and_every_node_shows_it(network: 
     assert proven.receipt == receipt
 
     for name in INSURERS:
-        wait_executed(network, name, receipt.height)
         with network.channel(name, caller=SUPERVISOR) as channel:
+            wait = gateway_pb2.WaitReceiptRequest(envelope_id=id_of(raw), wait=gateway_pb2.STAGE_PROVEN)
+            waited = gateway_pb2_grpc.GatewayServiceStub(channel).WaitReceipt(
+                wait, metadata=network.metadata(), timeout=30
+            )
+            assert waited.status.stage == gateway_pb2.STAGE_PROVEN  # here, too, a header certifies what is asked for
             query = query_pb2_grpc.QueryServiceStub(channel)
             request = query_pb2.GetRecordRequest(key=POLICIES.prefix + policy, prove=True)
             answer = query.GetRecord(request, metadata=network.metadata(), timeout=10)
