@@ -51,6 +51,9 @@ SILENCE_S: Final = 3.0
 """A node that owes answers and says nothing for so long is left for the next one."""
 NOT_AFTER_MS: Final = 30_000
 """After this an envelope that was not executed never will be: bounds how long an outcome can stay open."""
+SHORT_MS: Final = 1_500
+SHORT_SHARE: Final = 0.1
+"""Some envelopes may execute for so long only: under faults they expire, and must then be provably so."""
 READ_S: Final = 1.0
 FOREVER_S: Final = 86_400.0
 """A client never gives up its stream: networks heal."""
@@ -74,15 +77,17 @@ class Insurer:
         self._chain_id = genesis.chain_id
         self._wallet = Wallet(profile.keys, Passphrases(environment={}))
 
-    def sign(self, operations: Sequence[Operation], desks: Sequence[str] = DESKS) -> Signed:
-        """An envelope of these operations."""
+    def sign(
+        self, operations: Sequence[Operation], desks: Sequence[str] = DESKS, lives_ms: int = NOT_AFTER_MS
+    ) -> Signed:
+        """An envelope of these operations, which may execute for so long."""
         keys: tuple[SigningKey, ...] = self._wallet.keys(desks)
         return build_and_sign(
             chain_id=self._chain_id,
             organisation=self.organisation,
             keys=keys,
             operations=operations,
-            not_after_ms=now_ms() + NOT_AFTER_MS,
+            not_after_ms=now_ms() + lives_ms,
         )
 
     async def begin(self) -> None:
@@ -239,7 +244,9 @@ class Client:
         await asyncio.sleep(self._rng.uniform(0.0, 0.15))
 
     async def _write(self, bulk: BulkSubmitter, claim_id: bytes, request: Request) -> None:
-        signed = self._insurer.sign(operations_of(request, claim_id, self._insurer.policy_id))
+        lives_ms = SHORT_MS if self._rng.random() < SHORT_SHARE else NOT_AFTER_MS
+        operations = operations_of(request, claim_id, self._insurer.policy_id)
+        signed = self._insurer.sign(operations, lives_ms=lives_ms)
         asked = self._asked[signed.id] = _Asked(self._history.next_operation(), asyncio.Event())
         self._insurer.ask(claim_id)
         self._history.record(

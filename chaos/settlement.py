@@ -10,6 +10,7 @@ import msgspec
 
 from chaos.clients import Readers, told
 from chaos.history import SETTLEMENT, Failed, History, Proven, Story, stories
+from ledger.codes import Code
 from ledger.types import Receipt
 from lossbook_sdk.errors import VerificationFailed
 
@@ -25,11 +26,12 @@ class Settled(msgspec.Struct):
     acknowledged: int = 0
     """Operations that a node vouched for: ACCEPTED, or a receipt."""
     final: int = 0
-    """Of all operations, executed."""
+    """Of all operations, those with a receipt."""
     proven: int = 0
-    """Of those acknowledged: the receipt was proved, from a certified root and the genesis."""
+    """Of those acknowledged: the receipt, which says what became of it, was proved from a certified root."""
     expired: int = 0
-    """Of those acknowledged: block time has passed their last moment at every validator, and none ever executed it."""
+    """Of those acknowledged: a proved receipt says that it came too late, or block time has passed its last moment at
+    every validator, and none has a receipt."""
     lost: int = 0
     """Of those acknowledged, neither."""
     problems: list[str] = msgspec.field(default_factory=list)
@@ -67,6 +69,7 @@ async def _settle_one(
     prover = readers.names[number % len(readers.names)]
     receipts, proven = await _receipts(bytes.fromhex(invoked.envelope), prover, readers, found)
     held = {name: receipt for name, receipt in receipts.items() if receipt is not None}
+    late = any(receipt.code == Code.EXPIRED for receipt in held.values())
     found.acknowledged += story.acknowledged
     found.final += bool(held)
     for name, receipt in held.items():
@@ -83,7 +86,8 @@ async def _settle_one(
             history.record(Failed(history.now_us(), invoked.op, "all", "EXPIRED"))
         return
     if proven:
-        found.proven += 1
+        found.proven += not late
+        found.expired += late
         history.record(Proven(history.now_us(), invoked.op, prover))
     elif not held and story.final is None and _over(story, block_times_ms):
         found.expired += 1

@@ -78,7 +78,8 @@ def test_every_promise_is_kept_under_faults_and_the_kept_history_says_so_again(t
     assert any("not linearizable" in problem for problem in json.loads(falsified.stdout)["problems"])
 
 
-def test_an_interrupted_run_ends_its_daemons_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_ends_its_daemons_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "cli", "chaos", "run", "--minutes", "5", "--json"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as run:
@@ -90,7 +91,7 @@ def test_an_interrupted_run_ends_its_daemons_and_leaves_nothing(tmp_path: Path) 
             said += run.stderr.readline()
         (base,) = tmp_path.glob("lossbook-chaos-*")
         assert daemons_below(base)
-        run.send_signal(signal.SIGINT)
+        run.send_signal(number)
         assert run.wait(30) == 130, run.stderr.read()
     assert not daemons_below(base)
     assert not list(tmp_path.iterdir())

@@ -11,6 +11,7 @@ from chaos.claim_model import ABSENT, Claim, Kind
 from chaos.clients import Readers
 from chaos.history import Accepted, Event, Executed, Failed, History, Invoked, stories
 from chaos.settlement import Settled, read_settled, settle
+from ledger.codes import Code
 from ledger.types import Receipt
 from lossbook_sdk.errors import VerificationFailed
 
@@ -116,10 +117,10 @@ def test_invalid_a_proof_that_does_not_verify_or_is_not_given() -> None:
     assert found.lost == 1
 
 
-def test_an_envelope_refused_as_a_whole_did_not_take_effect() -> None:
-    refused = {"01": receipt(7, code=1)}
+def test_an_envelope_that_was_ordered_too_late_has_expired_as_its_receipt_proves() -> None:
+    refused = {"01": receipt(7, code=Code.EXPIRED)}
     found, events = settled(invoked(), ACCEPTED, alpha=Node(refused), beta=Node(refused))
-    assert (found.proven, found.lost) == (1, 0)
+    assert (found.proven, found.expired, found.lost) == (0, 1, 0)
     assert events[0] == Failed(9, 1, "alpha", "EXPIRED")
 
 
