@@ -462,9 +462,14 @@ class Dissemination:
         return known.checked and (header.incarnation, header.sequence) > before.position
 
     def _on_quorum(self, known: Known, turn: Turn) -> None:
+        """A promise is made for batches of the running incarnation only: an older one may be left beside the chain.
+
+        What it held is in the new one once more, and is told ACCEPTED with that; unless this origin forgot it with its
+        disk, and then it must not promise it.
+        """
         header = known.batch.header
-        if header.origin == self._own_id:
-            self._no_longer_unacked(known)
+        if header.origin == self._own_id and header.incarnation == self._incarnation:
+            self._unacked = max(0, self._unacked - 1)
             ids = tuple([envelope.id for envelope in self.envelopes(known)])
             turn.notices.append(AcceptedNotice(header.digest, ids))
 

@@ -93,9 +93,7 @@ class Finality:
         if target is None or target.view <= self.header.view:
             return True
         path = self._branches.path(target.digest)
-        if path is None:
-            return False
-        for node in path:
+        for node in path if path is not None else self._path_so_far():
             if node.header.height <= self.header.height:
                 continue
             self._branches.settled(node.header.digest)
@@ -105,7 +103,16 @@ class Finality:
                 self._branches.look_for(node, self._everybody, now)
                 return True
             self._finalize(node, turn)
-        return True
+        return path is not None
+
+    def _path_so_far(self) -> list[BlockNode]:
+        """Down to the highest final block that is reached by what is here: far behind, blocks come in parts."""
+        self._certificates = {d: each for d, each in self._certificates.items() if each.view > self.header.view}
+        for certificate in sorted(self._certificates.values(), key=lambda each: each.view, reverse=True):
+            path = self._branches.path(certificate.digest)
+            if path is not None:
+                return path
+        return []
 
     def _finalize(self, node: BlockNode, turn: Turn) -> None:
         header = node.header

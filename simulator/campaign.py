@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 
 import msgspec
 
 from simulator.adversaries import LIARS
 from simulator.plan import Plan, draw
 from simulator.run import Failure, Outcome, run_plan
+from simulator.shrink import shrink
+
+WAITING_PER_JOB = 8
+"""Tasks handed out beyond those that run; a few seconds of work."""
 
 
 class Finding(msgspec.Struct, frozen=True):
     """A seed that failed."""
 
     seed: int
+    validators: int
     oracle: str
     replay: str
     """The command that runs it again."""
@@ -29,7 +35,6 @@ class Report(msgspec.Struct):
     """Figures of many runs; names as in the command's JSON."""
 
     seeds: int = 0
-    validators: int = 0
     events: int = 0
     simulated_s: float = 0.0
     cpu_s: float = 0.0
@@ -71,12 +76,26 @@ class Report(msgspec.Struct):
 def finding(plan: Plan, failure: Failure) -> Finding:
     """What to tell of a failed run."""
     command = f"lossbook sim replay {plan.seed} --validators {plan.n} --trace"
-    return Finding(plan.seed, failure.oracle, command, failure.text, failure.at_ms)
+    return Finding(plan.seed, plan.n, failure.oracle, command, failure.text, failure.at_ms)
+
+
+def keep_shrunk(found: Finding, folder: Path) -> Path:
+    """Minimise a failed seed's plan and keep it as a file, which a test runs from then on (tests/regressions)."""
+    plan = shrink(plan_of(found.seed, found.validators), found.oracle)
+    path = folder / f"{found.oracle.lower()}-{found.validators}-{found.seed}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(plan.to_json())
+    return path
+
+
+def plan_of(seed: int, n: int) -> Plan:
+    """The plan that a campaign draws for a seed."""
+    return draw(seed, n, tuple(sorted(LIARS)))
 
 
 def run_seed(seed: int, n: int, runs: int = 2) -> list[Outcome]:
     """One seed, so many times."""
-    plan = draw(seed, n, tuple(sorted(LIARS)))
+    plan = plan_of(seed, n)
     outcomes: list[Outcome] = []
     for _ in range(runs):
         outcomes.append(run_plan(plan))
@@ -85,11 +104,21 @@ def run_seed(seed: int, n: int, runs: int = 2) -> list[Outcome]:
     return outcomes
 
 
-def run_seeds(seeds: Sequence[int], n: int, jobs: int = 1, runs: int = 2) -> Iterator[list[Outcome]]:
-    """All of them, in order; over so many processes."""
+def run_seeds(work: Iterable[tuple[int, int]], jobs: int = 1, runs: int = 2) -> Iterator[tuple[int, list[Outcome]]]:
+    """Seeds and sizes (seed, n), in order; over so many processes. Yields the seed and its runs.
+
+    Work may be endless: only a few tasks wait at a time.
+    """
     if jobs == 1:
-        for seed in seeds:
-            yield run_seed(seed, n, runs)
+        for seed, n in work:
+            yield seed, run_seed(seed, n, runs)
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(run_seed, seeds, [n] * len(seeds), [runs] * len(seeds), chunksize=1)
+        waiting: deque[tuple[int, Future[list[Outcome]]]] = deque()
+        for seed, n in work:
+            waiting.append((seed, pool.submit(run_seed, seed, n, runs)))
+            if len(waiting) > WAITING_PER_JOB * jobs:
+                at, future = waiting.popleft()
+                yield at, future.result()
+        for at, future in waiting:
+            yield at, future.result()

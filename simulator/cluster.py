@@ -102,7 +102,7 @@ class Cluster:
     def connect(self, node: Node) -> None:
         """A node has started: streams come up in both directions, where there is a way."""
         for other in self.nodes:
-            if other is not node and other.up:
+            if other.index != node.index and other.up:
                 for a, b in ((node, other), (other, node)):
                     if self.network.reachable(a.index, b.index):
                         a.connected(b.index)

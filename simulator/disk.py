@@ -21,6 +21,7 @@ from store.votelog import VoteLog
 
 VOTES: Final = Path("/disk/votes")
 VOTE_SYNC_OPERATIONS: Final = 3  #: of one sync of the log: the frame, its fdatasync, the slot of HEAD
+ROTATION_OPERATIONS: Final = 9  #: the new segment, its name, HEAD, the old one's end
 LOG_ID_BYTES: Final = 16
 
 
@@ -35,10 +36,12 @@ class Disk:
         self.blocks = MemoryBlockStore()
         self.states = MemoryStateStore()
         self.marker = False
+        self.synced: list[bytes] = []  #: records of the vote log that no crash may take
         self._make_votes()
 
     def _make_votes(self) -> None:
         self._logs += 1
+        self.synced = []
         log_id = self._logs.to_bytes(LOG_ID_BYTES, "big")
         VoteLog.create(VOTES, self._chain_id, self._owner, self.files, log_id).close()
 
@@ -67,6 +70,10 @@ class Disk:
         """Let the power fail within the next sync of the vote log."""
         self.files.crash_at(self.files.operations + random.randint(1, VOTE_SYNC_OPERATIONS))
 
+    def crash_in_rotation(self, random: Random) -> None:
+        """Let the power fail within the rewriting of the vote log that begins now."""
+        self.files.crash_at(self.files.operations + random.randint(1, ROTATION_OPERATIONS))
+
     def fail_vote_sync(self) -> None:
         """Let the next fdatasync of the vote log fail, once."""
         self.files.fail_at(self.files.operations + 2, errno.EIO)
@@ -81,7 +88,7 @@ class Disk:
 
     def mend(self) -> None:
         """Room again, and no fault planned."""
-        self.files.capacity_bytes = None
+        self.files.mend()
         self.blocks.fail_next_commit(None)
 
     def flip(self, random: Random) -> None:

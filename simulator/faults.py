@@ -109,7 +109,7 @@ class Faults(Witness):
 
     def stepped(self, node: Node, event: Event, effects: Sequence[Effect], now: Now) -> None:
         """See Witness: everybody crashes right after a quorum gave up the same view."""
-        if self._crash_all_after is None:
+        if self._crash_all_after is None or self.healed:
             return
         for effect in effects:
             if isinstance(effect, Persist) and isinstance(effect.record, OwnVote):
@@ -119,7 +119,7 @@ class Faults(Witness):
                     same = [index for index, view in self._nullified.items() if view == vote.view]
                     if 3 * len(same) > 2 * len(self._cluster.nodes):
                         fault, self._crash_all_after = self._crash_all_after, None
-                        self._cluster.timeline.after(1, self._crash_all, fault)
+                        self._later(1, self._crash_all, fault)
 
     # -- links, clocks, pauses -----------------------------------------------------------------------
 

@@ -20,13 +20,15 @@ from contracts.dispatch import CONTRACTS
 from ledger.block_port import FinalizedWrite
 from ledger.ports import StoreError
 from ledger.state import State
-from ledger.types import Batch, Envelope
+from ledger.types import Batch, Block, Envelope
 from ledger.wire import WireError
 from node import peer_wire
 from node.assembly import Settings, assemble, commit_genesis
 from node.dissemination import Signer
 from node.turn import (
     AlarmNotice,
+    BatchesFetched,
+    BlocksFetched,
     Input,
     Notice,
     PeerConnected,
@@ -41,7 +43,7 @@ from node.validator import Validator
 from simulator.clock import Clock
 from simulator.disk import Disk
 from simulator.fetching import Fetcher
-from simulator.serving import Answer, serve
+from simulator.serving import Answer, block_at, serve
 from store.errors import VoteLogDamaged
 from store.faulty_files import SimulatedCrash
 from store.votelog import VoteLog
@@ -73,6 +75,7 @@ class Boundary(enum.StrEnum):
     BETWEEN_SENDS = "between-sends"
     AFTER_SENDS = "after-sends"
     IN_EXECUTION = "in-execution"
+    IN_ROTATION = "in-rotation"
 
 
 class Pace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,6 +89,8 @@ class Pace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Until a batch is checked."""
     slice_envelopes: int = 64
     """Executed in one turn."""
+    rotate_bytes: int = 32 << 20
+    """The vote log is rewritten above this."""
 
 
 class Node:
@@ -133,6 +138,7 @@ class Node:
         self.voting, self.damaged, problem = True, False, ""
         try:
             self.votes = self.disk.open_votes()
+            self._compare_votes(self.votes)
         except VoteLogDamaged as error:
             self.voting, self.damaged, problem = False, True, str(error)
         except StoreError as error:  # the process ends with these words, and its supervisor starts it again
@@ -150,6 +156,11 @@ class Node:
         self.validator.start(now, nonce, restored_from_backup=self.disk.marker)
         cluster.connect(self)
         self._schedule(cluster.timeline.now_ms)
+
+    def _compare_votes(self, votes: VoteLog) -> None:
+        """Whatever was synced has to be there; the last turn's records may be, if its sync came through."""
+        held = set(votes.records())
+        self.cluster.witness.reopened(self, sum(record not in held for record in self.disk.synced))
 
     def _start_again(self, life: int) -> None:
         if life == self.life and not self.up:
@@ -206,6 +217,13 @@ class Node:
         if self.up and self.voting_or_observing:
             self._inbox.append(item)
             self._schedule(self.cluster.timeline.now_ms + self.pace.turn_ms)
+
+    def block(self, height: int) -> Block:
+        """A final block as it is served; LookupError where a part of it is not here."""
+        block = block_at(self.disk.blocks, height)
+        if block is None:
+            raise LookupError(f"block {height} is not at node {self.index}")
+        return block
 
     @property
     def finalized_height(self) -> int:
@@ -270,6 +288,11 @@ class Node:
         for item in inbox:
             if isinstance(item, PeerMessages):
                 self.cluster.witness.delivered(self, item.sender, item.messages)
+            elif isinstance(item, BatchesFetched):
+                self.cluster.witness.delivered(self, item.sender, item.batches)
+            elif isinstance(item, BlocksFetched):
+                batches = [batch for block in item.blocks for batch in block.batches]
+                self.cluster.witness.delivered(self, item.sender, batches)
             validator.handle(item, now)
         if not inbox:
             validator.handle(Tick(), now)
@@ -336,6 +359,15 @@ class Node:
             self.disk.crash_in_vote_sync(self.random)
         self.votes.append(records)
         self.votes.sync()
+        self.disk.synced += records
+        if self.votes.size_bytes > self.pace.rotate_bytes:
+            live = self.validator.live_records()
+            if self.doom is Boundary.IN_ROTATION:
+                self.doom, self.died_at = None, Boundary.IN_ROTATION.value
+                self.disk.crash_in_rotation(self.random)
+            self.votes.rotate(live)
+            self.disk.synced = list(live)
+            self.cluster.witness.rotated(self)
 
     def _send(self, sends: Sequence[Send], after_ms: int) -> None:
         """What a turn has for one peer travels together; the power may fail between two peers."""
@@ -344,7 +376,7 @@ class Node:
         self._pass(Boundary.BEFORE_SENDS)
         for to, message in self.outgoing(sends):
             cluster.witness.sent(self, to, message)
-            raw = peer_wire.encode(message)
+            raw = self.encode(message)
             for target in cluster.others(self.index) if to is None else (to,):
                 packets.setdefault(target, []).append(raw)
         for at, (target, packet) in enumerate(packets.items()):
@@ -369,6 +401,10 @@ class Node:
             self.give(self.cluster.check(batch))
 
     # -- for others ----------------------------------------------------------------------------
+
+    def encode(self, message: PeerMessage) -> bytes:
+        """As it travels."""
+        return peer_wire.encode(message)
 
     def outgoing(self, sends: Sequence[Send]) -> Iterable[Send]:
         """What leaves of what a turn sends: all of it, unless a subclass lies."""

@@ -88,8 +88,9 @@ def draw(seed: int, n: int, liars: tuple[str, ...] = ()) -> Plan:
     safety_ms = random.randint(*SAFETY_MS)
     nodes = list(range(n))
     random.shuffle(nodes)
-    byzantine = random.randint(0, faulty_max(n)) if liars else 0
-    chosen = tuple(Liar(node, random.choice(liars)) for node in sorted(nodes[:byzantine]))
+    byzantine = min(faulty_max(n), random.choice((0, 1, 1, 1, 2, 3))) if liars else 0
+    kinds = [liars[seed % len(liars)], *random.choices(liars, k=byzantine)] if byzantine else []  # each in its turn
+    chosen = tuple(Liar(node, kind) for node, kind in zip(nodes[:byzantine], kinds, strict=False))
     forgetful = nodes[byzantine : faulty_max(n)]
     honest = nodes[byzantine:]
     faults = [_fault(random, honest, forgetful, n, safety_ms) for _ in range(random.randint(1, 4 + n // 2))]
@@ -104,6 +105,7 @@ def draw(seed: int, n: int, liars: tuple[str, ...] = ()) -> Plan:
             sync_ms=random.choice((0, 0, 1, 4)),
             check_ms=random.choice((1, 1, 5, 60)),
             slice_envelopes=random.choice((1, 8, 64)),
+            rotate_bytes=random.choice((150_000, 300_000, 1 << 20)),
         ),
         liars=chosen,
         faults=tuple(sorted(faults, key=lambda fault: (fault.at_ms, fault.kind))),

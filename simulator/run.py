@@ -11,16 +11,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from time import process_time
+from traceback import extract_tb
 from typing import Final
 
 import msgspec
 
 from simulator.adversaries import LIARS
 from simulator.cluster import Cluster
+from simulator.coverage import Coverage
 from simulator.faults import Faults
 from simulator.load import Clients
 from simulator.market import market_of
+from simulator.model import model_roots
 from simulator.network import FAIR
 from simulator.node import SETTINGS, Node
 from simulator.oracles.base import Violation
@@ -74,7 +78,8 @@ class Run:
         self.cluster = Cluster(self.market, f"{plan.seed}/{plan.n}", liars=liars)
         self.faults = Faults(self.cluster, self.watch)
         self.clients = Clients(self.cluster, self.market, plan.load, f"{plan.seed}/{plan.n}")
-        self.cluster.witness = Both((self.watch, self.faults, *witnesses))
+        self.coverage = Coverage(plan)
+        self.cluster.witness = Both((self.watch, self.faults, self.coverage, *witnesses))
         for node in self.cluster.nodes:
             node.pace = plan.pacing
         self.healed: list[Node] = []
@@ -93,7 +98,9 @@ class Run:
         except Violation as violation:
             return Failure(violation.oracle, violation.text, self.cluster.timeline.now_ms)
         except Exception as error:  # noqa: BLE001 - whatever the product raises is a finding
-            return Failure("defect", f"{type(error).__name__}: {error}", self.cluster.timeline.now_ms)
+            at = extract_tb(error.__traceback__)[-1]
+            told = f"{type(error).__name__}: {error} ({Path(at.filename).name}:{at.lineno} {at.name})"
+            return Failure("defect", told, self.cluster.timeline.now_ms)
         return None
 
     def _attack(self) -> None:
@@ -170,12 +177,12 @@ class Run:
         """I13: everybody honest comes back."""
         cluster = self.cluster
         for node in cluster.honest:
-            if node.up and node.votes is None:
+            self._mend(node)
+            if node.damaged:  # as an operator does: `node resync`
                 node.stop()
-            if not node.up and node.damaged:
                 node.disk.set_votes_aside()
                 self.watch.rewound(node.index)
-            self._mend(node)
+                node.start()
         everybody = list(range(self.plan.n))
         for node in cluster.nodes:
             cluster.network.rejoin(node.index, everybody)
@@ -212,6 +219,11 @@ class Run:
                 records = (first.state.height_record(at), node.state.height_record(at))
                 self._demand(records[0] == records[1], "I13", f"node {node.index} has another state at {at}")
 
+        for at, roots in enumerate(model_roots(self.market.genesis, first.disk.blocks, height), 1):
+            record = first.state.height_record(at)
+            told = f"the model has other roots at height {at} than node {first.index}"
+            self._demand(record is not None and (record.state_root, record.receipts_root) == roots, "model", told)
+
     def _demand(self, holds: bool, oracle: str, text: str) -> None:
         self.watch.demands += 1
         if not holds:
@@ -221,7 +233,8 @@ class Run:
 
     def outcome(self, failure: Failure | None, cpu_s: float) -> Outcome:
         """The figures."""
-        cluster = self.cluster
+        cluster, coverage = self.cluster, self.coverage.counts
+        coverage["case: all crash after X"] += self.faults.counts["crash-all-after-nullify"]
         return Outcome(
             plan=self.plan,
             failure=failure,
@@ -232,7 +245,7 @@ class Run:
             finalized_blocks=max(self.watch.world.final, default=0),
             checks=self.watch.checks,
             faults=dict(sorted((Counter(cluster.network.counts) + self.faults.counts).items())),
-            coverage={},
+            coverage=dict(sorted(coverage.items())),
         )
 
 

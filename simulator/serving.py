@@ -11,7 +11,7 @@ from ledger.block_port import BlockStore
 from ledger.types import Block
 from node.turn import Fetch, FetchBatches, FetchBlocks, FetchProposals
 
-BLOCKS_MAX: Final = 24
+BLOCKS_MAX: Final = 6
 """Of one answer: a node far behind asks more than once."""
 
 

@@ -81,7 +81,7 @@ class Trace(Witness):
                     told = ", ".join(each.hex()[:8] for each in notice.envelope_ids)
                     self._tell(node, f"tells clients ACCEPTED: {told}")
                 case AlarmNotice():
-                    self._tell(node, f"alarms: {notice.kind}: {notice.text}")
+                    self._tell(node, f"alarms: {notice.kind}: {notice.text[:100]}")
         for fetch in turn.fetches:
             self._tell(node, f"asks {fetch.sources} for {type(fetch).__name__.removeprefix('Fetch').lower()}")
 
@@ -110,7 +110,8 @@ def described(message: PeerMessage) -> str:
             origin, incarnation, sequence = message.header.position
             return f"batch {origin}/{incarnation}/{sequence} {message.header.digest.hex()[:8]}"
         case Ack():
-            return f"ack of {message.acker} for {message.origin}/{message.incarnation}/{message.sequence}"
+            position = f"{message.origin}/{message.incarnation}/{message.sequence}"
+            return f"ack of {message.acker} for {position} {message.digest.hex()[:8]}"
         case Want():
             return f"want {message.view}"
         case StartQuery():

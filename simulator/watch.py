@@ -28,7 +28,7 @@ from node.turn import (
     Turn,
 )
 from simulator.market import Market, market_of
-from simulator.node import Node
+from simulator.node import SETTINGS, Node
 from simulator.oracles import all_oracles
 from simulator.oracles.base import (
     NULLIFY,
@@ -38,6 +38,7 @@ from simulator.oracles.base import (
     HeaderFact,
     Oracle,
     ReceiptFact,
+    Timing,
     VoteFact,
     World,
 )
@@ -80,7 +81,9 @@ class Watch(Witness):
         self._chain_id = market.genesis.chain_id
         self._keys = [key.public for key in market.keys]
         self._origins = {card.id for card in market.genesis.validators}
-        self.world = World(market.n, honest, header_fact(genesis))
+        timing = Timing(SETTINGS.delay_ms, SETTINGS.timeout_ms_max, SETTINGS.clock_delta_ms)
+        self.world = World(market.n, honest, header_fact(genesis), timing)
+        self._floor_before = 0
         self.oracles = all_oracles(self.world)
         self.promises = next(oracle for oracle in self.oracles if isinstance(oracle, Promises))
         self.demands = 0  #: checks of whoever drives the run
@@ -168,7 +171,10 @@ class Watch(Witness):
         """See Witness."""
         match message:
             case Vote():
+                fresh = message not in self._genuine
                 self._vote(message)
+                if fresh and message.kind == 1 and node.honest and message.signer == node.index:
+                    self._tell("uttered", node.index, "a block", node.disk.blocks.is_durable(message.digest))
             case Certificate():
                 self._certificate(node, message)
             case Proposal():
@@ -182,7 +188,10 @@ class Watch(Witness):
             case Batch():
                 self._batch(message)
             case Ack() if node.honest and message.acker == node.index:
+                fresh = message not in self._seen_acks
                 self._ack(node, message)
+                if fresh:
+                    self._tell("uttered", node.index, "a batch", node.disk.blocks.is_durable(message.digest))
 
     def _batch(self, batch: Batch) -> None:
         header = batch.header
@@ -221,9 +230,18 @@ class Watch(Witness):
     def started(self, node: Node) -> None:
         """See Witness."""
         if node.honest:
-            rewound = node.index in self._rewound
+            rewound = node.index in self._rewound or node.votes is None  # who only observes has no log
             self._rewound.discard(node.index)
             self._tell("started", node.index, rewound)
+
+    def stepping(self, node: Node, event: Event, now: Now) -> None:
+        """See Witness."""
+        self._floor_before = node.core.floor_view
+
+    def reopened(self, node: Node, missing: int) -> None:
+        """See Witness."""
+        if node.honest and node.index not in self._rewound:
+            self._tell("reopened", node.index, missing)
 
     def stepped(self, node: Node, event: Event, effects: Sequence[Effect], now: Now) -> None:
         """See Witness."""
@@ -239,7 +257,7 @@ class Watch(Witness):
                 case Persist(OwnVote(vote)) if node.honest and vote.kind == 1:
                     header = self.world.headers.get(vote.digest)
                     if header is not None:
-                        self._tell("notarized", node.index, header, now.wall_ms, node.core.floor_view)
+                        self._tell("notarized", node.index, header, now.wall_ms, self._floor_before)
                 case Report(evidence) if node.honest:
                     self._tell("evidence", node.index, evidence.culprit, str(evidence))
                 case Finalized(certificate):

@@ -19,6 +19,12 @@ class Witness:
     def started(self, node: Node) -> None:
         """The node has read its disk; its first turn comes next."""
 
+    def reopened(self, node: Node, missing: int) -> None:
+        """It opened its vote log again; so many records that were synced are not in it."""
+
+    def rotated(self, node: Node) -> None:
+        """It rewrote its vote log with what is alive."""
+
     def crashed(self, node: Node) -> None:
         """Its memory is gone."""
 

@@ -71,6 +71,11 @@ class FaultyFiles:
         """Let the operation with this number fail with errno ``number``."""
         self._fail_at[operation] = number
 
+    def mend(self) -> None:
+        """Room again, and nothing planned any more."""
+        self.capacity_bytes = self._crash_at = None
+        self._fail_at.clear()
+
     def crash(self, random: Random) -> None:
         """Cut the power: open files are gone, and only what the disk got is left."""
         self._generation += 1

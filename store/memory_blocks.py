@@ -40,6 +40,11 @@ class MemoryBlockStore:
         for writes in self._commits:
             self._apply(writes)
 
+    def is_durable(self, digest: bytes) -> bool:
+        """Whether no crash can take the batch or proposal of this digest."""
+        unsynced = {write.digest for writes in self._commits[self._synced :] for write in writes}
+        return (digest in self._batches or digest in self._proposals) and digest not in unsynced
+
     # -- BlockStore ------------------------------------------------------------------------
 
     def batch(self, digest: bytes) -> bytes | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cli.base import group
-from cli.sim.run import replay, run
+from cli.sim.run import replay, run, soak
 from cli.sim.twins import twins
 
 
@@ -17,5 +17,6 @@ def command() -> None:
 
 
 command.add_command(run)
+command.add_command(soak)
 command.add_command(replay)
 command.add_command(twins)

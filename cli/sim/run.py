@@ -1,22 +1,30 @@
-"""``lossbook sim run`` and ``replay``: attack a whole network in one process, reproducibly."""
+"""``lossbook sim run``, ``soak`` and ``replay``: attack whole networks in one process, reproducibly."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from cli.base import EXIT_FAILED, Command, fail
-from cli.options import json_option
+from cli.options import FILE, FOLDER, json_option
 from cli.output import emit, facts, say, table
 
 if TYPE_CHECKING:
-    from simulator.campaign import Report
+    from simulator.campaign import Finding, Report
+    from simulator.plan import Plan
     from simulator.run import Outcome
 
-SEEDS_MAX = 10_000_000
+SEEDS_MAX: Final = 10_000_000
+SOAK_SIZES: Final = (4, 4, 4, 7, 4, 4, 10)
+"""Validators of one seed after another: f = 1 is searched most, as it costs least."""
+
+TELL_EVERY: Final = 100
 
 
 class SeedRange(click.ParamType[range]):
@@ -32,7 +40,7 @@ class SeedRange(click.ParamType[range]):
         if not first.isdecimal() or (dots and not last.isdecimal()):
             self.fail(f"{value!r} is no range of seeds: write 1..200, or one number", param, ctx)
         found = range(int(first), int(last or first) + 1)
-        if not found or len(found) > SEEDS_MAX:
+        if not 0 < len(found) <= SEEDS_MAX:
             self.fail(f"{value!r} has {len(found)} seeds: ask for 1 to {SEEDS_MAX}, lowest first", param, ctx)
         return found
 
@@ -40,32 +48,103 @@ class SeedRange(click.ParamType[range]):
 validators_option = click.option(
     "--validators", type=click.IntRange(1, 40), default=4, show_default=True, help="How many insurers take part."
 )
+jobs_option = click.option(
+    "--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes to use."
+)
+keep_option = click.option("--keep", type=FOLDER, help="Minimise what fails, and keep its plan in this folder.")
 
 
 @click.command(cls=Command, example="lossbook sim run --seeds 1..200 --validators 7 --json")
 @click.option("--seeds", type=SeedRange(), default="1..100", show_default=True, help="Which seeds: first..last.")
 @validators_option
-@click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes to use.")
+@jobs_option
 @click.option("--once", is_flag=True, help="Run each seed once, not twice (no check that runs repeat).")
+@click.option("--coverage-required", is_flag=True, help="Fail, too, if a rule, corner case or liar was never met.")
+@keep_option
 @json_option
 @click.pass_context
-def run(context: click.Context, seeds: range, validators: int, jobs: int, once: bool, as_json: bool) -> None:
+def run(
+    context: click.Context,
+    seeds: range,
+    validators: int,
+    jobs: int,
+    once: bool,
+    coverage_required: bool,
+    keep: Path | None,
+    as_json: bool,
+) -> None:
     """Run many seeds, each twice, and report; exit code 1 if one fails.
 
     A seed fails if an oracle finds an invariant broken, if a validator breaks, or if its two runs differ in any effect.
     """
     from simulator.campaign import Report, run_seeds
 
-    report = Report(validators=validators)
-    for outcomes in run_seeds(seeds, validators, jobs, 1 if once else 2):
-        report.add(outcomes)
+    report = Report()
+    for _, outcomes in run_seeds(((seed, validators) for seed in seeds), jobs, 1 if once else 2):
+        _take(report, outcomes, keep)
         _progress(report, len(seeds))
-    if as_json:
-        emit(document(report))
-    else:
-        show(report)
-    if report.failures:
-        context.exit(EXIT_FAILED)
+    _end(context, report, coverage_required, as_json)
+
+
+@click.command(cls=Command, example="lossbook sim soak --from 100000 --jobs 2")
+@click.option("--from", "first", type=click.IntRange(min=0), default=1, show_default=True, help="The first seed.")
+@click.option("--seeds", "total", type=click.IntRange(1), help="End after so many seeds. Default: run until stopped.")
+@click.option(
+    "--jobs", type=click.IntRange(1, 256), default=os.cpu_count() or 1, help="Processes. Default: one a core."
+)
+@click.option("--coverage-required", is_flag=True, help="Fail, too, if a rule, corner case or liar was never met.")
+@keep_option
+@json_option
+@click.pass_context
+def soak(
+    context: click.Context,
+    first: int,
+    total: int | None,
+    jobs: int,
+    coverage_required: bool,
+    keep: Path | None,
+    as_json: bool,
+) -> None:
+    """Run seed after seed on networks of 4, 7 and 10, until stopped (Ctrl-C) or to the end; then report.
+
+    Every hundred seeds it says how far it is, and with which seed to go on; what fails is said at once.
+    """
+    from simulator.campaign import Report, run_seeds
+
+    report = Report()
+    try:
+        for seed, outcomes in run_seeds(_sizes(first, total), jobs):
+            _take(report, outcomes, keep)
+            if report.seeds % TELL_EVERY == 0:
+                say(
+                    f"{report.seeds:,} seeds, {report.simulated_s / 3600:.1f} hours simulated, "
+                    f"{len(report.failures)} failed; go on with --from {seed + 1}"
+                )
+    except KeyboardInterrupt:
+        say(f"stopped; go on with --from {first + report.seeds}")
+    _end(context, report, coverage_required, as_json)
+
+
+def _sizes(first: int, total: int | None) -> Iterable[tuple[int, int]]:
+    """Seeds with the number of validators of each."""
+    seeds = count(first) if total is None else range(first, first + total)
+    return ((seed, SOAK_SIZES[seed % len(SOAK_SIZES)]) for seed in seeds)
+
+
+def _take(report: Report, outcomes: list[Outcome], keep: Path | None) -> None:
+    before = len(report.failures)
+    report.add(outcomes)
+    for found in report.failures[before:]:
+        _tell_failure(found)
+        if keep is not None and found.oracle != "determinism":
+            from simulator.campaign import keep_shrunk
+
+            path = keep_shrunk(found, keep)
+            say(f"  minimised: lossbook sim replay --plan {path} --trace")
+
+
+def _tell_failure(found: Finding) -> None:
+    say(f"seed {found.seed} breaks {found.oracle} after {found.at_ms} ms: {found.text}\n  {found.replay}")
 
 
 def _progress(report: Report, total: int) -> None:
@@ -74,11 +153,25 @@ def _progress(report: Report, total: int) -> None:
         click.echo(f"\r{report.seeds:,} of {total:,} seeds, {len(report.failures)} failed{end}", nl=False, err=True)
 
 
-def document(report: Report) -> dict[str, Any]:
+def _end(context: click.Context, report: Report, coverage_required: bool, as_json: bool) -> None:
+    from simulator.coverage import REQUIRED, missing
+
+    coverage = {name: report.coverage.get(name, 0) for name in REQUIRED}
+    if as_json:
+        emit(document(report, coverage))
+    else:
+        show(report, coverage)
+    never = missing(report.coverage) if coverage_required else []
+    if never:
+        say(f"never exercised: {', '.join(never)}\nRun more seeds: what was never met is not shown.")
+    if report.failures or never:
+        context.exit(EXIT_FAILED)
+
+
+def document(report: Report, coverage: dict[str, int]) -> dict[str, Any]:
     """The report as JSON."""
     return {
         "seeds": report.seeds,
-        "validators": report.validators,
         "events": report.events,
         "simulated_s": round(report.simulated_s, 3),
         "cpu_s": round(report.cpu_s, 3),
@@ -88,19 +181,25 @@ def document(report: Report) -> dict[str, Any]:
         "liars": report.liars,
         "oracle_checks": report.oracle_checks,
         "failures": [
-            {"seed": each.seed, "oracle": each.oracle, "replay": each.replay, "text": each.text, "at_ms": each.at_ms}
+            {
+                "seed": each.seed,
+                "validators": each.validators,
+                "oracle": each.oracle,
+                "replay": each.replay,
+                "text": each.text,
+                "at_ms": each.at_ms,
+            }
             for each in report.failures
         ],
-        "coverage": report.coverage,
+        "coverage": coverage,
     }
 
 
-def show(report: Report) -> None:
+def show(report: Report, coverage: dict[str, int]) -> None:
     """The report for people."""
     facts(
         [
             ("seeds", report.seeds),
-            ("validators", report.validators),
             ("simulated", f"{report.simulated_s / 3600:.2f} hours"),
             ("CPU", f"{report.cpu_s:.1f} s"),
             ("final blocks", f"{report.finalized_blocks:,} ({report.blocks_per_cpu_s:.0f} per CPU second)"),
@@ -111,31 +210,27 @@ def show(report: Report) -> None:
     )
     click.echo()
     table(("fault", ">times"), report.faults.items())
-    if report.liars:
-        table(("liar", ">seeds"), report.liars.items())
-    if report.coverage:
-        table(("exercised", ">times"), report.coverage.items())
-    for each in report.failures:
-        say(f"seed {each.seed} breaks {each.oracle} after {each.at_ms} ms: {each.text}\n  {each.replay}")
+    click.echo()
+    table(("exercised", ">times"), coverage.items())
 
 
 @click.command(cls=Command, example="lossbook sim replay 17 --validators 4 --trace")
-@click.argument("seed", type=click.IntRange(min=0))
+@click.argument("seed", type=click.IntRange(min=0), required=False)
 @validators_option
+@click.option("--plan", "path", type=FILE, help="A plan that was kept, instead of a seed.")
 @click.option("--trace", is_flag=True, help="Tell every turn, message and fault, a line each.")
 @json_option
 @click.pass_context
-def replay(context: click.Context, seed: int, validators: int, trace: bool, as_json: bool) -> None:
-    """Run one seed again, and tell what happened; exit code 1 if it fails."""
-    from simulator.adversaries import LIARS
-    from simulator.plan import draw
+def replay(
+    context: click.Context, seed: int | None, validators: int, path: Path | None, trace: bool, as_json: bool
+) -> None:
+    """Run one seed, or a plan that was kept, again and tell what happened; exit code 1 if it fails."""
     from simulator.run import run_plan
     from simulator.trace import Trace
 
     if as_json and trace:
-        fail("--trace is for people", "Leave out one of --trace and --json.")
-    plan = draw(seed, validators, tuple(sorted(LIARS)))
-    outcome = run_plan(plan, [Trace(click.echo)] if trace else [])
+        raise click.UsageError("--trace is for people: leave out one of --trace and --json.")
+    outcome = run_plan(_plan(seed, validators, path), [Trace(click.echo)] if trace else [])
     if as_json:
         emit(one(outcome))
     else:
@@ -144,21 +239,38 @@ def replay(context: click.Context, seed: int, validators: int, trace: bool, as_j
         context.exit(EXIT_FAILED)
 
 
+def _plan(seed: int | None, validators: int, path: Path | None) -> Plan:
+    from msgspec import ValidationError
+
+    from simulator.campaign import plan_of
+    from simulator.plan import Plan
+
+    if (seed is None) == (path is None):
+        raise click.UsageError("Give a seed, or a plan with --plan.")
+    if path is None:
+        return plan_of(seed or 0, validators)
+    try:
+        return Plan.from_json(path.read_bytes())
+    except (OSError, ValueError, ValidationError) as error:
+        fail(f"{path} is no plan of the simulator: {error}", "Give a file that `lossbook sim run --keep` wrote.")
+
+
 def one(outcome: Outcome) -> dict[str, Any]:
     """One run as JSON."""
+    import msgspec
+
     failure = outcome.failure
     return {
         "seed": outcome.plan.seed,
-        "validators": outcome.plan.n,
-        "plan": {
-            "liars": [{"node": each.node, "kind": each.kind} for each in outcome.plan.liars],
-            "faults": [{"at_ms": each.at_ms, "kind": each.kind, "node": each.node} for each in outcome.plan.faults],
-        },
+        "plan": msgspec.to_builtins(outcome.plan),
         "failure": {"oracle": failure.oracle, "text": failure.text, "at_ms": failure.at_ms} if failure else None,
         "effects": outcome.effects,
         "events": outcome.events,
         "simulated_s": outcome.simulated_ms / 1000,
         "finalized_blocks": outcome.finalized_blocks,
+        "oracle_checks": outcome.checks,
+        "faults": outcome.faults,
+        "coverage": outcome.coverage,
     }
 
 

@@ -6,6 +6,9 @@ arithmetic would hide itself.
     chain          I2 I7               one chain, nothing final skipped
     position       I9                  no way back
     state          I10, roots          what execution gives, and headers say
+    batches        listing             what an honest leader lists
+    clocks         clock               whose block time an honest vote accepts
+    durable        durable             on disk before it is said, and never gone
     promises       I14                 ACCEPTED is kept
     blame          I11, penalty, alarm nobody honest is accused
 """
@@ -13,15 +16,29 @@ arithmetic would hide itself.
 from __future__ import annotations
 
 from simulator.oracles.base import Oracle, World
+from simulator.oracles.batches import Listing
 from simulator.oracles.blame import Blame
 from simulator.oracles.certificates import Certificates
 from simulator.oracles.chain import Chain
+from simulator.oracles.clocks import Clocks
+from simulator.oracles.durable import Durable
 from simulator.oracles.position import Position
 from simulator.oracles.promises import Promises
 from simulator.oracles.state import Roots
 from simulator.oracles.votes import HonestVotes
 
-ORACLES: tuple[type[Oracle], ...] = (HonestVotes, Certificates, Chain, Position, Roots, Promises, Blame)
+ORACLES: tuple[type[Oracle], ...] = (
+    HonestVotes,
+    Certificates,
+    Chain,
+    Position,
+    Roots,
+    Listing,
+    Clocks,
+    Durable,
+    Promises,
+    Blame,
+)
 """In this order: ``Certificates`` fills the boxes that ``Chain`` reads."""
 
 

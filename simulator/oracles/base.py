@@ -99,6 +99,14 @@ class ReceiptFact(NamedTuple):
     """False where it was refused as a whole: a replay, or out of its time."""
 
 
+class Timing(NamedTuple):
+    """The nodes' settings that oracles need, ms."""
+
+    delay_ms: int
+    timeout_ms_max: int
+    clock_delta_ms: int
+
+
 def quorum_of(n: int) -> int:
     """The least number of n of which less than a third may be missing."""
     return next(q for q in range(1, n + 1) if 3 * (n - q) < n)
@@ -107,8 +115,9 @@ def quorum_of(n: int) -> int:
 class World:
     """What all oracles share: who is honest, and every header seen."""
 
-    def __init__(self, n: int, honest: Sequence[int], genesis: HeaderFact) -> None:
+    def __init__(self, n: int, honest: Sequence[int], genesis: HeaderFact, timing: Timing) -> None:
         self.n = n
+        self.delay_ms, self.timeout_ms_max, self.clock_delta_ms = timing
         self.quorum = quorum_of(n)
         self.faulty_max = n - self.quorum
         self.honest = frozenset(honest)
@@ -185,6 +194,12 @@ class Oracle:
 
     def notarized(self, node: int, header: HeaderFact, wall_ms: int, floor_view: int) -> None:
         """An honest node votes N for another leader's block."""
+
+    def uttered(self, node: int, what: str, durable: bool) -> None:
+        """An honest node says that it holds something; whether it is on its disk."""
+
+    def reopened(self, node: int, missing: int) -> None:
+        """An honest node opened its vote log; how many records that were synced are not in it."""
 
     def finish(self) -> None:
         """The run is over."""

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from consensus.records import HeldCertificate, OwnVote
 from ledger.genesis import WrongNetwork
 from ledger.wire import decode_record
+from node.turn import Turn
+from simulator.witness import Witness
 from store.errors import VoteLogDamaged, WrongOwner
 from store.votelog import VoteLog
 from store.votelog_format import HEADER_BYTES, FormatError, Frame, SegmentHeader, decode_frame, scan
@@ -32,29 +34,25 @@ OWNER = "alpha"
 SEGMENT = "00000001.log"
 
 
-class Turns(list[bytes]):
-    """A node's log that remembers which records were synced together."""
+class Turns(Witness):
+    """Remembers which records one node synced together."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.turns: list[list[bytes]] = []
 
-    def extend(self, records: object) -> None:
-        assert isinstance(records, list)
-        if records:
-            self.turns.append(list(records))
-        super().extend(records)
+    def turned(self, node: Node, turn: Turn) -> None:
+        if node.index == 0 and turn.vote_records:
+            self.turns.append(list(turn.vote_records))
 
 
 def turns_of_a_validator(records: int) -> list[list[bytes]]:
     """What one of four validators under load logged, turn by turn: at least so many records."""
     cluster = Cluster(seed=3)
-    node: Node = cluster.nodes[0]
-    node.log = log = Turns()
+    cluster.witness = log = Turns()
     cluster.start()
     cluster.run(500)
     number = 0
-    while len(log) < records:
+    while sum(map(len, log.turns)) < records:
         number += 1
         cluster.nodes[number % 4].submit(policy(cluster, number, by=number % 4))
         cluster.run(150)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ledger.ports import CorruptStore
@@ -14,6 +16,6 @@ def test_a_state_of_another_genesis_is_refused() -> None:
     node = cluster.nodes[0]
     node.start()
     node.crash()
-    cluster.genesis = make_genesis(INSURERS)
+    cluster.market = replace(cluster.market, genesis=make_genesis(INSURERS))
     with pytest.raises(CorruptStore, match="began with another genesis"):
         node.start()

@@ -8,18 +8,18 @@ from ledger.codes import Code
 from ledger.types import Envelope
 from node.dissemination import ORIGIN_BATCHES_MAX
 from node.turn import AcceptedNotice, AlarmNotice, ExecutedNotice
+from simulator.adversaries.antedater import Antedater
+from simulator.adversaries.flooder import Flooder
+from simulator.adversaries.lying_server import LyingServer
+from simulator.adversaries.root_liar import RootLiar
+from simulator.adversaries.serves_few import ServesFew
+from simulator.adversaries.stripper import Stripper
+from simulator.adversaries.two_batches import TwoBatches
 from tests.support.cluster import SETTINGS, Cluster, Node
 from tests.support.insurers import INSURERS, Ledger, policy_issue
-from tests.unit.node.byzantine_clock import Antedater
-from tests.unit.node.byzantine_few import ServesFew
-from tests.unit.node.byzantine_flooder import Flooder
-from tests.unit.node.byzantine_root import RootLiar
-from tests.unit.node.byzantine_server import LyingServer
-from tests.unit.node.byzantine_stripper import Stripper
-from tests.unit.node.byzantine_twofold import TwoFaced
 
 MAKER = Ledger()
-LIARS: list[type[Node]] = [Antedater, ServesFew, Flooder, RootLiar, LyingServer, Stripper, TwoFaced]
+LIARS: list[type[Node]] = [Antedater, ServesFew, Flooder, RootLiar, LyingServer, Stripper, TwoBatches]
 
 
 def policy(cluster: Cluster, number: int, by: int = 0) -> Envelope:
@@ -43,7 +43,7 @@ def codes(node: Node, envelope: Envelope) -> list[int]:
 
 
 def honest(cluster: Cluster) -> list[Node]:
-    return [node for node in cluster.nodes if type(node) is Node]
+    return cluster.honest
 
 
 def assert_agreement(cluster: Cluster) -> None:

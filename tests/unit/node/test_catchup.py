@@ -11,6 +11,7 @@ from consensus.types import Header
 from consensus.votes import VoteChecker
 from crypto.keys import verify
 from ledger import wire
+from ledger.genesis_header import genesis_header_of
 from ledger.types import Block
 from node.catchup import BadBlocks, ChainRules, check_chain
 from node.dissemination import Signer
@@ -31,7 +32,7 @@ class Chain:
         node = cluster.nodes[0]
         self.blocks = [node.block(height) for height in range(1, node.validator.finalized_height + 1)]
         validators = cluster.genesis.validator_set()
-        self.genesis = node.genesis_header
+        self.genesis = genesis_header_of(cluster.genesis)
         chain_id = cluster.genesis.chain_id
         self.rules = ChainRules(
             HeaderRules(1, chain_id, validators, self.genesis),

@@ -166,7 +166,7 @@ def test_a_replayed_envelope_executes_once(cluster: Cluster) -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_load_under_crashes_loses_nothing_accepted(seed: int) -> None:
     cluster = Cluster(seed)
-    cluster.delay_ms_max = 60
+    cluster.delay_up_to(60)
     cluster.start()
     cluster.run(800)
     sent: list[tuple[int, Envelope]] = []
@@ -179,9 +179,9 @@ def test_load_under_crashes_loses_nothing_accepted(seed: int) -> None:
         if number % 15 == 7:
             cluster.nodes[(number + seed) % 4].crash()
         if number % 15 == 13:
-            cluster.start_all_that_are_down()
+            cluster.start()
         cluster.run(cluster.random.randint(5, 150))
-    cluster.start_all_that_are_down()
+    cluster.start()
     promised = [envelope for at, envelope in sent if accepted(cluster.nodes[at], envelope)]
     assert promised
     assert cluster.run(60_000, lambda: all(executed(n, e) is not None for e in promised for n in cluster.nodes))

@@ -12,10 +12,10 @@ from ledger.types import PAYLOAD_STATEMENTS_MAX, Statement
 from node import statements
 from node.statements import StatementPool
 from node.turn import ExecutedNotice, PeerMessages, Turn
+from simulator.adversaries.two_votes import TwoVotes
 from tests.support.chain import Chain
 from tests.support.cluster import Cluster, Node
 from tests.support.evidence import forged_statement, statement, two_notarize
-from tests.unit.node.byzantine_double_voter import DoubleVoter
 from tests.unit.node.test_byzantine import assert_agreement, honest
 
 CHAIN = Chain()
@@ -184,10 +184,12 @@ def test_invalid_evidence_against_an_honest_node_costs_its_sender_and_is_never_l
 
 def test_a_leader_that_lists_forged_evidence_loses_its_view() -> None:
     class Forger(Node):
-        def run_turn(self) -> None:
+        honest = False
+
+        def _turn(self) -> None:
             listing = self.validator._builder._statements
             listing.listable = lambda listed: iter([forged_statement(1)])  # type: ignore[method-assign]
-            super().run_turn()
+            super()._turn()
 
     cluster = Cluster(seed=4, liars={2: Forger})
     cluster.start()
@@ -201,7 +203,7 @@ def test_a_leader_that_lists_forged_evidence_loses_its_view() -> None:
 
 @pytest.mark.parametrize("index", [0, 2])
 def test_a_double_voter_is_recorded_by_all_and_the_network_comes_to_rest(index: int) -> None:
-    cluster = Cluster(seed=5, liars={index: DoubleVoter})
+    cluster = Cluster(seed=5, liars={index: TwoVotes})
     cluster.start()
     assert cluster.run(20_000, lambda: all(records(node) for node in honest(cluster)))
     cluster.run(60_000)

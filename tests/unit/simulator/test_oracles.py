@@ -15,6 +15,7 @@ from simulator.oracles.base import (
     NULLIFY,
     CertificateFact,
     HeaderFact,
+    Timing,
     Violation,
     VoteFact,
     World,
@@ -30,7 +31,7 @@ class Judge:
     """All oracles over a world of four, the last of them dishonest."""
 
     def __init__(self) -> None:
-        self.world = World(4, (0, 1, 2), GENESIS)
+        self.world = World(4, (0, 1, 2), GENESIS, Timing(100, 3_000, 2_000))
         self.oracles = all_oracles(self.world)
 
     def __call__(self, hook: str, *facts: object) -> None:

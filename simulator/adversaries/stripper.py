@@ -1,4 +1,4 @@
-"""An origin that strips the last signature of every envelope it orders."""
+"""An origin that strips the last signature of envelopes it orders, or garbles one."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Iterable, Sequence
 
 from ledger.types import Batch
 from ledger.wire import decode_envelope, encode_envelope
-from tests.support.cluster import Node, Send
-from tests.unit.node.byzantine_forging import forged_batch
+from simulator.adversaries.liar import Liar, Send
 
 
-class Stripper(Node):
-    """See the module text."""
+class Stripper(Liar):
+    """If such a copy were ordered it would use up the id, and burn the genuine envelope."""
 
     def outgoing(self, sends: Sequence[Send]) -> Iterable[Send]:
         """Batches leave with stripped envelopes under a genuine batch signature."""
         for to, message in sends:
-            if isinstance(message, Batch):
-                yield to, forged_batch(self, message, [stripped(raw) for raw in message.envelopes])
+            if isinstance(message, Batch) and message.header.origin == self.id:
+                self.lie("strips co-signatures")
+                yield to, self.batch(message, [stripped(raw) for raw in message.envelopes])
             else:
                 yield to, message
 

@@ -1,0 +1,56 @@
+"""Answers everybody who lacks something, with garbage under genuine headers, halves, and what nobody asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+
+from ledger import wire
+from lossbook.v1 import block_pb2
+from node.catchup import as_proposal
+from node.turn import Fetch
+from simulator.adversaries.liar import Liar
+from simulator.serving import Answer
+
+
+class LyingServer(Liar):
+    """The malicious sync and batch server; as a voter it is honest."""
+
+    def serve(self, fetch: Fetch) -> Answer:
+        """Batches with other envelopes, blocks without a part of theirs, proposals with another justification."""
+        answer = super().serve(fetch)
+        if answer.empty or self.random.random() < 0.2:
+            return answer
+        self.lie("serves forgeries")
+        return Answer(
+            batches=tuple(self._batch(raw) for raw in answer.batches),
+            proposals=tuple(self._proposal(raw) for raw in answer.proposals),
+            blocks=tuple(self._block(raw) for raw in answer.blocks),
+        )
+
+    def _batch(self, raw: bytes) -> bytes:
+        batch = wire.decode_batch(raw)
+        if self.random.random() < 0.3:
+            return self.random.randbytes(len(raw))
+        return wire.encode_batch(batch.header.raw, batch.signature, [bytes(len(each)) for each in batch.envelopes])
+
+    def _proposal(self, raw: bytes) -> bytes:
+        proposal = wire.decode_stored_proposal(raw)
+        if self.random.random() < 0.5:
+            return wire.encode_stored_proposal(replace(proposal, justification=wire.make_justification(None, ())))
+        return wire.encode_stored_proposal(self.proposal(proposal, timestamp_ms=proposal.header.timestamp_ms + 1))
+
+    def _block(self, raw: bytes) -> bytes:
+        block = wire.decode_block(wire.parse(block_pb2.Block, raw))
+        match self.random.randrange(4):
+            case 0:
+                forged = msgspec.structs.replace(block, justification=wire.make_justification(None, ()))
+            case 1:
+                forged = msgspec.structs.replace(block, batches=())
+            case 2:
+                forged = msgspec.structs.replace(block, finalization=None)
+            case _:
+                like = as_proposal(block, self.index)
+                forged = msgspec.structs.replace(block, header=self.proposal(like, state_root=bytes(32)).header)
+        return wire.encode_block(forged).SerializeToString(deterministic=True)
