@@ -66,7 +66,7 @@ def fresh_state(store: MemoryStateStore) -> State:
     """A state with one insurer whose one key has all roles."""
     state = State.open(store)
     state.put(PARAMETERS, activation_key(0), ParametersRecord.from_parameters(Parameters()))
-    state.put(ORGANISATIONS, INSURER.encode(), OrganisationRecord(Kind.INSURER, INSURER, KEY, KEY, True, True))
+    state.put(ORGANISATIONS, INSURER.encode(), OrganisationRecord(Kind.INSURER, INSURER, KEY, (KEY,), 1, True, True))
     state.put(KEYS, KEY, KeyRecord(INSURER, ALL_ROLES))
     store.commit(state.commit(0, START_MS, []))
     return state

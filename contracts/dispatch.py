@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from contracts import claim, policy
+from contracts import claim, organisation, policy
+from contracts.governance import voting
 from ledger import operations as ops
 from ledger.contract import Contracts
 
@@ -17,4 +18,9 @@ CONTRACTS: Final[Contracts] = {
     ops.ClaimDecline: claim.decline,
     ops.ClaimPay: claim.pay,
     ops.ClaimClose: claim.close,
+    ops.GovernancePropose: voting.propose,
+    ops.GovernanceVote: voting.vote,
+    ops.OrganisationChangeKey: organisation.change_key,
+    ops.OrganisationAuthoriseKey: organisation.authorise_key,
+    ops.OrganisationRegisterConsensusKey: organisation.register_consensus_key,
 }

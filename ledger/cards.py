@@ -19,7 +19,7 @@ whoever reads it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -27,12 +27,32 @@ import msgspec
 from crypto.hashing import TAG_CARD
 from crypto.keys import SigningKey, verify
 from crypto.tls import TlsIdentityError, check_authority
-from ledger.organisations import KEYS_PER_ORGANISATION_MAX, ORGANISATION_ID, Kind, Role
+from ledger.organisations import (
+    ADMIN_KEYS_MAX,
+    KEYS_PER_ORGANISATION_MAX,
+    ORGANISATION_ID,
+    CardRecord,
+    KeyRecord,
+    Kind,
+    OrganisationRecord,
+    Role,
+)
 from ledger.plain_json import plain
 
 CARD_BYTES_MAX: Final = 1 << 16  #: some hundred keys; a genesis of 100 organisations stays below 10 MiB
 NAME_CHARACTERS_MAX: Final = 100
 ADDRESS_CHARACTERS_MAX: Final = 260  #: the longest DNS name and a port
+
+_UNSEEN: Final = (
+    (0x00AD, 0x00AD),  # soft hyphen
+    (0x200B, 0x200F),  # zero width, marks of direction
+    (0x2028, 0x202E),  # separators of lines, embedding and overriding of direction
+    (0x2060, 0x206F),  # invisible operators, isolates
+    (0xD800, 0xF8FF),  # surrogates, private use
+    (0xFEFF, 0xFEFF),
+    (0xFFF0, 0xFFFF),
+    (0xE0000, 0x10FFFF),  # tags, private use
+)
 
 _SIGNATURE: Final = b"\x00"
 _POSSESSION: Final = b"\x01"
@@ -194,6 +214,17 @@ def decode_card(raw: bytes) -> Card:
         CardError: not a card, or it breaks a rule.
         BadCardSignature: it was altered or signed by another key.
     """
+    card = read_card(raw)
+    check_card(card)
+    return card
+
+
+def read_card(raw: bytes) -> Card:
+    """Read a card file; nothing of it is checked but that it is one.
+
+    Raises:
+        CardError: not a card.
+    """
     if len(raw) > 2 * CARD_BYTES_MAX:
         raise CardError("", f"{len(raw)} bytes", f"A card has at most {2 * CARD_BYTES_MAX} bytes.")
     try:
@@ -201,19 +232,52 @@ def decode_card(raw: bytes) -> Card:
         plain(raw)
     except (msgspec.DecodeError, ValueError) as error:
         raise CardError("", f"not a card file ({error})", "Ask for the file `lossbook genesis card` wrote.") from error
-    return card_from_file(file)
+    return _card_of(file)
 
 
 def card_from_file(file: CardFile) -> Card:
     """Read the parts of a card file and check them; errors as ``decode_card``."""
+    card = _card_of(file)
+    check_card(card)
+    return card
+
+
+def _card_of(file: CardFile) -> Card:
     try:
         body = msgspec.json.decode(file.card, type=CardBody)
         plain(file.card)
-        card = Card(body, file.card, _hex("signature", file.signature), _hex("possession", file.possession))
+        return Card(body, file.card, _hex("signature", file.signature), _hex("possession", file.possession))
     except (msgspec.DecodeError, ValueError) as error:
         raise CardError("", f"does not parse ({error})", "Ask for the file `lossbook genesis card` wrote.") from error
-    check_card(card)
-    return card
+
+
+def organisation_record(card: Card, *, may_read: bool, may_subscribe: bool) -> OrganisationRecord:
+    """The organisation as the state holds it."""
+    return OrganisationRecord(
+        kind=int(card.kind),
+        name=card.body.name,
+        ledger_key=card.ledger_key,
+        admin_keys=tuple(public for public, key in key_records(card) if key.roles & Role.ADMIN),
+        key_count=len(card.body.keys),
+        may_read=may_read,
+        may_subscribe=may_subscribe,
+    )
+
+
+def key_records(card: Card) -> Iterator[tuple[bytes, KeyRecord]]:
+    """(public key, record) of the signing keys, in the card's order."""
+    for key in card.body.keys:
+        yield bytes.fromhex(key.public), KeyRecord(card.id, key.role_bits())
+
+
+def card_record(card: Card) -> CardRecord:
+    """The card as the state holds it."""
+    return CardRecord(card.text, card.signature, card.possession)
+
+
+def card_of_record(record: CardRecord) -> Card:
+    """A card out of the state, which took it only after it was checked."""
+    return Card(msgspec.json.decode(record.text, type=CardBody), record.text, record.signature, record.possession)
 
 
 def check_card(card: Card) -> None:
@@ -222,6 +286,19 @@ def check_card(card: Card) -> None:
     Raises:
         CardError: a rule is broken; the first one found is named.
         BadCardSignature: see there.
+    """
+    check_statement(card)
+    _check_authority(card)
+
+
+def check_statement(card: Card) -> None:
+    """Check form and signatures, and leave the certificate to those who use it: all that may decide on the ledger.
+
+    X.509 readers differ from one version to the next. A certificate that is none hurts its owner alone, who then
+    reaches nobody.
+
+    Raises:
+        CardError, BadCardSignature: as ``check_card``.
     """
     _check_form(card)
     message = card.text.encode()
@@ -239,7 +316,6 @@ def check_card(card: Card) -> None:
             "it does not prove that the organisation holds the consensus key it names",
             "Ask the organisation to make its card anew with its own consensus key.",
         )
-    _check_authority(card)
 
 
 def _check_form(card: Card) -> None:
@@ -251,7 +327,7 @@ def _check_form(card: Card) -> None:
         problem = f"id {body.id[:40]!r} is not 2 to 32 of a-z, 0-9 and -, beginning with a letter or digit"
     elif Kind.from_slug(body.kind) is None:
         problem = f"kind {body.kind[:40]!r} is not one of {', '.join(kind.slug for kind in Kind)}"
-    elif not (0 < len(body.name) <= NAME_CHARACTERS_MAX and body.name.isprintable()):
+    elif not (0 < len(body.name) <= NAME_CHARACTERS_MAX and is_printable(body.name)):
         problem = f"name must be 1 to {NAME_CHARACTERS_MAX} printable characters"
     elif not _is_key(body.ledger_key) or (body.consensus_key and not _is_key(body.consensus_key)):
         problem = "a public key is not 64 hex digits in lower case"
@@ -261,6 +337,8 @@ def _check_form(card: Card) -> None:
         problem = "an address is not host:port"
     elif len(body.keys) > KEYS_PER_ORGANISATION_MAX:
         problem = f"more than {KEYS_PER_ORGANISATION_MAX} signing keys"
+    elif sum(Role.ADMIN.slug in key.roles for key in body.keys) > ADMIN_KEYS_MAX:
+        problem = f"more than {ADMIN_KEYS_MAX} keys with the role admin"
     else:
         problem = next((found for key in body.keys if (found := _key_problem(key))), "")
     keys = list(card.all_keys()) if not problem else []
@@ -278,9 +356,21 @@ def _key_problem(key: RoleKey) -> str:
     unknown = next((role for role in key.roles if Role.from_slug(role) is None), None)
     if unknown is not None:
         return f"role {unknown[:40]!r} is not one of {', '.join(role.slug for role in Role)}"
-    if len(key.label) > NAME_CHARACTERS_MAX or not (key.label.isprintable() or not key.label):
+    if len(key.label) > NAME_CHARACTERS_MAX or not is_printable(key.label):
         return f"the label of key {key.public[:8]} is not up to {NAME_CHARACTERS_MAX} printable characters"
     return ""
+
+
+def is_printable(text: str) -> bool:
+    """Whether people see what is written, in the order in which it is written: no control characters, no separators of
+    lines, nothing that turns the direction of writing or is invisible.
+
+    Fixed here, because ``str.isprintable`` changes with Python's Unicode tables, and then two nodes would judge a card
+    differently.
+    """
+    return not any(
+        ord(c) < 0x20 or 0x7F <= ord(c) <= 0x9F or any(first <= ord(c) <= last for first, last in _UNSEEN) for c in text
+    )
 
 
 def _hex(name: str, text: str) -> bytes:

@@ -8,6 +8,7 @@ ever and is never used again. Ranges:
     100-199   at the door (admission), not receipted: nothing was ordered
     200-299   an operation, any contract
     300-399   an operation on policies and claims
+    400-499   an operation on membership, keys and parameters
 """
 
 from __future__ import annotations
@@ -74,6 +75,33 @@ class Code(enum.IntEnum):
     PAYMENT_ABOVE_LIMIT = 308
     ASSESSED_EXCEEDED = 309
     AMOUNT_NOT_DUE = 310
+
+    # -- membership, keys, parameters
+    NOT_A_VALIDATOR = 400
+    WRONG_EPOCH = 401
+    UNKNOWN_PROPOSAL = 402
+    PROPOSAL_CLOSED = 403
+    PROPOSAL_EXPIRED = 404
+    ALREADY_VOTED = 405
+    BAD_EXPIRY = 406
+    BAD_CHANGE = 407
+    BAD_CARD = 408
+    KEY_TAKEN = 409
+    KIND_CHANGED = 410
+    ALREADY_IN_SET = 411
+    NOT_IN_SET = 412
+    NOT_SUSPENDED = 413
+    SET_SIZE = 414
+    EPOCH_ENDING = 415
+    TOO_MANY_ORGANISATIONS = 416
+    BAD_PARAMETER = 417
+    BAD_ACTIVATION = 418
+    BAD_KEY = 419
+    UNKNOWN_KEY = 420
+    LAST_ADMIN_KEY = 421
+    TOO_MANY_KEYS = 422
+    BAD_POSSESSION = 423
+    TWO_ADMINS_REQUIRED = 424
 
 
 class Meaning(NamedTuple):
@@ -227,6 +255,106 @@ _MEANINGS: Final[dict[Code, Meaning]] = {
     ),
     Code.AMOUNT_NOT_DUE: Meaning(
         "the amount paid is not the amount due", "Pay exactly what is outstanding: `lossbook claim show`."
+    ),
+    Code.NOT_A_VALIDATOR: Meaning(
+        "the organisation has no vote here: it has no seat in the present epoch",
+        "Have a member of the present set submit it: `lossbook governance list` names them.",
+    ),
+    Code.WRONG_EPOCH: Meaning(
+        "it was made for another epoch than the present one, and lapsed with it",
+        "Propose it again in the present epoch.",
+    ),
+    Code.UNKNOWN_PROPOSAL: Meaning(
+        "there is no proposal with this id",
+        "Check the id: `lossbook governance list`.",
+    ),
+    Code.PROPOSAL_CLOSED: Meaning(
+        "the proposal was decided before",
+        "Nothing to do: see how it was decided with `lossbook governance show`.",
+    ),
+    Code.PROPOSAL_EXPIRED: Meaning(
+        "block time has passed the proposal's expiry",
+        "Propose it again with a later expiry.",
+    ),
+    Code.ALREADY_VOTED: Meaning(
+        "the organisation has voted on this proposal before; its first vote stands",
+        "Nothing to do; a changed mind takes a new proposal.",
+    ),
+    Code.BAD_EXPIRY: Meaning(
+        "the expiry is not after block time, or more than 30 days ahead",
+        "Choose an expiry within 30 days from now.",
+    ),
+    Code.BAD_CHANGE: Meaning(
+        "the change says nothing, more than one thing, or names somebody or something twice",
+        "Propose exactly one change, and name each organisation, key or parameter once.",
+    ),
+    Code.BAD_CARD: Meaning(
+        "a card is damaged, not signed by its keys, or not of the kind this change takes",
+        "Have the organisation make it anew: `lossbook genesis card`, with a consensus key for a seat, else without.",
+    ),
+    Code.KEY_TAKEN: Meaning(
+        "a key is or was in use on this network",
+        "Make a new key: no key serves twice.",
+    ),
+    Code.KIND_CHANGED: Meaning(
+        "the card gives a member another kind than it has",
+        "Keep the kind; another kind of business is another organisation.",
+    ),
+    Code.ALREADY_IN_SET: Meaning(
+        "the organisation has a seat already",
+        "Leave it out; new consensus keys for all come with any change of the set.",
+    ),
+    Code.NOT_IN_SET: Meaning(
+        "the organisation has no seat that could be taken",
+        "Check the id: `lossbook governance list` names the present validators.",
+    ),
+    Code.NOT_SUSPENDED: Meaning(
+        "the organisation's seat is not suspended",
+        "Check the id; a new validator is added with its card.",
+    ),
+    Code.SET_SIZE: Meaning(
+        "the set would have no validator left, or more than 256",
+        "Change the proposal so that 1 to 256 validators remain.",
+    ),
+    Code.EPOCH_ENDING: Meaning(
+        "a change of the set is approved, and the epoch is about to end",
+        "Wait for the next epoch and submit it then.",
+    ),
+    Code.TOO_MANY_ORGANISATIONS: Meaning(
+        "the network has as many organisations as it may have",
+        "Nothing to do on this network: it has 1024 organisations.",
+    ),
+    Code.BAD_PARAMETER: Meaning(
+        "a parameter is unknown, outside its range, or does not fit the others",
+        "See the ranges: `lossbook genesis assemble --help`; correct the value.",
+    ),
+    Code.BAD_ACTIVATION: Meaning(
+        "the activation height is too near, too far, or not after that of a change decided before",
+        "Choose a later height; `lossbook governance show` says from when on it would do.",
+    ),
+    Code.BAD_KEY: Meaning(
+        "a key is not 32 bytes, or its roles are none or unknown",
+        "Give a public key of 32 bytes and at least one known role.",
+    ),
+    Code.UNKNOWN_KEY: Meaning(
+        "the organisation has no such signing key",
+        "Check the key: `lossbook record show key/HEX`.",
+    ),
+    Code.LAST_ADMIN_KEY: Meaning(
+        "the organisation would have no admin key left",
+        "Add another admin key first.",
+    ),
+    Code.TOO_MANY_KEYS: Meaning(
+        "the organisation would have more than 256 signing keys",
+        "Drop keys that are not used any more.",
+    ),
+    Code.BAD_POSSESSION: Meaning(
+        "the new key did not sign that it is the organisation's",
+        "Have the holder of the new key sign: `lossbook key possess`.",
+    ),
+    Code.TWO_ADMINS_REQUIRED: Meaning(
+        "the organisation has three or more admin keys, so two of them must act",
+        "Have another admin authorise this very change at most five minutes before, or sign with two admin keys.",
     ),
 }
 

@@ -41,10 +41,16 @@ class Authority(msgspec.Struct, frozen=True, gc=False):
     """``Kind`` of the organisation."""
     roles: tuple[int, ...]
     """``Role`` bits of each signer key, in the envelope's order; the keys are all different."""
+    keys: tuple[bytes, ...] = ()
+    """The signer keys, in the same order."""
 
     def count(self, role: Role) -> int:
         """How many distinct signer keys hold the role."""
         return sum(1 for bits in self.roles if bits & role)
+
+    def holders(self, role: Role) -> tuple[bytes, ...]:
+        """The signer keys that hold the role."""
+        return tuple(key for key, bits in zip(self.keys, self.roles, strict=True) if bits & role)
 
     def require_kind(self, kind: Kind) -> None:
         """Refuse (WRONG_KIND) unless the organisation is of this kind."""
@@ -68,7 +74,18 @@ class Authority(msgspec.Struct, frozen=True, gc=False):
 class Context:
     """The block and envelope an operation belongs to, and what the contract may do."""
 
-    __slots__ = ("authority", "events", "height", "index", "operation", "parameters", "time_ms", "today_days", "view")
+    __slots__ = (
+        "authority",
+        "chain_id",
+        "events",
+        "height",
+        "index",
+        "operation",
+        "parameters",
+        "time_ms",
+        "today_days",
+        "view",
+    )
 
     def __init__(self, view: StateView, parameters: Parameters, height: int, time_ms: int) -> None:
         self.view = view
@@ -82,6 +99,8 @@ class Context:
         """The block's date in UTC, days since 1970-01-01; asserted dates may not lie after it."""
         self.authority = NOBODY
         """Who signed the envelope."""
+        self.chain_id = b""
+        """Of the envelope, and so of this network: an envelope of another is ill-formed."""
         self.index = 0
         """Place of the envelope in the block."""
         self.operation = 0

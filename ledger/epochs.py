@@ -27,6 +27,14 @@ from ledger.invariant import InvariantViolated, invariant
 from ledger.state import StateView, Table
 
 FIRST_EPOCH: Final = 0
+
+VALIDATORS_MAX: Final = 256
+"""Certificates stay small; a network of insurers of one market has tens."""
+
+VALIDATORS_MIN: Final = 1
+"""A genesis may name one validator, and the last insurer of a market that empties must be able to go on: who may leave
+is for the members to decide. Below four validators no fault at all is tolerated; whoever proposes that is warned."""
+
 NO_KEY: Final = bytes(32)
 """Stands in a set's hash for a member without a key. As a public key it is of small order: no signature is good."""
 
@@ -52,6 +60,8 @@ class EpochRecord(msgspec.Struct, frozen=True, array_like=True):
     """Of its first block; the block below is the epoch's genesis."""
     began_ms: int
     """Block time of that genesis, milliseconds since 1970-01-01 UTC: how old the consensus keys are."""
+    proposal_id: bytes = b""
+    """16 bytes: the vote that brought it about; empty for epoch 0."""
 
     def validator_set(self, epoch: int) -> ValidatorSet:
         """The set as consensus takes it."""
@@ -76,6 +86,8 @@ class PassedChange(msgspec.Struct, frozen=True, array_like=True):
     """Organisation ids of the next set, ascending."""
     ready: tuple[str, ...]
     """Those that declared themselves ready, ascending."""
+    suspended: tuple[str, ...] = ()
+    """``MembershipRecord.suspended`` once it is in force."""
 
 
 class ApprovedChange(msgspec.Struct, frozen=True, array_like=True):
@@ -89,6 +101,8 @@ class ApprovedChange(msgspec.Struct, frozen=True, array_like=True):
     """16 bytes: which vote decided it."""
     members: tuple[Seat, ...]
     """The next set with its keys, ascending by organisation id."""
+    suspended: tuple[str, ...] = ()
+    """``MembershipRecord.suspended`` once it is in force."""
 
     @property
     def next_valset_hash(self) -> bytes:
@@ -104,6 +118,8 @@ class MembershipRecord(msgspec.Struct, frozen=True, array_like=True):
     passed: PassedChange | None = None
     """None once it is approved."""
     approved: ApprovedChange | None = None
+    suspended: tuple[str, ...] = ()
+    """Organisation ids, ascending, of those whose seats are suspended: a vote reinstates them."""
 
 
 EPOCHS: Final = Table(0x06, EpochRecord, "epochs")
@@ -131,6 +147,11 @@ def validators(members: Sequence[Seat]) -> tuple[Validator, ...]:
 def epoch_seed(digest: bytes) -> int:
     """The seed of an epoch, from its genesis' digest (the chain id for epoch 0): the first eight bytes, big-endian."""
     return int.from_bytes(digest[:8], "big")
+
+
+def quorum_of(n: int) -> int:
+    """Q = n - f of a set of n; the same number is the least above two thirds of n."""
+    return n - (n - 1) // 3
 
 
 # -- reading -----------------------------------------------------------------------------------
@@ -184,6 +205,6 @@ def end_epoch(view: StateView, *, height: int, timestamp_ms: int, digest: bytes,
     invariant(change.ending_epoch == before.epoch, f"a change for epoch {change.ending_epoch} ends {before.epoch}")
     invariant(change.next_valset_hash == next_valset_hash, f"block {height} names another next set than was approved")
     epoch = before.epoch + 1
-    record = EpochRecord(change.members, epoch_seed(digest), height + 1, timestamp_ms)
+    record = EpochRecord(change.members, epoch_seed(digest), height + 1, timestamp_ms, change.proposal_id)
     view.put(EPOCHS, epoch.to_bytes(8, "big"), record)
-    view.put(MEMBERSHIP, b"", MembershipRecord(epoch))
+    view.put(MEMBERSHIP, b"", MembershipRecord(epoch, suspended=change.suspended))

@@ -233,6 +233,7 @@ class Execution:
                 code = authority
             else:
                 context.authority = authority
+                context.chain_id = envelope.chain_id
                 context.index = index
                 code, operation_codes = self._operations(envelope)
         receipt = encode_receipt(
@@ -275,7 +276,7 @@ class Execution:
             if key.organisation != envelope.organisation:
                 return Code.KEY_OF_ANOTHER_ORGANISATION
             roles.append(key.roles)
-        return Authority(envelope.organisation, organisation.kind, tuple(roles))
+        return Authority(envelope.organisation, organisation.kind, tuple(roles), envelope.signer_keys)
 
     def _operations(self, envelope: Envelope) -> tuple[Code, list[int]]:
         state, context = self._state, self._context

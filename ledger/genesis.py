@@ -21,25 +21,34 @@ import msgspec
 
 from consensus.types import ValidatorSet
 from crypto.hashing import TAG_GENESIS, tagged
-from ledger.cards import Card, CardFile, GenesisError, card_from_file
+from ledger.cards import (
+    Card,
+    CardFile,
+    GenesisError,
+    card_from_file,
+    card_record,
+    is_printable,
+    key_records,
+    organisation_record,
+)
 from ledger.epochs import (
     EPOCHS,
     FIRST_EPOCH,
     MEMBERSHIP,
+    VALIDATORS_MAX,
     EpochRecord,
     MembershipRecord,
     Seat,
     epoch_seed,
 )
-from ledger.organisations import KEYS, ORGANISATIONS, KeyRecord, OrganisationRecord
+from ledger.organisations import CARDS, KEYS, ORGANISATIONS, ORGANISATIONS_MAX
 from ledger.parameters import PARAMETERS, ParameterError, Parameters, ParametersRecord, activation_key
 from ledger.plain_json import plain
+from ledger.registrations import NODE_KEYS, NodeKeyRecord
 from ledger.state import StateView, Table
 
 FORMAT: Final = "lossbook-genesis-1"
 GENESIS_BYTES_MAX: Final = 32 << 20  #: ORGANISATIONS_MAX cards of ordinary size
-ORGANISATIONS_MAX: Final = 1024
-VALIDATORS_MAX: Final = 256  #: as ledger.wire allows in a certificate's bitmap
 NETWORK_NAME_CHARACTERS_MAX: Final = 64
 TIME_MS_MAX: Final = 253_402_300_799_999  #: end of the year 9999
 
@@ -194,22 +203,20 @@ def load_genesis(raw: bytes, expected_chain_id: bytes | None = None) -> Genesis:
 
 
 def genesis_records(genesis: Genesis) -> Iterator[tuple[Table[Any], bytes, msgspec.Struct]]:
-    """(table, key, record) of height 0: parameters, epoch 0, organisations, keys."""
+    """(table, key, record) of height 0: parameters, epoch 0, organisations with their cards and keys."""
     yield PARAMETERS, activation_key(0), ParametersRecord.from_parameters(genesis.parameters)
     yield EPOCHS, FIRST_EPOCH.to_bytes(8, "big"), genesis.epoch_record()
     yield MEMBERSHIP, b"", MembershipRecord(FIRST_EPOCH)
     for card in genesis.organisations:
-        record = OrganisationRecord(
-            kind=int(card.kind),
-            name=card.body.name,
-            ledger_key=card.ledger_key,
-            consensus_key=card.consensus_key,
-            may_read=genesis.may_read(card.id),
-            may_subscribe=genesis.may_subscribe(card.id),
-        )
+        may_read, may_subscribe = genesis.may_read(card.id), genesis.may_subscribe(card.id)
+        record = organisation_record(card, may_read=may_read, may_subscribe=may_subscribe)
         yield ORGANISATIONS, card.id.encode(), record
-        for key in card.body.keys:
-            yield KEYS, bytes.fromhex(key.public), KeyRecord(card.id, key.role_bits())
+        yield CARDS, card.id.encode(), card_record(card)
+        for public, key in key_records(card):
+            yield KEYS, public, key
+        yield NODE_KEYS, card.ledger_key, NodeKeyRecord(card.id, None)
+        if card.is_validator:
+            yield NODE_KEYS, card.consensus_key, NodeKeyRecord(card.id, FIRST_EPOCH)
 
 
 def write_genesis_state(genesis: Genesis, view: StateView) -> None:
@@ -241,7 +248,7 @@ def _check_head(file: _GenesisFile) -> None:
         raise GenesisError(
             f"genesis format {file.format[:40]!r} is not {FORMAT}", "Use the version of lossbook that made it."
         )
-    if not (0 < len(file.name) <= NETWORK_NAME_CHARACTERS_MAX and file.name.isprintable()):
+    if not (0 < len(file.name) <= NETWORK_NAME_CHARACTERS_MAX and is_printable(file.name)):
         raise GenesisError(
             f"the network's name is not 1 to {NETWORK_NAME_CHARACTERS_MAX} printable characters", "Choose another."
         )

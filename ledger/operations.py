@@ -97,6 +97,91 @@ class ClaimClose(msgspec.Struct, frozen=True, gc=False):
     asserted_date_days: int
 
 
+class SetChange(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Who validates from the next epoch on; without any entry, the same members with new consensus keys."""
+
+    add: tuple[bytes, ...] = ()
+    """Card files, each with a consensus key."""
+    remove: tuple[str, ...] = ()
+    suspend: tuple[str, ...] = ()
+    reinstate: tuple[str, ...] = ()
+
+
+class CardChange(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """An organisation's card in place of its present one, or a new organisation's."""
+
+    card: bytes
+    """A card file without a consensus key."""
+
+
+class NumberParameter(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A parameter that is a number."""
+
+    name: str
+    value: int
+
+
+class CurrencyParameter(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A currency that is allowed, and its rule."""
+
+    code: str
+    minor_digits: int
+    four_eyes_minor: int
+
+
+class ParameterChange(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Network parameters from a height on; those not named stay as they are."""
+
+    activation_height: int
+    verification: str = ""
+    """Empty: as it is."""
+    numbers: tuple[NumberParameter, ...] = ()
+    currencies: tuple[CurrencyParameter, ...] = ()
+
+
+class GovernancePropose(msgspec.Struct, frozen=True, gc=False):
+    """A validator's organisation proposes one change, and votes for it."""
+
+    proposal_id: bytes
+    epoch: int
+    expires_ms: int
+    set_change: SetChange | None = None
+    card_change: CardChange | None = None
+    parameter_change: ParameterChange | None = None
+
+
+class GovernanceVote(msgspec.Struct, frozen=True, gc=False):
+    """A validator's organisation votes, or a supervisor's consents."""
+
+    proposal_id: bytes
+    approve: bool
+
+
+class OrganisationChangeKey(msgspec.Struct, frozen=True, gc=False):
+    """A member adds a signing key, gives one other roles, or drops one."""
+
+    key: bytes = b""
+    roles: int = 0
+    drop: bytes = b""
+    possession: bytes = b""
+
+
+class OrganisationAuthoriseKey(msgspec.Struct, frozen=True, gc=False):
+    """One admin lets another make this very change of a key."""
+
+    key: bytes = b""
+    roles: int = 0
+    drop: bytes = b""
+
+
+class OrganisationRegisterConsensusKey(msgspec.Struct, frozen=True, gc=False):
+    """The consensus key of the organisation's validator in the next epoch."""
+
+    epoch: int
+    consensus_key: bytes
+    possession: bytes
+
+
 class UnknownOperation(msgspec.Struct, frozen=True, gc=False):
     """An operation kind this version does not know; executes as FAILED (UNKNOWN_OPERATION)."""
 
@@ -110,5 +195,10 @@ Operation = (
     | ClaimDecline
     | ClaimPay
     | ClaimClose
+    | GovernancePropose
+    | GovernanceVote
+    | OrganisationChangeKey
+    | OrganisationAuthoriseKey
+    | OrganisationRegisterConsensusKey
     | UnknownOperation
 )

@@ -111,6 +111,10 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise ParameterError("currencies", f"four_eyes_minor of {code} is outside 0 to {AMOUNT_MINOR_MAX}")
 
 
+NUMBER_PARAMETERS: Final = (*_RANGES, "state_scheme")
+"""Names of the parameters that are numbers."""
+
+
 class ParametersRecord(msgspec.Struct, frozen=True, array_like=True):
     """Parameters from a height on; the map becomes an array in ascending order of the code, so there is one encoding
     only."""
@@ -169,3 +173,13 @@ def parameters_at(view: StateView, height: int, parent_state_height: int) -> Par
     if found is None:
         raise InvariantViolated("the state has no parameters: it was not built from a genesis")
     return found.parameters()
+
+
+def latest_parameters(view: StateView) -> tuple[int, Parameters]:
+    """(activation height, parameters) of the last decision, active already or not."""
+    found: tuple[int, ParametersRecord] | None = None
+    for key, record in view.iterate(PARAMETERS):
+        found = int.from_bytes(key, "big"), record
+    if found is None:
+        raise InvariantViolated("the state has no parameters: it was not built from a genesis")
+    return found[0], found[1].parameters()

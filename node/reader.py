@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable
 
-from contracts.records import CLAIMS, POLICIES
-from ledger.epochs import EPOCHS, MEMBERSHIP
-from ledger.evidence import EVIDENCE
-from ledger.execution import HEADS, REPLAYS
-from ledger.organisations import KEYS, ORGANISATIONS, KeyRecord, OrganisationRecord, find_key, find_organisation
-from ledger.parameters import PARAMETERS
+from contracts.tables import TABLES
+from ledger.organisations import KeyRecord, OrganisationRecord, find_key, find_organisation
 from ledger.proof_types import ReceiptProof
-from ledger.state import State, Table
+from ledger.state import State
 from ledger.state_log import ProofUnavailable
 from ledger.types import Receipt
 from ledger.wire import decode_receipt
@@ -20,12 +15,6 @@ from node.receipt_index import ReceiptIndex
 from services.reader import Report, Status
 from services.sources import ChainSource
 from services.state_reader import StateReader
-
-TABLES: Final[Sequence[Table[Any]]] = (
-    *(ORGANISATIONS, KEYS, PARAMETERS, REPLAYS, HEADS),
-    *(EPOCHS, MEMBERSHIP, EVIDENCE, POLICIES, CLAIMS),
-)
-"""Everything that is committed may be read by whoever may query at all."""
 
 
 class NodeReader(StateReader):

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable
 
-from contracts.records import CLAIMS, POLICIES
-from ledger.epochs import EPOCHS, MEMBERSHIP
-from ledger.execution import HEADS, REPLAYS
+from contracts.tables import TABLES
 from ledger.genesis import Genesis
-from ledger.organisations import KEYS, ORGANISATIONS
-from ledger.parameters import PARAMETERS
-from ledger.state import Table
 from replica.execute import ReplicaExecutor
 from replica.follow import Follower
 from replica.index import Index
@@ -19,11 +13,6 @@ from replica.projection import Report as Totals
 from replica.projection import Row
 from services.reader import Report, ReportRow, Status
 from services.state_reader import StateReader
-
-TABLES: Final[Sequence[Table[Any]]] = (
-    *(ORGANISATIONS, KEYS, PARAMETERS, REPLAYS, HEADS),
-    *(EPOCHS, MEMBERSHIP, POLICIES, CLAIMS),
-)
 
 
 class ReplicaReader(StateReader):

@@ -6,8 +6,20 @@ import sys
 
 from ledger import operations as ops
 from ledger.execution import BlockResult
+from ledger.organisations import key_possession_message
 from ledger.parameters import CurrencyRule, Parameters
-from tests.support.insurers import INSURERS, LOSS, Ledger, claim_notify, claim_path, make_genesis, policy_issue
+from tests.support.insurers import (
+    FIRST,
+    INSURERS,
+    LOSS,
+    Ledger,
+    claim_notify,
+    claim_path,
+    key_of,
+    make_genesis,
+    policy_issue,
+)
+from tests.support.voting import NEWCOMER, Assembly, next_key, plain_card, proposal_id, seat_card
 
 CURRENCIES = ("USD", "EUR", "JPY", "GBP", "CHF")
 
@@ -46,7 +58,34 @@ def history() -> list[BlockResult]:
             desks = [["underwriter", "handler", "finance"], ["underwriter", "handler"], [*insurer.desks]][number % 3]
             batches.append([ledger.envelope(_operations(number), by=insurer, desks=desks, atomic=number % 7 == 0)])
         results.append(ledger.block(*batches))
-    return results
+    return results + _administration(ledger)
+
+
+def _administration(ledger: Ledger) -> list[BlockResult]:
+    """Proposals of every kind and their votes, keys that are registered, authorised, added and dropped."""
+    house = Assembly(ledger)
+    card = seat_card(NEWCOMER)
+    yen = ops.CurrencyParameter("JPY", 0, 9)
+    done: list[ops.Operation] = [
+        house.proposal("set", ops.SetChange(add=(card,), remove=(INSURERS[2].id,))),
+        house.proposal("card", ops.CardChange(plain_card(INSURERS[1]))),
+        house.proposal("parameters", ops.ParameterChange(900, "", (ops.NumberParameter("k_max", 9),), (yen,))),
+        house.proposal("both", ops.SetChange(remove=("nobody",))),
+        house.registration_by_admin(FIRST, next_key(FIRST.id, 1)),
+    ]
+    votes: list[ops.Operation] = [
+        ops.GovernanceVote(proposal_id(name), name != "both") for name in ("set", "card", "parameters", "both")
+    ]
+    new = key_of("added")
+    possession = new.sign(key_possession_message(ledger.genesis.chain_id, FIRST.id))
+    keys: list[ops.Operation] = [
+        ops.OrganisationAuthoriseKey(new.public, 5, FIRST.desks["auditor"].public),
+        ops.OrganisationChangeKey(new.public, 5, FIRST.desks["auditor"].public, possession),
+        ops.OrganisationChangeKey(drop=new.public),
+        ops.OrganisationChangeKey(drop=new.public),
+    ]
+    blocks = [(FIRST, done), *[(insurer, votes) for insurer in INSURERS], (FIRST, keys)]
+    return [ledger.block([ledger.envelope(operations, by=by, desks=["admin"])]) for by, operations in blocks]
 
 
 def reached() -> tuple[set[type], set[int]]:

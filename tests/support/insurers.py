@@ -34,6 +34,8 @@ ROLE_KEYS: dict[str, tuple[str, ...]] = {
     "finance": ("finance",),
     "finance-2": ("finance",),
     "auditor": ("auditor",),
+    "admin": ("admin",),
+    "admin-2": ("admin",),
 }
 """Desk -> roles of its key. Tests that name no desk sign with ``ALL_DESKS``."""
 ALL_DESKS = ("underwriter", "handler", "handler-2", "adjuster", "finance", "finance-2")

@@ -18,21 +18,19 @@ import msgspec
 from consensus.types import Certificate, Header, VoteKind
 from consensus.votes import vote_message
 from contracts.records import CLAIMS, POLICIES
+from contracts.tables import TABLES
 from crypto import hashing
 from crypto.merkle import leaf_hash
 from ledger import commitment, receipts_range, wire
 from ledger import proof_building as building
 from ledger.acks import HELD, accepted_message, ack_message
 from ledger.codes import Code
-from ledger.epochs import EPOCHS, MEMBERSHIP
-from ledger.evidence import EVIDENCE
-from ledger.execution import HEADS, REPLAYS
-from ledger.organisations import KEYS, ORGANISATIONS
-from ledger.parameters import PARAMETERS
+from ledger.organisations import key_possession_message
 from ledger.proof_types import EnvelopeProof, Proof, ReceiptProof, RecordProof
+from ledger.readiness import readiness_message
+from ledger.registrations import possession_message, registration_message
 from ledger.sealed import commitment_of
 from ledger.snapshot_making import pin
-from ledger.state import Table
 from ledger.statement_types import Moment
 from ledger.statements import execute as execute_statement
 from ledger.types import Ack, Batch, Block, Envelope, Statement
@@ -45,10 +43,6 @@ from tests.vectors.small_network import CLAIM_1, POLICY_1, Network, card, seed_n
 
 HERE = Path(__file__).parent
 SEALED_BLOB = bytes(range(16))
-TABLES: tuple[Table[Any], ...] = (
-    *(ORGANISATIONS, KEYS, PARAMETERS, REPLAYS, HEADS),
-    *(EPOCHS, MEMBERSHIP, EVIDENCE, POLICIES, CLAIMS),
-)
 
 
 def protocol_vectors(network: Network) -> dict[str, Any]:
@@ -70,6 +64,7 @@ def protocol_vectors(network: Network) -> dict[str, Any]:
         "envelope": _envelope(network.envelopes[0]),
         "operations": [_operation(operation) for envelope in network.envelopes for operation in envelope.operations],
         "batch": _batch(second.batches[0]),
+        "keys_to_come": _keys_to_come(network),
         "ack": _ack(network, second.batches[0]),
         "accepted": _accepted(network, second.batches[0]),
         "sealed": {"blob": SEALED_BLOB.hex(), "commitment": commitment_of(SEALED_BLOB).hex()},
@@ -128,6 +123,8 @@ def _plain(value: Any) -> Any:
         return value.hex()
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
     return value
 
 
@@ -198,7 +195,7 @@ def _envelope(envelope: Envelope) -> dict[str, Any]:
 def _operation(operation: Any) -> dict[str, Any]:
     return {
         "kind": type(operation).__name__,
-        "fields": {name: _plain(getattr(operation, name)) for name in operation.__struct_fields__},
+        "fields": _plain(msgspec.to_builtins(operation, builtin_types=(bytes,))),
         "raw": wire.encode_operation(operation).SerializeToString(deterministic=True).hex(),
     }
 
@@ -215,6 +212,36 @@ def _batch(batch: Batch) -> dict[str, Any]:
         "signed_message": (hashing.TAG_BATCH_SIGNATURE + header.raw).hex(),
         "signature": batch.signature.hex(),
         "envelopes": _plain(batch.envelopes),
+    }
+
+
+def _keys_to_come(network: Network) -> dict[str, Any]:
+    """What is signed about keys before they are used."""
+    chain_id, coming, present = network.genesis.chain_id, small_network.COMING_KEY, seeded_key("delta", "consensus")
+    added = small_network.ADDED_KEY
+    registration = registration_message(chain_id, 1, "delta", coming.public)
+    possession = possession_message(chain_id, 1, "delta", coming.public)
+    preimage = hashing.TAG_KEY_REGISTRATION + b"\x01" + chain_id + struct.pack(">QH", 1, 5) + b"delta" + coming.public
+    ready = readiness_message(chain_id, 0, small_network.PROPOSAL, coming.public)
+    ready_preimage = hashing.TAG_READINESS + chain_id + bytes(8) + small_network.PROPOSAL + coming.public
+    own = key_possession_message(chain_id, "alpha")
+    return {
+        "registration": {"signed_message": registration.hex(), "signature": present.sign(registration).hex()},
+        "possession": {
+            "preimage": preimage.hex(),
+            "signed_message": possession.hex(),
+            "signature": coming.sign(possession).hex(),
+        },
+        "readiness": {
+            "preimage": ready_preimage.hex(),
+            "signed_message": ready.hex(),
+            "signature": coming.sign(ready).hex(),
+        },
+        "key_possession": {
+            "signed_message": own.hex(),
+            "signature": added.sign(own).hex(),
+            "public": added.public.hex(),
+        },
     }
 
 

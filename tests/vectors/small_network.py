@@ -24,9 +24,11 @@ from ledger.cards import Card, CardBody, RoleKey, sign_card
 from ledger.execution import ExecutableBlock, Execution, ListedBatch
 from ledger.genesis import Permissions, assemble, load_genesis, write_genesis_state
 from ledger.genesis_header import genesis_header
+from ledger.organisations import key_possession_message
 from ledger.parameters import CurrencyRule, Parameters
 from ledger.proof_building import FinalHeader
 from ledger.proof_types import JustifiedHeader
+from ledger.registrations import possession_message
 from ledger.state import State
 from ledger.types import Batch, Block, Envelope, Payload, Statement
 from store.memory import MemoryStateStore
@@ -41,6 +43,7 @@ BLOCK_MS = 1_000
 DESKS: dict[str, tuple[str, ...]] = {
     "desk-1": ("underwriter", "claims-handler"),
     "desk-2": ("claims-handler", "finance"),
+    "desk-3": ("admin",),
 }
 
 PARAMETERS = Parameters(
@@ -56,6 +59,7 @@ PARAMETERS = Parameters(
 
 POLICY_1, POLICY_2 = bytes(range(0x10, 0x20)), bytes(range(0x20, 0x30))
 CLAIM_1 = bytes(range(0x30, 0x40))
+PROPOSAL = bytes(range(0x60, 0x70))
 SUBJECT_1, SUBJECT_2 = bytes(range(0x40, 0x50)), bytes(range(0x50, 0x60))
 
 
@@ -67,6 +71,12 @@ def seed_name(owner: str, purpose: str) -> str:
 def seeded_key(owner: str, purpose: str) -> SigningKey:
     """Ed25519 key whose seed is SHA-256 of its name."""
     return SigningKey.from_seed(sha256(seed_name(owner, purpose).encode()).digest())
+
+
+COMING_KEY = seeded_key("delta", "consensus-1")
+"""Consensus key of delta in epoch 1."""
+ADDED_KEY = seeded_key("alpha", "desk-4")
+"""Signing key that alpha adds."""
 
 
 def all_keys() -> list[tuple[str, str]]:
@@ -293,13 +303,35 @@ def statements(network: Network) -> list[Statement]:
     return [wire.encode_statement(evidence) for evidence in (two, false)]
 
 
+def administration(made: Network) -> list[Envelope]:
+    """A proposal that is voted for, a consensus key for epoch 1, a signing key that is authorised, then added."""
+    admin = ("desk-3",)
+    change = ops.ParameterChange(
+        1_000, "", (ops.NumberParameter("k_max", 30),), (ops.CurrencyParameter("USD", 2, 5_000_000),)
+    )
+    proposal = ops.GovernancePropose(PROPOSAL, 0, TIME_MS + 86_400_000, parameter_change=change)
+    chain_id, coming, added = made.genesis.chain_id, COMING_KEY, ADDED_KEY
+    registered = ops.OrganisationRegisterConsensusKey(
+        1, coming.public, coming.sign(possession_message(chain_id, 1, "delta", coming.public))
+    )
+    possession = added.sign(key_possession_message(chain_id, "alpha"))
+    return [
+        made.envelope([proposal], by="bravo", desks=admin),
+        made.envelope([ops.GovernanceVote(PROPOSAL, True)], by="charlie", desks=admin),
+        made.envelope([registered], by="delta", desks=admin),
+        made.envelope([ops.OrganisationChangeKey(added.public, 16, b"", possession)], by="alpha", desks=admin),
+        made.envelope([ops.OrganisationAuthoriseKey(b"", 0, added.public)], by="alpha", desks=admin),
+    ]
+
+
 def build() -> Network:
     """The five blocks.
 
     1  view 1  a policy, signed by two desks; own Finalization
     2  view 4  after two skipped views; three batches, five envelopes; finalized by its child
     3  view 5  empty; own Finalization
-    4  view 6  on a Finalization as parent's certificate; the claim moves on, one envelope is replayed
+    4  view 6  on a Finalization as parent's certificate; the claim moves on, one envelope is replayed; a proposal is
+               made and voted for, keys are registered, authorised and changed
     5  view 7  empty: certifies the state of height 4
     """
     made = Network()
@@ -330,6 +362,10 @@ def build() -> Network:
     decline = made.envelope(
         [ops.ClaimDecline(CLAIM_1, loss + 5, ops.DeclineReason.NOT_LIABLE.value)], desks=("desk-1",)
     )
-    made.add(made.batch("alpha", [decline, notify]), parent_kind=VoteKind.FINALIZE)
+    made.add(
+        made.batch("alpha", [decline, notify]),
+        made.batch("bravo", administration(made)),
+        parent_kind=VoteKind.FINALIZE,
+    )
     made.add(finalized_by=(1, 2, 3))
     return made

@@ -24,33 +24,53 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blossbook/v1/operation.proto\x12\x0blossbook.v1\"\xa3\x03\n\tOperation\x12\x30\n\x0cpolicy_issue\x18\x01 \x01(\x0b\x32\x18.lossbook.v1.PolicyIssueH\x00\x12\x30\n\x0c\x63laim_notify\x18\x02 \x01(\x0b\x32\x18.lossbook.v1.ClaimNotifyH\x00\x12\x34\n\x0e\x63laim_register\x18\x03 \x01(\x0b\x32\x1a.lossbook.v1.ClaimRegisterH\x00\x12\x30\n\x0c\x63laim_assess\x18\x04 \x01(\x0b\x32\x18.lossbook.v1.ClaimAssessH\x00\x12\x32\n\rclaim_approve\x18\x05 \x01(\x0b\x32\x19.lossbook.v1.ClaimApproveH\x00\x12\x32\n\rclaim_decline\x18\x06 \x01(\x0b\x32\x19.lossbook.v1.ClaimDeclineH\x00\x12*\n\tclaim_pay\x18\x07 \x01(\x0b\x32\x15.lossbook.v1.ClaimPayH\x00\x12.\n\x0b\x63laim_close\x18\x08 \x01(\x0b\x32\x17.lossbook.v1.ClaimCloseH\x00\x42\x06\n\x04kind\"\x94\x02\n\x0bPolicyIssue\x12\x11\n\tpolicy_id\x18\x01 \x01(\x0c\x12\x12\n\nsubject_id\x18\x02 \x01(\x0c\x12\x1f\n\x04line\x18\x03 \x01(\x0e\x32\x11.lossbook.v1.Line\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x13\n\x0blimit_minor\x18\x05 \x01(\x03\x12\x18\n\x10\x64\x65\x64uctible_minor\x18\x06 \x01(\x03\x12\x19\n\x11period_start_days\x18\x07 \x01(\x11\x12\x17\n\x0fperiod_end_days\x18\x08 \x01(\x11\x12\x1a\n\x12\x61sserted_date_days\x18\t \x01(\x11\x12\x1a\n\rpremium_minor\x18\n \x01(\x03H\x00\x88\x01\x01\x42\x10\n\x0e_premium_minor\"f\n\x0b\x43laimNotify\x12\x10\n\x08\x63laim_id\x18\x01 \x01(\x0c\x12\x11\n\tpolicy_id\x18\x02 \x01(\x0c\x12\x16\n\x0eloss_date_days\x18\x03 \x01(\x11\x12\x1a\n\x12\x61sserted_date_days\x18\x04 \x01(\x11\"=\n\rClaimRegister\x12\x10\n\x08\x63laim_id\x18\x01 \x01(\x0c\x12\x1a\n\x12\x61sserted_date_days\x18\x02 \x01(\x11\"S\n\x0b\x43laimAssess\x12\x10\n\x08\x63laim_id\x18\x01 \x01(\x0c\x12\x1a\n\x12\x61sserted_date_days\x18\x02 \x01(\x11\x12\x16\n\x0e\x61ssessed_minor\x18\x03 \x01(\x03\"T\n\x0c\x43laimApprove\x12\x10\n\x08\x63laim_id\x18\x01 \x01(\x0c\x12\x1a\n\x12\x61sserted_date_days\x18\x02 \x01(\x11\x12\x16\n\x0e\x61pproved_minor\x18\x03 \x01(\x03\"h\n\x0c\x43laimDecline\x12\x10\n\x08\x63laim_id\x18\x01 \x01(\x0c\x12\x1a\n\x12\x61sserted_date_days\x18\x02 \x01(\x11\x12*\n\x06reason\x18\x03 \x01(\x0e\x32\x1a.lossbook.v1.DeclineReason\"`\n\x08\x43laimPay\x12\x10\n\x08\x63laim_id\x18\x01 \x01(\x0c\x12\x1a\n\x12\x61sserted_date_days\x18\x02 \x01(\x11\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\":\n\nClaimClose\x12\x10\n\x08\x63laim_id\x18\x01 \x01(\x0c\x12\x1a\n\x12\x61sserted_date_days\x18\x02 \x01(\x11*:\n\x04Line\x12\x14\n\x10LINE_UNSPECIFIED\x10\x00\x12\r\n\tLINE_HOME\x10\x01\x12\r\n\tLINE_AUTO\x10\x02*s\n\rDeclineReason\x12\x1e\n\x1a\x44\x45\x43LINE_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x44\x45\x43LINE_REASON_NOT_LIABLE\x10\x01\x12#\n\x1f\x44\x45\x43LINE_REASON_BELOW_DEDUCTIBLE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1blossbook/v1/operation.proto\x12\x0blossbook.v1\"\x8b\x06\n\tOperation\x12\x30\n\x0cpolicy_issue\x18\x01 \x01(\x0b\x32\x18.lossbook.v1.PolicyIssueH\x00\x12\x30\n\x0c\x63laim_notify\x18\x02 \x01(\x0b\x32\x18.lossbook.v1.ClaimNotifyH\x00\x12\x34\n\x0e\x63laim_register\x18\x03 \x01(\x0b\x32\x1a.lossbook.v1.ClaimRegisterH\x00\x12\x30\n\x0c\x63laim_assess\x18\x04 \x01(\x0b\x32\x18.lossbook.v1.ClaimAssessH\x00\x12\x32\n\rclaim_approve\x18\x05 \x01(\x0b\x32\x19.lossbook.v1.ClaimApproveH\x00\x12\x32\n\rclaim_decline\x18\x06 \x01(\x0b\x32\x19.lossbook.v1.ClaimDeclineH\x00\x12*\n\tclaim_pay\x18\x07 \x01(\x0b\x32\x15.lossbook.v1.ClaimPayH\x00\x12.\n\x0b\x63laim_close\x18\x08 \x01(\x0b\x32\x17.lossbook.v1.ClaimCloseH\x00\x12<\n\x12governance_propose\x18\t \x01(\x0b\x32\x1e.lossbook.v1.GovernanceProposeH\x00\x12\x36\n\x0fgovernance_vote\x18\n \x01(\x0b\x32\x1b.lossbook.v1.GovernanceVoteH\x00\x12\x45\n\x17organisation_change_key\x18\x0b \x01(\x0b\x32\".lossbook.v1.OrganisationChangeKeyH\x00\x12K\n\x1aorganisation_authorise_key\x18\x0c \x01(\x0b\x32%.lossbook.v1.OrganisationAuthoriseKeyH\x00\x12\\\n#organisation_register_consensus_key\x18\r \x01(\x0b\x32-.lossbook.v1.OrganisationRegisterConsensusKeyH\x00\x42\x06\n\x04kind\"\x94\x02\n\x0bPolicyIssue\x12\x11\n\tpolicy_id\x18\x01 \x01(\x0c\x12\x12\n\nsubject_id\x18\x02 \x01(\x0c\x12\x1f\n\x04line\x18\x03 \x01(\x0e\x32\x11.lossbook.v1.Line\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\x12\x13\n\x0blimit_minor\x18\x05 \x01(\x03\x12\x18\n\x10\x64\x65\x64uctible_minor\x18\x06 \x01(\x03\x12\x19\n\x11period_start_days\x18\x07 \x01(\x11\x12\x17\n\x0fperiod_end_days\x18\x08 \x01(\x11\x12\x1a\n\x12\x61sserted_date_days\x18\t \x01(\x11\x12\x1a\n\rpremium_minor\x18\n \x01(\x03H\x00\x88\x01\x01\x42\x10\n\x0e_premium_minor\"f\n\x0b\x43laimNotify\x12\x10\n\x08\x63laim_id\x18\x01 \x01(\x0c\x12\x11\n\tpolicy_id\x18\x02 \x01(\x0c\x12\x16\n\x0eloss_date_days\x18\x03 \x01(\x11\x12\x1a\n\x12\x61sserted_date_days\x18\x04 \x01(\x11\"=\n\rClaimRegister\x12\x10\n\x08\x63laim_id\x18\x01 \x01(\x0c\x12\x1a\n\x12\x61sserted_date_days\x18\x02 \x01(\x11\"S\n\x0b\x43laimAssess\x12\x10\n\x08\x63laim_id\x18\x01 \x01(\x0c\x12\x1a\n\x12\x61sserted_date_days\x18\x02 \x01(\x11\x12\x16\n\x0e\x61ssessed_minor\x18\x03 \x01(\x03\"T\n\x0c\x43laimApprove\x12\x10\n\x08\x63laim_id\x18\x01 \x01(\x0c\x12\x1a\n\x12\x61sserted_date_days\x18\x02 \x01(\x11\x12\x16\n\x0e\x61pproved_minor\x18\x03 \x01(\x03\"h\n\x0c\x43laimDecline\x12\x10\n\x08\x63laim_id\x18\x01 \x01(\x0c\x12\x1a\n\x12\x61sserted_date_days\x18\x02 \x01(\x11\x12*\n\x06reason\x18\x03 \x01(\x0e\x32\x1a.lossbook.v1.DeclineReason\"`\n\x08\x43laimPay\x12\x10\n\x08\x63laim_id\x18\x01 \x01(\x0c\x12\x1a\n\x12\x61sserted_date_days\x18\x02 \x01(\x11\x12\x14\n\x0c\x61mount_minor\x18\x03 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x04 \x01(\t\":\n\nClaimClose\x12\x10\n\x08\x63laim_id\x18\x01 \x01(\x0c\x12\x1a\n\x12\x61sserted_date_days\x18\x02 \x01(\x11\"\xdd\x01\n\x11GovernancePropose\x12\x13\n\x0bproposal_id\x18\x01 \x01(\x0c\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x12\n\nexpires_ms\x18\x03 \x01(\x04\x12*\n\nset_change\x18\x04 \x01(\x0b\x32\x16.lossbook.v1.SetChange\x12,\n\x0b\x63\x61rd_change\x18\x05 \x01(\x0b\x32\x17.lossbook.v1.CardChange\x12\x36\n\x10parameter_change\x18\x06 \x01(\x0b\x32\x1c.lossbook.v1.ParameterChange\"L\n\tSetChange\x12\x0b\n\x03\x61\x64\x64\x18\x01 \x03(\x0c\x12\x0e\n\x06remove\x18\x02 \x03(\t\x12\x0f\n\x07suspend\x18\x03 \x03(\t\x12\x11\n\treinstate\x18\x04 \x03(\t\"\x1a\n\nCardChange\x12\x0c\n\x04\x63\x61rd\x18\x01 \x01(\x0c\"\xa5\x01\n\x0fParameterChange\x12\x19\n\x11\x61\x63tivation_height\x18\x01 \x01(\x04\x12\x14\n\x0cverification\x18\x02 \x01(\t\x12-\n\x07numbers\x18\x03 \x03(\x0b\x32\x1c.lossbook.v1.NumberParameter\x12\x32\n\ncurrencies\x18\x04 \x03(\x0b\x32\x1e.lossbook.v1.CurrencyParameter\".\n\x0fNumberParameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04\"P\n\x11\x43urrencyParameter\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x14\n\x0cminor_digits\x18\x02 \x01(\r\x12\x17\n\x0f\x66our_eyes_minor\x18\x03 \x01(\x04\"6\n\x0eGovernanceVote\x12\x13\n\x0bproposal_id\x18\x01 \x01(\x0c\x12\x0f\n\x07\x61pprove\x18\x02 \x01(\x08\"U\n\x15OrganisationChangeKey\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05roles\x18\x02 \x01(\r\x12\x0c\n\x04\x64rop\x18\x03 \x01(\x0c\x12\x12\n\npossession\x18\x04 \x01(\x0c\"D\n\x18OrganisationAuthoriseKey\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\r\n\x05roles\x18\x02 \x01(\r\x12\x0c\n\x04\x64rop\x18\x03 \x01(\x0c\"\\\n OrganisationRegisterConsensusKey\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x15\n\rconsensus_key\x18\x02 \x01(\x0c\x12\x12\n\npossession\x18\x03 \x01(\x0c*:\n\x04Line\x12\x14\n\x10LINE_UNSPECIFIED\x10\x00\x12\r\n\tLINE_HOME\x10\x01\x12\r\n\tLINE_AUTO\x10\x02*s\n\rDeclineReason\x12\x1e\n\x1a\x44\x45\x43LINE_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x44\x45\x43LINE_REASON_NOT_LIABLE\x10\x01\x12#\n\x1f\x44\x45\x43LINE_REASON_BELOW_DEDUCTIBLE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lossbook.v1.operation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LINE']._serialized_start=1347
-  _globals['_LINE']._serialized_end=1405
-  _globals['_DECLINEREASON']._serialized_start=1407
-  _globals['_DECLINEREASON']._serialized_end=1522
+  _globals['_LINE']._serialized_start=2642
+  _globals['_LINE']._serialized_end=2700
+  _globals['_DECLINEREASON']._serialized_start=2702
+  _globals['_DECLINEREASON']._serialized_end=2817
   _globals['_OPERATION']._serialized_start=45
-  _globals['_OPERATION']._serialized_end=464
-  _globals['_POLICYISSUE']._serialized_start=467
-  _globals['_POLICYISSUE']._serialized_end=743
-  _globals['_CLAIMNOTIFY']._serialized_start=745
-  _globals['_CLAIMNOTIFY']._serialized_end=847
-  _globals['_CLAIMREGISTER']._serialized_start=849
-  _globals['_CLAIMREGISTER']._serialized_end=910
-  _globals['_CLAIMASSESS']._serialized_start=912
-  _globals['_CLAIMASSESS']._serialized_end=995
-  _globals['_CLAIMAPPROVE']._serialized_start=997
-  _globals['_CLAIMAPPROVE']._serialized_end=1081
-  _globals['_CLAIMDECLINE']._serialized_start=1083
-  _globals['_CLAIMDECLINE']._serialized_end=1187
-  _globals['_CLAIMPAY']._serialized_start=1189
-  _globals['_CLAIMPAY']._serialized_end=1285
-  _globals['_CLAIMCLOSE']._serialized_start=1287
-  _globals['_CLAIMCLOSE']._serialized_end=1345
+  _globals['_OPERATION']._serialized_end=824
+  _globals['_POLICYISSUE']._serialized_start=827
+  _globals['_POLICYISSUE']._serialized_end=1103
+  _globals['_CLAIMNOTIFY']._serialized_start=1105
+  _globals['_CLAIMNOTIFY']._serialized_end=1207
+  _globals['_CLAIMREGISTER']._serialized_start=1209
+  _globals['_CLAIMREGISTER']._serialized_end=1270
+  _globals['_CLAIMASSESS']._serialized_start=1272
+  _globals['_CLAIMASSESS']._serialized_end=1355
+  _globals['_CLAIMAPPROVE']._serialized_start=1357
+  _globals['_CLAIMAPPROVE']._serialized_end=1441
+  _globals['_CLAIMDECLINE']._serialized_start=1443
+  _globals['_CLAIMDECLINE']._serialized_end=1547
+  _globals['_CLAIMPAY']._serialized_start=1549
+  _globals['_CLAIMPAY']._serialized_end=1645
+  _globals['_CLAIMCLOSE']._serialized_start=1647
+  _globals['_CLAIMCLOSE']._serialized_end=1705
+  _globals['_GOVERNANCEPROPOSE']._serialized_start=1708
+  _globals['_GOVERNANCEPROPOSE']._serialized_end=1929
+  _globals['_SETCHANGE']._serialized_start=1931
+  _globals['_SETCHANGE']._serialized_end=2007
+  _globals['_CARDCHANGE']._serialized_start=2009
+  _globals['_CARDCHANGE']._serialized_end=2035
+  _globals['_PARAMETERCHANGE']._serialized_start=2038
+  _globals['_PARAMETERCHANGE']._serialized_end=2203
+  _globals['_NUMBERPARAMETER']._serialized_start=2205
+  _globals['_NUMBERPARAMETER']._serialized_end=2251
+  _globals['_CURRENCYPARAMETER']._serialized_start=2253
+  _globals['_CURRENCYPARAMETER']._serialized_end=2333
+  _globals['_GOVERNANCEVOTE']._serialized_start=2335
+  _globals['_GOVERNANCEVOTE']._serialized_end=2389
+  _globals['_ORGANISATIONCHANGEKEY']._serialized_start=2391
+  _globals['_ORGANISATIONCHANGEKEY']._serialized_end=2476
+  _globals['_ORGANISATIONAUTHORISEKEY']._serialized_start=2478
+  _globals['_ORGANISATIONAUTHORISEKEY']._serialized_end=2546
+  _globals['_ORGANISATIONREGISTERCONSENSUSKEY']._serialized_start=2548
+  _globals['_ORGANISATIONREGISTERCONSENSUSKEY']._serialized_end=2640
 # @@protoc_insertion_point(module_scope)

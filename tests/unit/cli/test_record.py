@@ -34,7 +34,7 @@ def test_states_lines_reasons_kinds_and_roles_are_words() -> None:
     assert fields(CLAIMS, declined)["decline_reason"] == "not-liable"
     assert fields(POLICIES, POLICY)["state"] == "ISSUED"
     assert fields(KEYS, KeyRecord("alpha", Role.FINANCE | Role.ADMIN))["roles"] == ["admin", "finance"]
-    office = OrganisationRecord(Kind.ADJUSTER_FIRM, "A", bytes(32), b"", True, False)
+    office = OrganisationRecord(Kind.ADJUSTER_FIRM, "A", bytes(32), (), 0, True, False)
     assert fields(ORGANISATIONS, office)["kind"] == "adjuster-firm"
 
 

@@ -40,8 +40,8 @@ def test_every_table_has_its_own_prefix() -> None:
             ),
         ),
         (
-            ORGANISATIONS.encode(OrganisationRecord(3, "Äb", b"\x01", b"", True, False)),
-            "9603a3c38462c40101c400c3c2",
+            ORGANISATIONS.encode(OrganisationRecord(3, "Äb", b"\x01", (b"\x02",), 1, True, False)),
+            "9703a3c38462c4010191c4010201c3c2",
         ),
         (KEYS.encode(KeyRecord("a-b", 20)), "92a3612d6214"),
         (REPLAYS.encode(ReplayRecord(1, 2)), "920102"),
@@ -53,16 +53,16 @@ def test_every_table_has_its_own_prefix() -> None:
         ),
         (
             EPOCHS.encode(EpochRecord((Seat("a-b", b"\x04"), Seat("c", b"")), 1 << 63, 5, 6)),
-            "949292a3612d62c4010492a163c400cf80000000000000000506",
+            "959292a3612d62c4010492a163c400cf80000000000000000506c400",
         ),
-        (MEMBERSHIP.encode(MembershipRecord(1)), "9301c0c0"),
+        (MEMBERSHIP.encode(MembershipRecord(1)), "9401c0c090"),
         (
             MEMBERSHIP.encode(MembershipRecord(1, PassedChange(b"\x01", 2, 3, ("a", "b"), ("a",)))),
-            "930195c40101020392a161a16291a161c0",
+            "940196c40101020392a161a16291a16190c090",
         ),
         (
             MEMBERSHIP.encode(MembershipRecord(1, None, ApprovedChange(1, 2, b"\x03", (Seat("a", b"\x05"),)))),
-            "9301c0940102c401039192a161c40105",
+            "9401c0950102c401039192a161c401059090",
         ),
     ],
     ids=[

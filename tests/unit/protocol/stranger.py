@@ -254,8 +254,16 @@ ENVELOPE_BODY: Schema = {
     6: ("atomic", "bool"),
     7: ("operations", "bytes..."),
 }
-OPERATION: Schema = {number: (f"kind {number}", "message") for number in range(1, 9)}
-WITH_CURRENCY: Schema = {4: ("currency", "string")}
+OPERATION: Schema = {number: (str(number), "message") for number in range(1, 14)}
+Texts = dict[int, "Texts | str"]
+"""Field number -> "string", or the texts of the message there. Both may be repeated: each is read."""
+NAMED: Texts = {1: "string"}
+TEXTS: dict[str, Texts] = {
+    "1": {4: "string"},
+    "7": {4: "string"},
+    "9": {4: {2: "string", 3: "string", 4: "string"}, 5: {}, 6: {2: "string", 3: NAMED, 4: NAMED}},
+}
+"""Texts of the operations, which must be UTF-8."""
 BATCH_HEADER: Schema = {
     1: ("chain_id", "bytes"),
     2: ("epoch", "u64"),
@@ -440,10 +448,20 @@ def genesis_state_root(
             KINDS.index(card["kind"]) + 1,
             card["name"],
             bytes.fromhex(card["ledger_key"]),
-            bytes.fromhex(card.get("consensus_key", "")),
+            [bytes.fromhex(key["public"]) for key in card.get("keys", []) if "admin" in key["roles"]],
+            len(card.get("keys", [])),
             card["id"] in read_by,
             card["id"] in subscribed_by,
         ]
+        file = next(file for file in genesis["cards"] if parse_json(file["card"].encode())["id"] == card["id"])
+        records[b"\x09" + card["id"].encode()] = [
+            file["card"],
+            bytes.fromhex(file["signature"]),
+            bytes.fromhex(file.get("possession", "")),
+        ]
+        records[b"\x0b" + bytes.fromhex(card["ledger_key"])] = [card["id"], None]
+        if card.get("consensus_key"):
+            records[b"\x0b" + bytes.fromhex(card["consensus_key"])] = [card["id"], 0]
         for key in card.get("keys", []):
             records[b"\x02" + bytes.fromhex(key["public"])] = [
                 card["id"],
@@ -455,8 +473,8 @@ def genesis_state_root(
     ]
     records[b"\x03" + bytes(8)] = [0, currencies, *(parameters[name] for name in PARAMETERS)]
     seats = [[name, public] for name, public in validators]
-    records[b"\x06" + bytes(8)] = [seats, int.from_bytes(chain_id[:8], "big"), 1, genesis["time_ms"]]
-    records[b"\x07"] = [0, None, None]
+    records[b"\x06" + bytes(8)] = [seats, int.from_bytes(chain_id[:8], "big"), 1, genesis["time_ms"], b""]
+    records[b"\x07"] = [0, None, None, []]
     hashes = []
     for key in sorted(records):
         value = msgpack(records[key])
@@ -774,9 +792,20 @@ def read_envelope(raw: bytes, network: Network) -> tuple[dict[str, Any], dict[st
     require(all(len(key) == 32 for key in keys) and all(len(signature) == 64 for signature in signatures), "a length")
     for raw_operation in body["operations"]:
         operation = read(raw_operation, OPERATION, canonical=False, depth=1)
-        for name, kind in operation.items():
-            read(kind or b"", WITH_CURRENCY if name in ("kind 1", "kind 7") else {}, canonical=False, depth=2)
+        for number, kind in operation.items():
+            check_texts(kind or b"", TEXTS.get(number, {}), 2)
     return envelope, body
+
+
+def check_texts(raw: bytes, texts: Texts, depth: int) -> None:
+    """3: a message that nobody hashes parses, and every text in it is UTF-8."""
+    found = read(raw, {number: (str(number), "bytes...") for number in texts}, canonical=False, depth=depth)
+    for number, inside in texts.items():
+        for value in found[str(number)]:
+            if isinstance(inside, str):
+                _take({}, "", inside, value, False)
+            else:
+                check_texts(value, inside, depth + 1)
 
 
 SUBJECTS: dict[str, Callable[[bytes, Network], dict[str, Any]]] = {

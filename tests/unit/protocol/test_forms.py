@@ -8,6 +8,7 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
+from ledger import operations as ops
 from ledger import wire
 from ledger.wellformed import structure
 from ledger.wire.checks import parse_canonical
@@ -29,6 +30,7 @@ MESSAGES: dict[str, tuple[Any, stranger.Schema, bytes]] = {
     ),
 }
 ENVELOPE = made().envelopes[0].raw
+PROPOSAL = next(e for e in made().envelopes if isinstance(e.operations[0], ops.GovernancePropose))
 CURRENCY = ENVELOPE.index(b"EUR")
 
 
@@ -92,7 +94,9 @@ def with_body(body: bytes) -> bytes:
     return wire.encode_envelope(body, made().envelopes[0].signatures)
 
 
-@hypothesis.given(changed(ENVELOPE) | changed(made().envelopes[0].body).map(with_body))
+@hypothesis.given(
+    changed(ENVELOPE) | changed(made().envelopes[0].body).map(with_body) | changed(PROPOSAL.body).map(with_body)
+)
 def test_any_form_of_an_envelope(raw: bytes) -> None:
     assert product_takes(raw) == stranger_takes(raw)
 
@@ -110,7 +114,7 @@ def test_any_form_of_an_envelope(raw: bytes) -> None:
         (ENVELOPE[:CURRENCY] + b"\xff" + ENVELOPE[CURRENCY + 1 :], False),
         (with_body(made().envelopes[0].body + b"\x3a\x01\x0a"), False),
         (with_body(made().envelopes[0].body + b"\x3a\x00"), True),
-        (with_body(made().envelopes[0].body + b"\x3a\x03\x4a\x01\xff"), True),
+        (with_body(made().envelopes[0].body + b"\x3a\x04\x9a\x06\x01\xff"), True),
     ],
     ids=[
         "as it is",

@@ -11,17 +11,14 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
 from consensus.evidence import EvidenceKind
-from contracts.records import CLAIMS, POLICIES, Step
+from contracts.records import Step
+from contracts.tables import TABLES
 from crypto import hashing, merkle
 from ledger import commitment, genesis, organisations
 from ledger.cards import CARD_BYTES_MAX
 from ledger.codes import Code
-from ledger.epochs import EPOCHS, MEMBERSHIP
-from ledger.evidence import EVIDENCE
-from ledger.execution import HEADS, REPLAYS
 from ledger.money import AMOUNT_MINOR_MAX
-from ledger.organisations import KEYS, ORGANISATIONS, Kind, Role
-from ledger.parameters import PARAMETERS
+from ledger.organisations import Kind, Role
 from ledger.snapshot import ANCESTORS_MAX
 from ledger.state import Table
 from ledger.types import (
@@ -57,6 +54,8 @@ pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="the documentation is 
 
 MESSAGES = (
     *(envelope_pb2.Envelope, envelope_pb2.EnvelopeBody, receipt_pb2.Receipt),
+    *(operation_pb2.SetChange, operation_pb2.CardChange, operation_pb2.ParameterChange),
+    *(operation_pb2.NumberParameter, operation_pb2.CurrencyParameter),
     *(block_pb2.BatchHeader, block_pb2.Batch, block_pb2.Ack, block_pb2.Payload, block_pb2.Header),
     gateway_pb2.Accepted,
     *(block_pb2.Statement, block_pb2.ConflictingVotes, block_pb2.FalseJustification),
@@ -76,10 +75,6 @@ TYPES = {
     FieldDescriptor.TYPE_STRING: "string",
     FieldDescriptor.TYPE_ENUM: "enum",
 }
-TABLES: tuple[Table[Any], ...] = (
-    *(ORGANISATIONS, KEYS, PARAMETERS, REPLAYS, HEADS),
-    *(EPOCHS, MEMBERSHIP, EVIDENCE, POLICIES, CLAIMS),
-)
 LIMITS = {
     "envelope": ENVELOPE_BYTES_MAX,
     "operations of an envelope": OPERATIONS_MAX,
@@ -91,7 +86,7 @@ LIMITS = {
     "statements of a block": PAYLOAD_STATEMENTS_MAX,
     "statements of a block together": PAYLOAD_STATEMENT_BYTES_MAX,
     "validators": VALIDATORS_MAX,
-    "organisations": genesis.ORGANISATIONS_MAX,
+    "organisations": organisations.ORGANISATIONS_MAX,
     "genesis file": genesis.GENESIS_BYTES_MAX,
     "card text": CARD_BYTES_MAX,
     "signing keys of a card": organisations.KEYS_PER_ORGANISATION_MAX,

@@ -83,6 +83,9 @@ def test_digests_follow_from_the_raw_bytes() -> None:
         == (v["genesis"]["validator_set"]["valset_hash"])
     )
     assert digest("envelope-id", raw(v["envelope"]["body"])) == v["envelope"]["id"]
+    for what in ("possession", "readiness"):
+        signed = v["keys_to_come"][what]
+        assert sha256(raw(signed["preimage"])).hexdigest() == signed["signed_message"]
     assert digest("batch", raw(v["batch"]["header_raw"])) == v["batch"]["digest"]
     for header in [v["genesis"]["header"], *v["headers"]]:
         assert digest("header", raw(header["raw"])) == header["digest"]
