@@ -20,10 +20,10 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from consensus.evidence import ConflictingVotes, FalseJustification
-from ledger import evidence
+from ledger import evidence, key_statements
 from ledger.state import StateView
 from ledger.statement_types import Judge, Moment
-from ledger.types import Statement
+from ledger.types import KeyRegistration, Readiness, Statement
 
 
 class Kind(NamedTuple):
@@ -44,7 +44,28 @@ _EVIDENCE: Final = Kind(
     execute=evidence.execute,
 )
 
-_KINDS: Final[dict[type, Kind]] = {ConflictingVotes: _EVIDENCE, FalseJustification: _EVIDENCE}
+_REGISTRATION: Final = Kind(
+    identity=key_statements.registration_identity,
+    subject=key_statements.registration_subject,
+    problem=key_statements.registration_problem,
+    is_due=key_statements.registration_is_due,
+    execute=key_statements.execute_registration,
+)
+
+_READINESS: Final = Kind(
+    identity=key_statements.readiness_identity,
+    subject=key_statements.readiness_subject,
+    problem=key_statements.readiness_problem,
+    is_due=key_statements.readiness_is_due,
+    execute=key_statements.execute_readiness,
+)
+
+_KINDS: Final[dict[type, Kind]] = {
+    ConflictingVotes: _EVIDENCE,
+    FalseJustification: _EVIDENCE,
+    KeyRegistration: _REGISTRATION,
+    Readiness: _READINESS,
+}
 
 
 def identity(statement: Statement) -> bytes:

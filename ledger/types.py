@@ -83,8 +83,27 @@ class Ack(msgspec.Struct, frozen=True, gc=False):
     signature: bytes
 
 
-StatementContent = ConflictingVotes | FalseJustification
-"""What validators state: for now evidence, of either form."""
+class KeyRegistration(msgspec.Struct, frozen=True, gc=False):
+    """The consensus key that a validator will use in the next epoch; fields as in ``block.proto``."""
+
+    epoch: int  #: the present one
+    signer: int  #: index in its set
+    consensus_key: bytes  #: 32 bytes, of the next epoch
+    signature: bytes  #: by the present consensus key over ``registration_message``
+    possession: bytes  #: by the new one over ``possession_message``
+
+
+class Readiness(msgspec.Struct, frozen=True, gc=False):
+    """A member of the next set is ready to take over; fields as in ``block.proto``."""
+
+    epoch: int  #: the one that ends
+    proposal_id: bytes  #: 16 bytes: the change that passed
+    consensus_key: bytes  #: 32 bytes: registered for the next epoch
+    signature: bytes  #: by that key over ``readiness_message``
+
+
+StatementContent = ConflictingVotes | FalseJustification | KeyRegistration | Readiness
+"""What validators state: evidence, of either form, and what they say about their own keys of the next epoch."""
 
 
 class Statement(msgspec.Struct, frozen=True, gc=False):

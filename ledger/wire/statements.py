@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from consensus.evidence import ConflictingVotes, FalseJustification
 from crypto.hashing import TAG_STATEMENT, tagged
-from ledger.types import STATEMENT_BYTES_MAX, Statement, StatementContent
-from ledger.wire.checks import WireError, parse_canonical
+from ledger.types import STATEMENT_BYTES_MAX, KeyRegistration, Readiness, Statement, StatementContent
+from ledger.wire.checks import DIGEST, SIGNATURE, WireError, exact, parse_canonical
 from ledger.wire.headers import decode_header, decode_justification
 from ledger.wire.votes import decode_vote, encode_vote
 from lossbook.v1 import block_pb2
 
 _WHAT = "Statement"
+PUBLIC_KEY = DIGEST
+PROPOSAL_ID = 16
 
 
 def encode_statement(content: StatementContent) -> Statement:
@@ -28,6 +30,25 @@ def encode_statement(content: StatementContent) -> Statement:
             message.false_justification.CopyFrom(
                 block_pb2.FalseJustification(
                     vote=encode_vote(content.vote), header=content.header.raw, justification=content.justification.raw
+                )
+            )
+        case KeyRegistration():
+            message.key_registration.CopyFrom(
+                block_pb2.KeyRegistration(
+                    epoch=content.epoch,
+                    signer=content.signer,
+                    consensus_key=content.consensus_key,
+                    signature=content.signature,
+                    possession=content.possession,
+                )
+            )
+        case Readiness():
+            message.readiness.CopyFrom(
+                block_pb2.Readiness(
+                    epoch=content.epoch,
+                    proposal_id=content.proposal_id,
+                    consensus_key=content.consensus_key,
+                    signature=content.signature,
                 )
             )
     return decode_statement(message.SerializeToString(deterministic=True))
@@ -48,6 +69,10 @@ def decode_statement(raw: bytes) -> Statement:
             content: StatementContent = _conflicting_votes(m.conflicting_votes)
         case "false_justification":
             content = _false_justification(m.false_justification)
+        case "key_registration":
+            content = _key_registration(m.key_registration)
+        case "readiness":
+            content = _readiness(m.readiness)
         case _:
             raise WireError(_WHAT, "of a kind this version does not know")
     return Statement(content, tagged(TAG_STATEMENT, raw), raw)
@@ -61,6 +86,34 @@ def _conflicting_votes(m: block_pb2.ConflictingVotes) -> ConflictingVotes:
 
 def _false_justification(m: block_pb2.FalseJustification) -> FalseJustification:
     return FalseJustification(decode_vote(m.vote), decode_header(m.header), decode_justification(m.justification))
+
+
+def _key_registration(m: block_pb2.KeyRegistration) -> KeyRegistration:
+    what = "KeyRegistration"
+    return KeyRegistration(
+        _before_the_last(what, m.epoch),
+        m.signer,
+        exact(what, "consensus_key", m.consensus_key, PUBLIC_KEY),
+        exact(what, "signature", m.signature, SIGNATURE),
+        exact(what, "possession", m.possession, SIGNATURE),
+    )
+
+
+def _readiness(m: block_pb2.Readiness) -> Readiness:
+    what = "Readiness"
+    return Readiness(
+        _before_the_last(what, m.epoch),
+        exact(what, "proposal_id", m.proposal_id, PROPOSAL_ID),
+        exact(what, "consensus_key", m.consensus_key, PUBLIC_KEY),
+        exact(what, "signature", m.signature, SIGNATURE),
+    )
+
+
+def _before_the_last(what: str, epoch: int) -> int:
+    """An epoch that another can follow."""
+    if epoch == (1 << 64) - 1:
+        raise WireError(what, f"epoch {epoch} has no next one")
+    return epoch
 
 
 def _vote_bytes(vote: block_pb2.Vote) -> bytes:

@@ -28,9 +28,10 @@ from ledger.organisations import key_possession_message
 from ledger.parameters import CurrencyRule, Parameters
 from ledger.proof_building import FinalHeader
 from ledger.proof_types import JustifiedHeader
-from ledger.registrations import possession_message
+from ledger.readiness import readiness_message
+from ledger.registrations import possession_message, registration_message
 from ledger.state import State
-from ledger.types import Batch, Block, Envelope, Payload, Statement
+from ledger.types import Batch, Block, Envelope, KeyRegistration, Payload, Readiness, Statement
 from store.memory import MemoryStateStore
 
 SEED_PREFIX = "lossbook test seed: "
@@ -275,10 +276,12 @@ def policy_issue(policy_id: bytes, subject_id: bytes, start_days: int, premium_m
 
 
 def statements(network: Network) -> list[Statement]:
-    """Evidence of each form; nobody on the chain of ``build`` did such a thing.
+    """One of each kind. Of the evidence: nobody on the chain of ``build`` did such a thing.
 
     1  bravo notarized two blocks in view 9
     2  charlie notarized a header in view 10 that skips the views after the parent's without their nullifications
+    3  alpha will use another consensus key in epoch 1
+    4  delta is ready to follow epoch 0
     """
 
     def vote(signer: int, view: int, parent_view: int, digest: bytes) -> Vote:
@@ -300,7 +303,18 @@ def statements(network: Network) -> list[Statement]:
     }
     header = wire.encode_header(**(fields | skipping))
     false = FalseJustification(vote(2, 10, parent.view, header.digest), header, justification)
-    return [wire.encode_statement(evidence) for evidence in (two, false)]
+    chain_id = network.genesis.chain_id
+    present, coming = seeded_key("alpha", "consensus"), seeded_key("alpha", "consensus-1")
+    registration = KeyRegistration(
+        epoch=0,
+        signer=0,
+        consensus_key=coming.public,
+        signature=present.sign(registration_message(chain_id, 1, "alpha", coming.public)),
+        possession=coming.sign(possession_message(chain_id, 1, "alpha", coming.public)),
+    )
+    ready = COMING_KEY.sign(readiness_message(chain_id, 0, PROPOSAL, COMING_KEY.public))
+    readiness = Readiness(0, PROPOSAL, COMING_KEY.public, ready)
+    return [wire.encode_statement(content) for content in (two, false, registration, readiness)]
 
 
 def administration(made: Network) -> list[Envelope]:

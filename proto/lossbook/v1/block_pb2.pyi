@@ -298,25 +298,106 @@ class Statement(_message.Message):
 
     CONFLICTING_VOTES_FIELD_NUMBER: _builtins.int
     FALSE_JUSTIFICATION_FIELD_NUMBER: _builtins.int
+    KEY_REGISTRATION_FIELD_NUMBER: _builtins.int
+    READINESS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def conflicting_votes(self) -> Global___ConflictingVotes: ...
     @_builtins.property
     def false_justification(self) -> Global___FalseJustification: ...
+    @_builtins.property
+    def key_registration(self) -> Global___KeyRegistration: ...
+    @_builtins.property
+    def readiness(self) -> Global___Readiness: ...
     def __init__(
         self,
         *,
         conflicting_votes: Global___ConflictingVotes | None = ...,
         false_justification: Global___FalseJustification | None = ...,
+        key_registration: Global___KeyRegistration | None = ...,
+        readiness: Global___Readiness | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["conflicting_votes", b"conflicting_votes", "false_justification", b"false_justification", "kind", b"kind"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["conflicting_votes", b"conflicting_votes", "false_justification", b"false_justification", "key_registration", b"key_registration", "kind", b"kind", "readiness", b"readiness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflicting_votes", b"conflicting_votes", "false_justification", b"false_justification", "kind", b"kind"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflicting_votes", b"conflicting_votes", "false_justification", b"false_justification", "key_registration", b"key_registration", "kind", b"kind", "readiness", b"readiness"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["conflicting_votes", "false_justification"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["conflicting_votes", "false_justification", "key_registration", "readiness"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___Statement: _TypeAlias = Statement  # noqa: Y015
+
+@_typing.final
+class KeyRegistration(_message.Message):
+    """The consensus key that a validator will use in the next epoch. Signed bytes: docs/protocol.md, "Consensus key
+    registration".
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    SIGNER_FIELD_NUMBER: _builtins.int
+    CONSENSUS_KEY_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    POSSESSION_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """The present epoch."""
+    signer: _builtins.int
+    """Position in its validator set."""
+    consensus_key: _builtins.bytes
+    signature: _builtins.bytes
+    """By the present consensus key."""
+    possession: _builtins.bytes
+    """By the new one."""
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        signer: _builtins.int = ...,
+        consensus_key: _builtins.bytes = ...,
+        signature: _builtins.bytes = ...,
+        possession: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consensus_key", b"consensus_key", "epoch", b"epoch", "possession", b"possession", "signature", b"signature", "signer", b"signer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyRegistration: _TypeAlias = KeyRegistration  # noqa: Y015
+
+@_typing.final
+class Readiness(_message.Message):
+    """A member of the next set is ready to take over. Signed bytes: docs/protocol.md, "Readiness"."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    PROPOSAL_ID_FIELD_NUMBER: _builtins.int
+    CONSENSUS_KEY_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """The epoch that ends."""
+    proposal_id: _builtins.bytes
+    """The change of the set that passed."""
+    consensus_key: _builtins.bytes
+    """The member's key of the next epoch."""
+    signature: _builtins.bytes
+    """By that key."""
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        proposal_id: _builtins.bytes = ...,
+        consensus_key: _builtins.bytes = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consensus_key", b"consensus_key", "epoch", b"epoch", "proposal_id", b"proposal_id", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Readiness: _TypeAlias = Readiness  # noqa: Y015
 
 @_typing.final
 class ConflictingVotes(_message.Message):

@@ -59,6 +59,7 @@ MESSAGES = (
     *(block_pb2.BatchHeader, block_pb2.Batch, block_pb2.Ack, block_pb2.Payload, block_pb2.Header),
     gateway_pb2.Accepted,
     *(block_pb2.Statement, block_pb2.ConflictingVotes, block_pb2.FalseJustification),
+    *(block_pb2.KeyRegistration, block_pb2.Readiness),
     *(block_pb2.Vote, block_pb2.Certificate, block_pb2.Justification, block_pb2.Block),
     *(proof_pb2.Proof, proof_pb2.HeaderProof, proof_pb2.JustifiedHeader, proof_pb2.MerklePath),
     *(proof_pb2.RecordProof, proof_pb2.StateProof, proof_pb2.ReceiptProof, proof_pb2.EnvelopeProof),
