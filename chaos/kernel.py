@@ -41,14 +41,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def own_namespaces() -> None:
     """From now on this process has networks and mounts of its own; call it before any thread is started.
 
-    Without the rights of root it takes a user namespace first, in which it has them.
+    Without the right to (CAP_SYS_ADMIN) it takes a user namespace as well, in which it has it.
 
     Raises:
         OSError: not permitted here.
     """
     uid, gid = os.geteuid(), os.getegid()
-    _check(_libc.unshare(_CLONE_NEWNS | _CLONE_NEWNET | (_CLONE_NEWUSER if uid else 0)), "unshare")
-    if uid:
+    if _libc.unshare(_CLONE_NEWNS | _CLONE_NEWNET):
+        _check(_libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNS | _CLONE_NEWNET), "unshare")
         Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
         Path("/proc/self/uid_map").write_text(f"0 {uid} 1", encoding="ascii")
         Path("/proc/self/gid_map").write_text(f"0 {gid} 1", encoding="ascii")
