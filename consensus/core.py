@@ -78,6 +78,7 @@ from consensus.events import (
     Verified,
     VoteReceived,
     WantReceived,
+    Witnessed,
     Work,
 )
 from consensus.helping import Helper
@@ -117,6 +118,7 @@ class Core:
             ProposalReceived: self._intake.on_proposal,
             VoteReceived: self._helper.on_vote,
             CertificateReceived: self._tally.on_certificate,
+            Witnessed: self._tally.on_witnessed,
             WantReceived: self._helper.on_want,
             StartQueryReceived: self._helper.on_start_query,
             StartAnswerReceived: self._helper.on_start_answer,

@@ -75,6 +75,14 @@ class CertificateReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class Witnessed:
+    """Certificates that the application met in blocks it fetched, and found genuine. They are looked at for evidence
+    only: the blocks are final, and their Finalization comes by itself."""
+
+    certificates: tuple[Certificate, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class WantReceived:
     """A peer asks for the certificates of a view."""
 
@@ -160,6 +168,7 @@ Event = (
     | ProposalReceived
     | VoteReceived
     | CertificateReceived
+    | Witnessed
     | WantReceived
     | StartQueryReceived
     | StartAnswerReceived

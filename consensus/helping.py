@@ -233,7 +233,7 @@ class Helper:
                 return
         for vote in votes:
             if vote.view >= s.window_start:
-                self._tally.notice_own(vote, s.rounds.at(vote.view))
+                self._tally.note(vote)
         startup.answers[event.sender] = answer.highest_signed_view
 
     def on_muted(self, event: MutedReceived) -> None:

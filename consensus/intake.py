@@ -81,13 +81,21 @@ class Intake:
         s.blocks.add(block)
         self.fetches.pop(header.digest, None)
         if block.problem is None:
-            if justification.parent is not None:
-                self._tally.hold(justification.parent)
-            for nullification in justification.nullifications:
-                self._tally.hold(nullification)
+            for certificate in justification.certificates:
+                self._tally.hold(certificate)
         elif block.false_justification:
+            self._witness(block)
             for vote in s.rounds.at(header.view).votes_for(N, (header.parent_view, header.digest)):
                 self._tally.report_false_justification(vote)
+
+    def _witness(self, block: Block) -> None:
+        """What is genuine in a false justification counts like any other certificate, up to the first that is not."""
+        above = 0
+        for certificate in block.proposal.justification.certificates:
+            if not above < certificate.view < block.header.view or self._s.certificate_problem(certificate) is not None:
+                return
+            above = certificate.view
+            self._tally.hold(certificate)
 
     # -- under their parents ---------------------------------------------------------------
 

@@ -55,6 +55,11 @@ class Round:
             return False
         return certificate.signatures[certificate.signers.index(vote.signer)] == vote.signature
 
+    def has_voted(self, vote: Vote) -> bool:
+        """Whether a vote of this signer for this tuple was counted, whatever its signature."""
+        held = self.votes[vote.kind].get(vote.signer)
+        return held is not None and held.target == vote.target
+
     def count(self, vote: Vote) -> list[ConflictingVotes]:
         """Count a verified vote, unless its signer has one of its kind here; evidence not reported before."""
         fresh = []

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from consensus.effects import Finalized
-from consensus.events import CertificateReceived
-from consensus.evidence import FalseJustification
+from consensus.events import CertificateReceived, Witnessed
+from consensus.evidence import FalseJustification, conflicts
 from consensus.records import HeldCertificate, OwnVote
 from consensus.rounds import Round
 from consensus.state import State
@@ -41,12 +41,10 @@ class Tally:
         s = self._s
         if vote.signer != s.own_index or vote.view < s.floor_view:
             return
-        own = s.own(found, vote.kind)
-        if own is not None:
-            if own.target != vote.target:
-                s.stop("forgotten-vote", f"this node signed two {vote.kind.name} votes in view {vote.view}")
+        if conflicts(vote, found.votes):
+            s.stop("forgotten-vote", f"this node signed votes in view {vote.view} that nobody honest signs together")
+        if s.own(found, vote.kind) is not None:
             return
-        found.count(vote)
         s.persist(OwnVote(vote))
         if s.startup is not None and not s.startup.done:
             s.startup.lost_view = max(s.startup.lost_view, vote.view)
@@ -58,7 +56,7 @@ class Tally:
     def count(self, vote: Vote) -> None:
         """Count a verified vote; a quorum makes a certificate (R5, R8, R9)."""
         found = self._s.rounds.at(vote.view)
-        self._note(vote, found)
+        self.note(vote)
         if vote.kind in found.certificates:
             return
         box = found.votes_for(vote.kind, vote.target)
@@ -68,9 +66,9 @@ class Tally:
             formed = Certificate(vote.kind, vote.epoch, vote.view, parent_view, digest, signers, signatures)
             self.hold(formed, formed=True)
 
-    def _note(self, vote: Vote, found: Round) -> None:
-        """What every verified vote tells, alone or in a certificate."""
-        s = self._s
+    def note(self, vote: Vote) -> None:
+        """What every verified vote tells, alone, in a certificate or in an answer."""
+        s, found = self._s, self._s.rounds.at(vote.view)
         self.notice_own(vote, found)
         for evidence in found.count(vote):
             s.report(evidence)
@@ -100,13 +98,34 @@ class Tally:
             return
         found = s.rounds.get(certificate.view)
         held = found.certificates.get(certificate.kind) if found is not None else None
-        if held is not None and held.target == certificate.target:
-            return
-        problem = s.certificate_problem(certificate)
+        if found is not None and held is not None and held.target == certificate.target:
+            problem = self._look_at_second(certificate, found)
+        else:
+            problem = s.certificate_problem(certificate)
+            if problem is None:
+                self.hold(certificate)
         if problem:
             s.penalise(event.sender, f"certificate: {problem}")
-            return
-        self.hold(certificate)
+
+    def _look_at_second(self, certificate: Certificate, found: Round) -> str | None:
+        """Another certificate of a tuple held already tells nothing new, but that a signer in it may have signed
+        something else as well; what is wrong with the first vote of it that is not genuine."""
+        if len(certificate.signers) != len(certificate.signatures):
+            return "signers and signatures differ in number"
+        for vote in certificate.votes():
+            if not found.has_voted(vote):
+                problem = self._s.vote_problem(vote)
+                if problem:
+                    return problem
+                self.note(vote)
+        return None
+
+    def on_witnessed(self, event: Witnessed) -> None:
+        """Certificates found genuine elsewhere: who signed in them may have signed something else as well."""
+        for certificate in event.certificates:
+            if certificate.epoch == self._s.validators.epoch and certificate.view >= self._s.window_start:
+                for vote in certificate.votes():
+                    self.note(vote)
 
     def hold(self, certificate: Certificate, formed: bool = False) -> None:
         """A genuine certificate, formed here or received: log it, pass it on if it is news, act on it."""
@@ -115,7 +134,7 @@ class Tally:
             return
         found = s.rounds.at(view)
         for vote in certificate.votes():
-            self._note(vote, found)
+            self.note(vote)
         held = found.certificates.get(kind)
         if held is not None:
             if held.target != certificate.target:

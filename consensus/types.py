@@ -176,6 +176,11 @@ class Justification:
     """SHA-256(tag | raw); equals the header's ``justification_digest``."""
     raw: bytes = field(repr=False)
 
+    @property
+    def certificates(self) -> tuple[Certificate, ...]:
+        """All of them, in ascending views where they belong to the header."""
+        return self.nullifications if self.parent is None else (self.parent, *self.nullifications)
+
 
 @dataclass(frozen=True, slots=True)
 class Proposal:

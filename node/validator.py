@@ -175,6 +175,7 @@ class Validator:
             for batch in block.batches:
                 self._batches.want(batch.header.digest, (item.sender,), self._now)
                 self._batches.on_batch(batch, item.sender, self._now, self._turn)
+        self._step(into.Witnessed(tuple([each for block in chain for each in block.justification.certificates])))
         self._step(into.CertificateReceived(item.sender, certificate))
         self._finality.on_finalized(certificate)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from consensus.effects import Report
-from consensus.evidence import ConflictingVotes, FalseJustification
+from consensus.effects import Penalise, Persist, Report
+from consensus.events import BlockFetched, VoteReceived, Witnessed, Work
+from consensus.evidence import ConflictingVotes, EvidenceKind, FalseJustification
 from consensus.types import VoteKind
 from tests.unit.consensus.solo import Solo, only
-from tests.unit.consensus.support import F, N, X, certificate, child, justify, propose
+from tests.unit.consensus.support import F, N, X, certificate, child, justify, propose, vote_for
 
 
 @pytest.mark.parametrize(("first", "second"), [(N, N), (F, F), (N, F), (F, N)])
@@ -74,6 +77,11 @@ def test_a_fork_over_a_skipped_view_names_more_than_f_and_stops_the_node() -> No
     assert node.core.floor_view == 1
 
 
+def false_justifications(node: Solo) -> list[FalseJustification]:
+    found = [report.evidence for report in only(node.effects, Report)]
+    return [evidence for evidence in found if isinstance(evidence, FalseJustification)]
+
+
 @pytest.mark.parametrize(
     "wrong",
     ["missing", "another view", "no quorum", "without the parent", "parent of another", "parent without a quorum"],
@@ -92,14 +100,14 @@ def test_a_false_justification_convicts_everybody_who_notarizes_it(wrong: str) -
         "parent of another": justify(node.notarization(node.proposal(1, payload=b"b").header), [node.nullification(2)]),
     }[wrong]
     lie = propose(child(first, 3, justification), justification, node.validators)
-    reports = only(node.receive(lie), Report)
-    assert [r.evidence.culprit for r in reports] == [3]
-    evidence = reports[0].evidence
-    assert isinstance(evidence, FalseJustification)
+    node.receive(lie)
+    (evidence,) = false_justifications(node)
+    assert evidence.culprit == 3
     assert (evidence.header, evidence.justification) == (lie.header, justification)
     node.votes(N, 3, [1, 2], lie.header)
-    assert [r.evidence.culprit for r in only(node.effects, Report)] == [3, 1, 2]
-    assert node.signed(X, 3)
+    assert [each.culprit for each in false_justifications(node)] == [3, 1, 2]
+    # Two notarized parents in one view show more than f liars: then this node stops instead.
+    assert bool(node.signed(X, 3)) == (wrong != "parent of another")
     assert not node.signed(N, 3)
 
 
@@ -111,3 +119,88 @@ def test_votes_that_came_before_the_false_justification_convict_too() -> None:
     node.votes(N, 2, [1, 3], lie.header)
     node.receive(lie)
     assert {r.evidence.culprit for r in only(node.effects, Report)} == {1, 2, 3}
+
+
+def culprits(node: Solo) -> set[tuple[EvidenceKind, int]]:
+    return {(report.evidence.kind, report.evidence.culprit) for report in only(node.effects, Report)}
+
+
+def test_a_second_certificate_of_the_same_block_is_looked_at_too() -> None:
+    node = Solo()
+    one, two = node.proposal(1).header, node.proposal(1, payload=b"b").header
+    node.votes(N, 1, [3], two)
+    node.receive(certificate(N, 1, one, (0, 1, 2)))
+    assert not only(node.effects, Report)
+    node.receive(certificate(N, 1, one, (1, 2, 3)))
+    assert culprits(node) == {(EvidenceKind.TWO_NOTARIZE, 3)}
+
+
+def test_what_only_a_second_certificate_shows_convicts_later() -> None:
+    node = Solo(index=None)
+    node.receive(certificate(X, 1, None, (0, 1, 2)), certificate(X, 1, None, (1, 2, 3)))
+    node.votes(F, 1, [3], node.proposal(1).header)
+    assert culprits(node) == {(EvidenceKind.NULLIFY_AND_FINALIZE, 3)}
+
+
+def test_invalid_a_second_certificate_with_a_bad_vote_costs_its_sender() -> None:
+    genuine = certificate(X, 1, None, (0, 1, 2))
+    node = Solo(index=None)
+    node.receive(genuine)
+    forged = replace(genuine, signers=(0, 1, 3))
+    assert only(node.receive(forged), Penalise)
+    assert not only(node.effects, Report)
+    cut = replace(genuine, signers=(0, 1, 2, 3))
+    assert only(node.receive(cut), Penalise)
+
+
+def test_certificates_inside_a_false_justification_are_looked_at_too() -> None:
+    node = Solo()
+    first, other = node.proposal(1).header, node.proposal(1, payload=b"b").header
+    node.votes(N, 1, [1, 2], other)
+    justification = justify(certificate(N, 1, first, (1, 2, 3)))  # no nullification of view 2
+    node.receive(node.nullification(2))
+    node.receive(propose(child(first, 3, justification), justification, node.validators))
+    assert culprits(node) == {
+        (EvidenceKind.TWO_NOTARIZE, 1),
+        (EvidenceKind.TWO_NOTARIZE, 2),
+        (EvidenceKind.FALSE_JUSTIFICATION, 3),
+    }
+
+
+def test_certificates_in_the_justification_of_a_fetched_block_are_looked_at_too() -> None:
+    node = Solo()
+    first, other = node.proposal(1).header, node.proposal(1, payload=b"b").header
+    node.votes(N, 1, [2], other)
+    second = propose(*node.header(2, parent=first), node.validators)
+    node.receive(node.notarization(second.header))
+    node.do(BlockFetched(1, second))
+    assert culprits(node) == {(EvidenceKind.TWO_NOTARIZE, 2)}
+
+
+def test_certificates_in_blocks_that_catching_up_brought_are_looked_at_too() -> None:
+    node = Solo()
+    first, other = node.proposal(1).header, node.proposal(1, payload=b"b").header
+    node.votes(N, 1, [2, 3], other)
+    node.do(Witnessed((node.notarization(first), node.nullification(2))))
+    assert culprits(node) == {(EvidenceKind.TWO_NOTARIZE, 2), (EvidenceKind.TWO_NOTARIZE, 3)}
+    assert node.core.view == 1
+    assert not [effect for effect in node.effects if isinstance(effect, Persist)]
+    node.votes(F, 2, [1], node.proposal(2, parent=first).header)
+    assert (EvidenceKind.NULLIFY_AND_FINALIZE, 1) in culprits(node)
+
+
+@pytest.mark.parametrize("ready", [True, False], ids=["afterwards", "while it starts"])
+def test_a_vote_in_a_start_answer_that_contradicts_an_own_one_is_evidence_and_stops_the_node(ready: bool) -> None:
+    node = Solo()
+    node.do(Work(True))
+    node.wait(2_000)
+    assert node.signed(X, 1)
+    again = node.restarted(ready=False)
+    lost = vote_for(F, 1, 0, 0, node.proposal(1).header.digest, node.validators)
+    if ready:
+        again.answer_start()
+        again.do(VoteReceived(2, lost))
+    else:
+        again.answer_start(1, (lost,))
+    assert culprits(again) == {(EvidenceKind.NULLIFY_AND_FINALIZE, 0)}
+    assert again.core.status().signing == "stopped"
