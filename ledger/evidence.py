@@ -1,7 +1,9 @@
 """Evidence on the ledger: who broke the rules of consensus, provably, is a matter of record.
 
 One record for each (culprit, epoch, view, kind): a second proof of the same act changes nothing, whatever votes it is
-made of. Nobody is punished by code; what follows is decided by governance, and by the supervisor who reads it.
+made of. What is older than MAX_AGE_MS *and* more than MAX_AGE_BLOCKS below the block that lists it is not recorded any
+more (CometBFT's rule, spec/consensus/evidence.md): old keys leak one day, and must not convict then. Nobody is punished
+by code; what follows is decided by governance, and by the supervisor who reads it.
 """
 
 from __future__ import annotations
@@ -17,10 +19,18 @@ from consensus.votes import VoteChecker
 from ledger.epochs import find_epoch
 from ledger.state import StateView, Table
 from ledger.statement_types import Judge, Moment
+from ledger.view_marks import VIEW_MARKS, ViewMark, forget_before, mark_after, write_mark
 
 PER_CULPRIT_AND_KIND_MAX: Final = 8
 """Records of one culprit, epoch and kind. Guilt is shown by one; and a validator that breaks the rules in every view
 would otherwise keep an idle network busy for ever with the blocks that record it."""
+
+MAX_AGE_MS: Final = 14 * 24 * 3_600_000
+"""A fortnight of block time: longer than a node is away that still knows something, far shorter than the 90 days after
+which consensus keys are to be renewed and the old ones destroyed."""
+
+MAX_AGE_BLOCKS: Final = 100_000
+"""Eleven days of heartbeats of 10 s: a network that stood still for a month still records what happened just before."""
 
 _KEY: Final = struct.Struct(">QIBQ")
 _KEY_PREFIX: Final = struct.Struct(">QIB")
@@ -70,6 +80,9 @@ def is_due(evidence: Evidence, view: StateView, moment: Moment) -> bool:
     """Whether recording it would change the state."""
     if _member(view, *subject(evidence)) is None or view.get(EVIDENCE, evidence_key(evidence)) is not None:
         return False
+    since = mark_after(view, evidence.vote.epoch, evidence.vote.view)
+    if since is not None and _is_expired(since, moment):
+        return False
     prefix = _KEY_PREFIX.pack(evidence.vote.epoch, evidence.culprit, evidence.kind)
     recorded = islice(view.iterate(EVIDENCE, prefix), PER_CULPRIT_AND_KIND_MAX)
     return sum(1 for _ in recorded) < PER_CULPRIT_AND_KIND_MAX
@@ -90,6 +103,19 @@ def execute(evidence: Evidence, digest: bytes, view: StateView, moment: Moment) 
         statement=digest,
     )
     view.put(EVIDENCE, evidence_key(evidence), record)
+
+
+def end_block(view: StateView, moment: Moment, parent_time_ms: int) -> None:
+    """Keep what tells ages, as far back as evidence is taken: the marks since the youngest that has expired."""
+    if not write_mark(view, moment, parent_time_ms):
+        return
+    expired = [mark for _, mark in view.iterate(VIEW_MARKS) if _is_expired(mark, moment)]
+    if expired:
+        forget_before(view, expired[-1])
+
+
+def _is_expired(since: ViewMark, moment: Moment) -> bool:
+    return moment.time_ms - since.time_ms > MAX_AGE_MS and moment.height - since.height > MAX_AGE_BLOCKS
 
 
 def _member(view: StateView, epoch: int, signer: int) -> str | None:

@@ -4,8 +4,8 @@
                       before the block has them
     advance()         one envelope; returns whether more are waiting. The driver may do other work in between:
                       nothing is visible outside before finish
-    finish()          drop expired replay records, write batch heads; after a boundary block, the next epoch's record;
-                      commit state and receipts
+    finish()          drop expired replay records, write batch heads, mark the hour; after a boundary block, the next
+                      epoch's record; commit state and receipts
 
 For each envelope, in this order (the first that applies gives the receipt's code):
 
@@ -37,6 +37,7 @@ from consensus.types import Header
 from ledger.codes import Code
 from ledger.contract import Authority, Context, Contracts, Refused
 from ledger.epochs import end_epoch
+from ledger.evidence import end_block
 from ledger.invariant import InvariantViolated, invariant
 from ledger.operations import Operation
 from ledger.organisations import find_key, find_organisation
@@ -152,7 +153,9 @@ class Execution:
         self._receipts: list[Receipt] = []
         self._outcomes: list[Outcome] = []
         self._first_position = 0
+        self._parent_time_ms = 0
         self._context: Context
+        self._moment: Moment
 
     @property
     def busy(self) -> bool:
@@ -173,9 +176,10 @@ class Execution:
         self._first_position = head.receipt_count
         parameters = parameters_at(self._state, block.height, head.height)
         self._context = Context(self._state, parameters, block.height, block.timestamp_ms)
-        moment = Moment(block.height, block.timestamp_ms, block.epoch, block.view)
+        self._moment = Moment(block.height, block.timestamp_ms, block.epoch, block.view)
+        self._parent_time_ms = head.timestamp_ms
         for statement in block.statements:
-            execute_statement(statement, self._state, moment)
+            execute_statement(statement, self._state, self._moment)
 
     def advance(self) -> bool:
         """Execute the next envelope, if one is left; whether more are waiting."""
@@ -192,6 +196,7 @@ class Execution:
             raise InvariantViolated("finish before all envelopes were executed")
         self._drop_lapsed(block.timestamp_ms)
         self._write_heads(block.batches)
+        end_block(self._state, self._moment, self._parent_time_ms)
         if block.next_valset_hash:
             end_epoch(
                 self._state,

@@ -8,10 +8,14 @@ import pytest
 
 from consensus.effects import Penalise, Persist, Report
 from consensus.events import BlockFetched, VoteReceived, Witnessed, Work
-from consensus.evidence import ConflictingVotes, EvidenceKind, FalseJustification
-from consensus.types import VoteKind
+from consensus.evidence import ConflictingVotes, EvidenceKind, FalseJustification, evidence_problem
+from consensus.forks import FinalChain, conflicting
+from consensus.forks import culprits as culprits_of
+from consensus.justification import HeaderRules
+from consensus.types import Certificate, VoteKind
+from consensus.votes import VoteChecker
 from tests.unit.consensus.solo import Solo, only
-from tests.unit.consensus.support import F, N, X, certificate, child, justify, propose, vote_for
+from tests.unit.consensus.support import CHAIN_ID, F, N, X, certificate, child, justify, propose, vote_for
 
 
 @pytest.mark.parametrize(("first", "second"), [(N, N), (F, F), (N, F), (F, N)])
@@ -204,3 +208,52 @@ def test_a_vote_in_a_start_answer_that_contradicts_an_own_one_is_evidence_and_st
         again.answer_start(1, (lost,))
     assert culprits(again) == {(EvidenceKind.NULLIFY_AND_FINALIZE, 0)}
     assert again.core.status().signing == "stopped"
+
+
+# ---------------------------------------------------------------- two final chains
+
+
+class Skipping:
+    """Blocks on the genesis: view 1 final on one chain; views 2 and 3 on another, that skips view 1."""
+
+    def __init__(self, nullification: tuple[Certificate, ...]) -> None:
+        node = Solo()
+        self.rules = HeaderRules(1, CHAIN_ID, node.validators, node.genesis)
+        self.checker = VoteChecker(CHAIN_ID, node.validators, node.signatures)
+        first, holds = node.header(1)
+        self.one = FinalChain(((first, holds),), (certificate(F, 1, first, (1, 2, 3)),))
+        justification = justify(None, nullification)
+        second = child(node.genesis, 2, justification)
+        above = justify(certificate(N, 2, second, (1, 2, 3)))
+        third = child(second, 3, above)
+        self.other = FinalChain(((second, justification), (third, above)), (certificate(F, 3, third, (1, 2, 3)),))
+
+    def culprits(self) -> list[tuple[EvidenceKind, int]]:
+        found = culprits_of(self.one, self.other, self.rules, self.checker)
+        assert all(evidence_problem(evidence, self.rules, self.checker) is None for evidence in found)
+        assert found == culprits_of(self.other, self.one, self.rules, self.checker)
+        return [(evidence.kind, evidence.culprit) for evidence in found]
+
+
+def test_a_chain_that_nullifies_what_the_other_finalizes_convicts_who_signed_both() -> None:
+    made = Skipping((certificate(X, 1, None, (0, 1, 2)),))
+    assert conflicting(made.one, made.other)
+    assert made.culprits() == [(EvidenceKind.NULLIFY_AND_FINALIZE, 1), (EvidenceKind.NULLIFY_AND_FINALIZE, 2)]
+
+
+def test_a_chain_that_skips_without_a_nullification_convicts_who_notarized_it() -> None:
+    assert Skipping(()).culprits() == [(EvidenceKind.FALSE_JUSTIFICATION, signer) for signer in (1, 2, 3)]
+
+
+def test_a_forged_chain_convicts_nobody() -> None:
+    made = Skipping((certificate(X, 1, None, (0, 1, 2)),))
+    forged = replace(made.one.certificates[0], signatures=(bytes(64),) * 3)
+    made.one = replace(made.one, certificates=(forged,))
+    assert made.culprits() == []
+
+
+def test_one_chain_beside_itself_convicts_nobody() -> None:
+    made = Skipping((certificate(X, 1, None, (0, 1, 2)),))
+    made.one = replace(made.other, blocks=made.other.blocks[:1], certificates=())
+    assert not conflicting(made.one, made.other)
+    assert made.culprits() == []
