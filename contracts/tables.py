@@ -14,9 +14,10 @@ from ledger.organisations import CARDS, KEYS, ORGANISATIONS
 from ledger.parameters import PARAMETERS
 from ledger.registrations import NODE_KEYS, REGISTRATIONS
 from ledger.state import Table
+from ledger.view_marks import VIEW_MARKS
 
 TABLES: Final[tuple[Table[Any], ...]] = (
     *(ORGANISATIONS, KEYS, PARAMETERS, REPLAYS, HEADS, EPOCHS, MEMBERSHIP),
-    *(CARDS, REGISTRATIONS, NODE_KEYS, PROPOSALS, AUTHORISATIONS, EVIDENCE),
+    *(CARDS, REGISTRATIONS, NODE_KEYS, PROPOSALS, AUTHORISATIONS, EVIDENCE, VIEW_MARKS),
     *(POLICIES, CLAIMS),
 )

@@ -34,6 +34,7 @@ from ledger.snapshot_making import pin
 from ledger.statement_types import Moment
 from ledger.statements import execute as execute_statement
 from ledger.types import Ack, Batch, Block, Envelope, Statement
+from ledger.view_marks import write_mark
 from ledger.wire.proofs import encode_proof, encode_state_proof
 from ledger.wire.snapshots import encode_chunk
 from tests.vectors import small_network
@@ -394,6 +395,7 @@ def _records(network: Network) -> list[dict[str, Any]]:
     moment = Moment(height=6, time_ms=small_network.TIME_MS + 6_000, epoch=0, view=10)
     for statement in small_network.statements(network):
         execute_statement(statement, network.state, moment)
+    write_mark(network.state, moment, parent_time_ms=small_network.TIME_MS - 1)
     for table in TABLES:
         key, record = next(iter(network.state.iterate(table)))
         if table is POLICIES:

@@ -12,14 +12,15 @@ from ledger.evidence import EVIDENCE, EvidenceRecord
 from ledger.execution import HEADS, REPLAYS, HeadRecord, ReplayRecord
 from ledger.organisations import KEYS, ORGANISATIONS, KeyRecord, OrganisationRecord
 from ledger.parameters import PARAMETERS, Parameters, ParametersRecord
+from ledger.view_marks import VIEW_MARKS, ViewMark
 
-TABLES = (ORGANISATIONS, KEYS, PARAMETERS, REPLAYS, HEADS, EPOCHS, MEMBERSHIP, EVIDENCE, POLICIES, CLAIMS)
+TABLES = (ORGANISATIONS, KEYS, PARAMETERS, REPLAYS, HEADS, EPOCHS, MEMBERSHIP, EVIDENCE, VIEW_MARKS, POLICIES, CLAIMS)
 STEP = Step(1, 20_000, 1_750_000_000_000, 7, 2, 3)
 ID_1, ID_2 = b"\x01" * 16, b"\x02" * 16
 
 
 def test_every_table_has_its_own_prefix() -> None:
-    assert [table.prefix.hex() for table in TABLES] == ["01", "02", "03", "04", "05", "06", "07", "0e", "10", "11"]
+    assert " ".join(table.prefix.hex() for table in TABLES) == "01 02 03 04 05 06 07 0e 0f 10 11"
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,7 @@ def test_every_table_has_its_own_prefix() -> None:
         (KEYS.encode(KeyRecord("a-b", 20)), "92a3612d6214"),
         (REPLAYS.encode(ReplayRecord(1, 2)), "920102"),
         (EVIDENCE.encode(EvidenceRecord(3, "a-b", 0, 7, 9, 1, b"\x03")), "9703a3612d6200070901c40103"),
+        (VIEW_MARKS.encode(ViewMark(7, 8)), "920708"),
         (HEADS.encode(HeadRecord(1, 2, b"\x03")), "930102c40103"),
         (
             PARAMETERS.encode(ParametersRecord.from_parameters(Parameters())),
@@ -72,6 +74,7 @@ def test_every_table_has_its_own_prefix() -> None:
         "key",
         "replay",
         "evidence",
+        "view-mark",
         "head",
         "parameters",
         "epoch",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from consensus.justification import HeaderRules
-from ledger import wire
+from ledger import evidence, view_marks, wire
 from ledger.evidence import EVIDENCE, EvidenceRecord
 from ledger.statement_types import Ed25519, Judge, Moment
 from ledger.types import PAYLOAD_STATEMENTS_MAX, Statement
@@ -215,6 +215,55 @@ def test_a_double_voter_is_recorded_by_all_and_the_network_comes_to_rest(index: 
     resting = honest(cluster)[0].validator.finalized_height
     cluster.run(30_000)
     assert honest(cluster)[0].validator.finalized_height - resting <= 14
+
+
+class Hoarder(Node):
+    """Lists old evidence in every block it makes."""
+
+    def start(self) -> None:
+        super().start()
+        listing = self.validator._builder._statements
+        listing.listable = lambda listed: iter([statement(3)])  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def short_lived(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evidence expires after 20 s and 3 blocks."""
+    monkeypatch.setattr(view_marks, "MARK_EVERY_MS", 5_000)
+    monkeypatch.setattr(evidence, "MAX_AGE_MS", 20_000)
+    monkeypatch.setattr(evidence, "MAX_AGE_BLOCKS", 3)
+
+
+@pytest.mark.usefixtures("short_lived")
+def test_old_evidence_is_neither_listed_nor_recorded_and_harms_nobody() -> None:
+    cluster = Cluster(seed=6)
+    cluster.start()
+    cluster.run(60_000)
+    for node in cluster.nodes[:3]:
+        node.give(PeerMessages(3, (statement(3),)))
+    cluster.run(10_000)
+    assert not any(records(node) or len(node.validator._statements) for node in cluster.nodes)
+    assert not any(node.penalties for node in cluster.nodes)
+    young = statement(3, view=cluster.nodes[0].validator._core.view)
+    cluster.nodes[0].give(PeerMessages(3, (young,)))
+    assert cluster.run(10_000, lambda: all(records(node) for node in cluster.nodes))
+    assert_agreement(cluster)
+
+
+@pytest.mark.usefixtures("short_lived")
+def test_old_evidence_in_a_block_has_no_effect_and_the_block_is_valid() -> None:
+    cluster = Cluster(seed=7, liars={1: Hoarder})
+    cluster.nodes[1].__class__ = Node
+    cluster.start()
+    cluster.run(60_000)
+    cluster.nodes[1].crash()
+    cluster.nodes[1].__class__ = Hoarder
+    cluster.nodes[1].start()
+    cluster.run(60_000)
+    assert_agreement(cluster)
+    node = cluster.nodes[0]
+    assert any(node.block(height).payload.statements for height in range(1, node.validator.finalized_height + 1))
+    assert not any(records(node) for node in cluster.nodes)
 
 
 def test_a_block_lists_no_more_statements_than_it_may() -> None:
