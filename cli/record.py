@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def command() -> None:
     """Any record of the state, with its proof.
 
-    A record is named TABLE/KEY: policy/HEX, claim/HEX, organisation/ID, key/HEX, parameters; or by its whole key in
-    hex, table byte first.
+    A record is named TABLE/KEY: policy/HEX, claim/HEX, organisation/ID, key/HEX, parameters, evidence/NAME; or by its
+    whole key in hex, table byte first.
     """
 
 
@@ -73,6 +73,7 @@ def tables() -> dict[str, Table[Any]]:
     """Tables by the name people use."""
     from contracts.records import CLAIMS, POLICIES
     from ledger.epochs import EPOCHS, MEMBERSHIP
+    from ledger.evidence import EVIDENCE
     from ledger.organisations import KEYS, ORGANISATIONS
     from ledger.parameters import PARAMETERS
 
@@ -84,6 +85,7 @@ def tables() -> dict[str, Table[Any]]:
         "parameters": PARAMETERS,
         "epoch": EPOCHS,
         "membership": MEMBERSHIP,
+        "evidence": EVIDENCE,
     }
 
 
@@ -93,6 +95,7 @@ def parse_name(name: str) -> bytes:
     Raises:
         BadInput: no such table, or the key is not of its form.
     """
+    from cli.evidence import parse_name as parse_evidence
     from lossbook_sdk.errors import BadInput
     from lossbook_sdk.values import parse_id
 
@@ -104,6 +107,8 @@ def parse_name(name: str) -> bytes:
             return prefix + rest.encode()
         if kind == "membership":
             return prefix
+        if kind == "evidence":
+            return prefix + parse_evidence(rest)
         if kind in ("parameters", "epoch"):
             return prefix + _number(rest or "0", kind)
         return prefix + parse_id(rest, f"{kind} id", 32 if kind == "key" else 16)
@@ -141,11 +146,14 @@ def decode(key: bytes, value: bytes) -> dict[str, Any]:
 
 def _in_words(table: str, field: str, value: Any) -> Any:
     """A number that stands for something, by its name; unknown ones, of later versions, stay numbers."""
+    from cli.evidence import kind_name as kind_of_evidence
     from contracts.records import ClaimState, PolicyState
     from ledger.operations import DeclineReason
     from ledger.organisations import Kind, Role
     from lossbook_sdk.values import name_of_line
 
+    if table == "evidence" and field == "kind":
+        return kind_of_evidence(value)
     if field == "history":
         return [{inner: _in_words(table, inner, step[inner]) for inner in step} for step in value]
     if field == "line":

@@ -60,7 +60,18 @@ EVIDENCE: Final = Table(0x0E, EvidenceRecord, "evidence")
 
 def evidence_key(evidence: Evidence) -> bytes:
     """Epoch u64 | signer index u32 | kind u8 | view u64: one act, whatever proves it."""
-    return _KEY.pack(evidence.vote.epoch, evidence.culprit, evidence.kind, evidence.vote.view)
+    return key_of_act(evidence.vote.epoch, evidence.culprit, evidence.kind, evidence.vote.view)
+
+
+def act(key: bytes) -> tuple[int, int, int, int]:
+    """(epoch, signer index, kind, view) of an ``evidence_key``."""
+    epoch, signer, kind, view = _KEY.unpack(key)
+    return epoch, signer, kind, view
+
+
+def key_of_act(epoch: int, signer: int, kind: int, view: int) -> bytes:
+    """The ``evidence_key`` of an act; struct.error where a number is out of range."""
+    return _KEY.pack(epoch, signer, kind, view)
 
 
 def subject(evidence: Evidence) -> tuple[int, int]:

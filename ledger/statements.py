@@ -20,9 +20,14 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from consensus.evidence import ConflictingVotes, FalseJustification
+from consensus.justification import HeaderRules
 from ledger import evidence, key_statements
+from ledger.epochs import FIRST_EPOCH
+from ledger.genesis import Genesis
+from ledger.genesis_header import genesis_header_of
+from ledger.proofs import PROTOCOL_VERSION
 from ledger.state import StateView
-from ledger.statement_types import Judge, Moment
+from ledger.statement_types import Ed25519, Judge, Moment
 from ledger.types import KeyRegistration, Readiness, Statement
 
 
@@ -91,6 +96,12 @@ def is_due(statement: Statement, view: StateView, moment: Moment) -> bool:
 def execute(statement: Statement, view: StateView, moment: Moment) -> None:
     """Its effect; the block was valid, so it is true."""
     _kind(statement).execute(statement.content, statement.digest, view, moment)
+
+
+def judge_of(genesis: Genesis) -> Judge:
+    """What judges statements of the first epoch, from the genesis file alone."""
+    rules = HeaderRules(PROTOCOL_VERSION, genesis.chain_id, genesis.validator_set(), genesis_header_of(genesis))
+    return Judge({FIRST_EPOCH: rules}.get, Ed25519())
 
 
 def _kind(statement: Statement) -> Kind:
