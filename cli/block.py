@@ -47,6 +47,7 @@ def show(height: int, profile_name: str | None, as_json: bool) -> None:
             ("state root", header.state_root.hex()),
             ("receipts root", header.receipts_root.hex()),
             ("finalized by", ", ".join(signers(block, members)) or "a later block's certificate"),
+            ("statements", len(block.payload.statements) or None),
         ]
     )
     click.echo()
@@ -115,6 +116,8 @@ def line_of(block: Block, members: list[str]) -> str:
 
 def document(block: Block, members: list[str]) -> dict[str, Any]:
     """A block as JSON."""
+    from crypto.hashing import TAG_STATEMENT, tagged
+
     header = block.header
     return {
         "height": header.height,
@@ -126,6 +129,7 @@ def document(block: Block, members: list[str]) -> dict[str, Any]:
         "state_root": header.state_root.hex(),
         "receipts_root": header.receipts_root.hex(),
         "finalized_by": signers(block, members),
+        "statements": [tagged(TAG_STATEMENT, raw).hex() for raw in block.payload.statements],
         "batches": [
             {
                 "digest": batch.header.digest.hex(),

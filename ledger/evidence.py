@@ -9,6 +9,7 @@ by code; what follows is decided by governance, and by the supervisor who reads 
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from itertools import islice
 from typing import Final
 
@@ -17,7 +18,7 @@ import msgspec
 from consensus.evidence import Evidence, evidence_problem
 from consensus.votes import VoteChecker
 from ledger.epochs import find_epoch
-from ledger.state import StateView, Table
+from ledger.state import State, StateView, Table
 from ledger.statement_types import Judge, Moment
 from ledger.view_marks import VIEW_MARKS, ViewMark, forget_before, mark_after, write_mark
 
@@ -99,10 +100,10 @@ def is_due(evidence: Evidence, view: StateView, moment: Moment) -> bool:
     return sum(1 for _ in recorded) < PER_CULPRIT_AND_KIND_MAX
 
 
-def execute(evidence: Evidence, digest: bytes, view: StateView, moment: Moment) -> None:
-    """Record it, if it is due."""
+def execute(evidence: Evidence, digest: bytes, view: StateView, moment: Moment) -> EvidenceRecord | None:
+    """Record it, if it is due; the record."""
     if not is_due(evidence, view, moment):
-        return
+        return None
     organisation = _member(view, *subject(evidence)) or ""
     record = EvidenceRecord(
         kind=evidence.kind,
@@ -114,6 +115,7 @@ def execute(evidence: Evidence, digest: bytes, view: StateView, moment: Moment) 
         statement=digest,
     )
     view.put(EVIDENCE, evidence_key(evidence), record)
+    return record
 
 
 def end_block(view: StateView, moment: Moment, parent_time_ms: int) -> None:
@@ -123,6 +125,12 @@ def end_block(view: StateView, moment: Moment, parent_time_ms: int) -> None:
     expired = [mark for _, mark in view.iterate(VIEW_MARKS) if _is_expired(mark, moment)]
     if expired:
         forget_before(view, expired[-1])
+
+
+def breaches(state: State) -> dict[str, int]:
+    """How many are recorded after the last executed block, by culprit."""
+    records = (EVIDENCE.decode(raw) for _, raw in state.committed_after(EVIDENCE))
+    return dict(sorted(Counter(record.organisation for record in records).items()))
 
 
 def _is_expired(since: ViewMark, moment: Moment) -> bool:

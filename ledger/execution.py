@@ -134,6 +134,8 @@ class BlockResult(msgspec.Struct, frozen=True, gc=False):
     """Rows for the state store."""
     outcomes: tuple[Outcome, ...]
     """Empty unless asked for."""
+    stated: tuple[msgspec.Struct, ...] = ()
+    """Records that statements left, in order."""
 
 
 def replay_key(not_after_ms: int, envelope_id: bytes) -> bytes:
@@ -156,6 +158,7 @@ class Execution:
         self._parent_time_ms = 0
         self._context: Context
         self._moment: Moment
+        self._stated: tuple[msgspec.Struct, ...] = ()
 
     @property
     def busy(self) -> bool:
@@ -178,8 +181,8 @@ class Execution:
         self._context = Context(self._state, parameters, block.height, block.timestamp_ms)
         self._moment = Moment(block.height, block.timestamp_ms, block.epoch, block.view)
         self._parent_time_ms = head.timestamp_ms
-        for statement in block.statements:
-            execute_statement(statement, self._state, self._moment)
+        effects = [execute_statement(statement, self._state, self._moment) for statement in block.statements]
+        self._stated = tuple([record for record in effects if record is not None])
 
     def advance(self) -> bool:
         """Execute the next envelope, if one is left; whether more are waiting."""
@@ -216,6 +219,7 @@ class Execution:
             receipts=tuple(self._receipts),
             writes=writes,
             outcomes=tuple(self._outcomes),
+            stated=self._stated,
         )
 
     def run(self, block: ExecutableBlock) -> BlockResult:

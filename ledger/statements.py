@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from consensus.evidence import ConflictingVotes, FalseJustification
 from consensus.justification import HeaderRules
 from ledger import evidence, key_statements
@@ -38,7 +40,7 @@ class Kind(NamedTuple):
     subject: Callable[[Any], tuple[int, int]]
     problem: Callable[[Any, Judge], str | None]
     is_due: Callable[[Any, StateView, Moment], bool]
-    execute: Callable[[Any, bytes, StateView, Moment], None]
+    execute: Callable[[Any, bytes, StateView, Moment], msgspec.Struct | None]
 
 
 _EVIDENCE: Final = Kind(
@@ -93,9 +95,9 @@ def is_due(statement: Statement, view: StateView, moment: Moment) -> bool:
     return _kind(statement).is_due(statement.content, view, moment)
 
 
-def execute(statement: Statement, view: StateView, moment: Moment) -> None:
-    """Its effect; the block was valid, so it is true."""
-    _kind(statement).execute(statement.content, statement.digest, view, moment)
+def execute(statement: Statement, view: StateView, moment: Moment) -> msgspec.Struct | None:
+    """Its effect; the block was valid, so it is true. The record it left; None if it had no effect."""
+    return _kind(statement).execute(statement.content, statement.digest, view, moment)
 
 
 def judge_of(genesis: Genesis) -> Judge:

@@ -29,6 +29,7 @@ from contracts.dispatch import CONTRACTS
 from crypto import keyfile, tls
 from crypto.keys import SigningKey, verify
 from ledger.cards import Card, GenesisError
+from ledger.evidence import breaches
 from ledger.genesis import Genesis, load_genesis
 from ledger.ports import StoreError as StateStoreError
 from ledger.state import State
@@ -167,6 +168,8 @@ class Node:
         voting = stores.votes is not None
         self._state = State.open(stores.state)
         commit_genesis(genesis, self._state, stores.state)
+        for organisation, count in breaches(self._state).items():
+            self.metrics.breaches.labels(organisation).set(count)
         head = self._state.head
         added = self._index.catch_up(head.receipt_count if head is not None else 0, stores.state.receipt_blobs)
         if added:

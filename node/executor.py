@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from consensus.types import Header
 from ledger import statements
 from ledger.contract import Contracts
+from ledger.evidence import EvidenceRecord
 from ledger.execution import HEADS, ExecutableBlock, Execution, ListedBatch
 from ledger.ports import HeightRecord, StateStore
 from ledger.state import State
@@ -74,4 +75,5 @@ class BlockExecutor:
             receipts=result.receipts,
             operations=self._operations,
             state_root=result.state_root,
+            breaches=[record for record in result.stated if isinstance(record, EvidenceRecord)],
         )

@@ -72,6 +72,12 @@ class Metrics:
             registry=registry,
         )
         self.alarms = Counter("lossbook_alarms_total", "Alarms for the operator, by kind.", ["kind"], registry=registry)
+        self.breaches = Gauge(
+            "lossbook_evidence_records",
+            "Breaches of consensus that the state records, by culprit.",
+            ["organisation"],
+            registry=registry,
+        )
         self.fetches = Counter(
             "lossbook_fetches_total",
             "Fetches of what was missing, by kind and result.",

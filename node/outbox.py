@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from consensus.evidence import EvidenceKind
+from ledger.evidence import EvidenceRecord
 from ledger.types import Batch
 from node.checking import BatchChecker
 from node.fetcher import Fetcher
@@ -97,6 +99,8 @@ class NodeOutbox:
                     metrics.block_time.set(notice.block_time_ms / 1000)
                     metrics.envelopes.inc(len(notice.receipts))
                     metrics.operations.inc(notice.operations)
+                    for breach in notice.breaches:
+                        self._tell(breach)
                 case AcceptedNotice():
                     tracker.accepted(notice)
                 case CertifiedRootNotice():
@@ -109,3 +113,13 @@ class NodeOutbox:
                     metrics.alarms.labels(notice.kind).inc()
                     _log.error("alarm", kind=notice.kind, text=notice.text)
         metrics.waiting_bytes.set(tracker.waiting_bytes)
+
+    def _tell(self, breach: EvidenceRecord) -> None:
+        self._metrics.breaches.labels(breach.organisation).inc()
+        _log.error(
+            "a validator's breach of consensus is recorded",
+            organisation=breach.organisation,
+            kind=EvidenceKind(breach.kind).name,
+            view=breach.view,
+            height=breach.height,
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from contracts.tables import TABLES
+from ledger.evidence import breaches
 from ledger.organisations import KeyRecord, OrganisationRecord, find_key, find_organisation
 from ledger.proof_types import ReceiptProof
 from ledger.state import State
@@ -42,7 +43,7 @@ class NodeReader(StateReader):
     def status(self) -> Status:
         """See Reader."""
         head = self._state.head
-        detail = self._detail()
+        detail = self._detail() | {"evidence_recorded": breaches(self._state)}
         view = detail.get("view", 0)
         return Status(
             organisation=self._organisation,

@@ -24,6 +24,7 @@ import msgspec
 from consensus.messages import Muted, StartAnswer, StartQuery, Want
 from consensus.types import Certificate, Proposal, Vote
 from ledger.block_port import BlockWrite
+from ledger.evidence import EvidenceRecord
 from ledger.types import Ack, Batch, Block, Envelope, Receipt, Statement
 
 # -- what peers say to each other (proto/lossbook/v1/peer.proto as values) -------------------
@@ -193,6 +194,7 @@ class ExecutedNotice(msgspec.Struct, frozen=True, gc=False):
     receipts: Sequence[Receipt]
     operations: int
     state_root: bytes
+    breaches: Sequence[EvidenceRecord] = ()  #: recorded by this block
 
 
 class CertifiedRootNotice(msgspec.Struct, frozen=True, gc=False):

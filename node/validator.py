@@ -24,6 +24,7 @@ from consensus import effects as out
 from consensus import events as into
 from consensus.core import Core
 from consensus.events import Now
+from consensus.evidence import Evidence
 from consensus.status import Status
 from consensus.types import Header, Proposal, ValidatorSet
 from ledger import wire
@@ -222,10 +223,14 @@ class Validator:
             case out.Alarm(kind, text):
                 turn.notices.append(AlarmNotice(kind, text))
             case out.Report(evidence):
-                turn.notices.append(AlarmNotice("evidence", str(evidence)))
+                turn.notices.append(AlarmNotice("evidence", self._in_words(evidence)))
                 self._statements.found(evidence, turn)
             case out.RemoveBackupMarker():
                 turn.remove_backup_marker = True
+
+    def _in_words(self, evidence: Evidence) -> str:
+        culprit, act = self._validators.members[evidence.culprit].id, evidence.kind.name.lower().replace("_", "-")
+        return f"{culprit} broke the rules of consensus in view {evidence.vote.view}: {act}"
 
     def _store_own(self, proposal: Proposal) -> None:
         """The own block, with the vote just signed: stored before it leaves."""

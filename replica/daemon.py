@@ -241,6 +241,8 @@ class Replica:
             metrics.lag_blocks.set(follower.lag_blocks)
             metrics.following.set(1 if follower.sources.current is not None and not follower.failure else 0)
             metrics.diverged.set(1 if follower.diverged else 0)
+            for organisation, count in self._executor.breaches.items():
+                metrics.breaches.labels(organisation).set(count)
             ready = all(check.ok for check in self._ready())
             if self._health is not None and self._health.serving != ready:
                 await self._health.set_serving(ready)

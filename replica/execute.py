@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from consensus.types import Header
 from ledger.block_port import BlockStore
 from ledger.contract import Contracts
+from ledger.evidence import breaches
 from ledger.execution import HEADS, ExecutableBlock, Execution, ListedBatch
 from ledger.genesis import Genesis, write_genesis_state
 from ledger.genesis_header import genesis_header_of
@@ -59,6 +60,8 @@ class ReplicaExecutor:
         self.chain = StoredChain(blocks, lambda: self.height)
         self._projection = Projection(index.rewind(self.height, self._record(self.height).timestamp_ms))
         self._block: VerifiedBlock | None = None
+        self.breaches = breaches(self.state)
+        """Recorded breaches of consensus, by culprit."""
         self._tip = self._stored_tip()
 
     @property
@@ -118,6 +121,8 @@ class ReplicaExecutor:
         self._blocks.commit(block_writes(block.block), sync=True)
         self._index.write(report, result.outcomes)
         self._store.commit(result.writes, sync=True)
+        if result.stated:
+            self.breaches = breaches(self.state)
         self._tip = block.header
         self._block = None
         self.chain.grown.beat()

@@ -61,6 +61,13 @@ class Metrics:
             registry=registry,
         )
 
+        self.breaches = Gauge(
+            "lossbook_evidence_records",
+            "Breaches of consensus that the state records, by culprit.",
+            ["organisation"],
+            registry=registry,
+        )
+
     def executed(self, block: VerifiedBlock) -> None:
         """A block was executed."""
         self.executed_height.set(block.header.height)

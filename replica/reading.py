@@ -52,6 +52,7 @@ class ReplicaReader(StateReader):
             "signatures_verified": report.signatures,
             "operations": report.operations,
             "envelopes": report.envelopes,
+            "evidence": executor.breaches,
             "sources": follower.sources.status(self._wall_ms()),
             "diverged": follower.diverged,
             "failure": follower.failure,

@@ -32,6 +32,7 @@ class _Detail(msgspec.Struct, frozen=True):
     signatures_verified: int = 0
     operations: int = 0
     envelopes: int = 0
+    evidence: dict[str, int] = {}
     sources: tuple[SourceStatus, ...] = ()
     diverged: bool = False
     failure: str = ""
@@ -54,6 +55,8 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
     signatures_verified: int
     operations: int
     envelopes: int
+    evidence: dict[str, int]
+    """Recorded breaches of consensus, by culprit."""
     diverged: bool
     failure: str
     last_fault: dict[str, Any] | None
@@ -88,6 +91,7 @@ async def fetch_status(query: Query) -> ReplicaStatus:
         signatures_verified=detail.signatures_verified,
         operations=detail.operations,
         envelopes=detail.envelopes,
+        evidence=detail.evidence,
         diverged=detail.diverged,
         failure=detail.failure,
         last_fault=detail.last_fault,
@@ -112,6 +116,8 @@ def render_status(status: ReplicaStatus) -> RenderableType:
     ):
         facts.add_row(name, value)
     parts: list[RenderableType] = [facts, Text(""), render_sources(status)]
+    if status.evidence:
+        parts.append(Text(evidence_text(status.evidence), style="red"))
     if status.last_fault is not None:
         parts.append(Text(f"last fault: {fault_text(status.last_fault)}", style="red"))
     if status.failure:
@@ -136,3 +142,8 @@ def render_sources(status: ReplicaStatus) -> Table:
 def fault_text(fault: dict[str, Any]) -> str:
     """``forged block at height 4, served by alpha: ...``."""
     return f"{fault['kind']} at height {fault['height']}, served by {fault['source']}: {fault['reason']}"
+
+
+def evidence_text(evidence: dict[str, int]) -> str:
+    """``evidence recorded against beta (3)``; `lossbook evidence list` has the particulars."""
+    return "evidence recorded against " + ", ".join(f"{culprit} ({count})" for culprit, count in evidence.items())

@@ -18,7 +18,7 @@ from lossbook_sdk.errors import NothingReachable
 from lossbook_sdk.query import Query
 from lossbook_sdk.values import render_time
 from replica.report import by_insurer, fetch_report, report_document, totals
-from replica.status import ReplicaStatus, fault_text, fetch_status, render_sources
+from replica.status import ReplicaStatus, evidence_text, fault_text, fetch_status, render_sources
 from services.reader import Report
 
 EVERY_S: Final = 0.5
@@ -93,6 +93,8 @@ class View:
                 f"paid {render(row.paid_minor, row.currency)}",
             ]
         parts += [f"{source.organisation} {source.state}" for source in status.sources if source.state != "standby"]
+        if status.evidence:
+            parts.append(evidence_text(status.evidence))
         if status.last_fault is not None:
             parts.append(fault_text(status.last_fault))
         if status.failure:
@@ -118,6 +120,8 @@ class View:
             Text(""),
             render_sources(status),
         ]
+        if status.evidence:
+            parts.append(Text(evidence_text(status.evidence), style="red"))
         if status.last_fault is not None:
             parts.append(Text(f"last fault: {fault_text(status.last_fault)}", style="red"))
         if status.failure:

@@ -52,6 +52,7 @@ class Answers:
             "diverged": False,
         }
         if self._fault:
+            detail["evidence"] = {"beta": 3}
             detail["last_fault"] = {"kind": "forged block", "height": 4, "source": "beta", "reason": "x"}
             detail["failure"] = "DIVERGENCE: block 9"
         return query_pb2.GetStatusResponse(
