@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consensus.evidence import ConflictingVotes, FalseJustification
+from consensus.evidence import ConflictingVotes, FalseJustification, conflict
 from crypto.hashing import TAG_STATEMENT, tagged
 from ledger.types import STATEMENT_BYTES_MAX, KeyRegistration, Readiness, Statement, StatementContent
 from ledger.wire.checks import DIGEST, SIGNATURE, WireError, exact, parse_canonical
@@ -58,8 +58,8 @@ def decode_statement(raw: bytes) -> Statement:
     """Read a statement; whether it is true is not checked yet.
 
     Raises:
-        WireError: too long, does not parse, is not in canonical form, of no kind this version knows, or two votes not
-            in the order of their bytes.
+        WireError: too long, does not parse, is not in canonical form, of no kind this version knows, or two votes that
+            are not in the order of their bytes, not of one validator in one view, or not in conflict.
     """
     if len(raw) > STATEMENT_BYTES_MAX:
         raise WireError(_WHAT, f"{len(raw)} bytes, at most {STATEMENT_BYTES_MAX} are allowed")
@@ -81,7 +81,12 @@ def decode_statement(raw: bytes) -> Statement:
 def _conflicting_votes(m: block_pb2.ConflictingVotes) -> ConflictingVotes:
     if _vote_bytes(m.first) >= _vote_bytes(m.second):
         raise WireError("ConflictingVotes", "its votes are not two in the order of their bytes")
-    return ConflictingVotes(decode_vote(m.first), decode_vote(m.second))
+    first, second = decode_vote(m.first), decode_vote(m.second)
+    if (first.signer, first.epoch, first.view) != (second.signer, second.epoch, second.view):
+        raise WireError("ConflictingVotes", "its votes are not of one validator in one view")
+    if not conflict(first, second):
+        raise WireError("ConflictingVotes", "an honest validator may sign both its votes")
+    return ConflictingVotes(first, second)
 
 
 def _false_justification(m: block_pb2.FalseJustification) -> FalseJustification:

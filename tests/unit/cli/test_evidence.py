@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from consensus.evidence import ConflictingVotes
 from ledger import proof_building, wire
 from ledger.evidence import EVIDENCE
 from ledger.proof_building import FinalHeader
 from ledger.proof_types import JustifiedHeader, Proof
 from ledger.proofs import verify_proof
 from ledger.types import Block
+from lossbook.v1 import block_pb2
 from lossbook_sdk.query import Found
 from tests.support.chain import Chain
 from tests.support.commands import document, lossbook
@@ -131,11 +131,17 @@ def test_invalid_block_without_the_evidence_that_the_record_names(chain: Chain) 
     assert "does not hold the evidence" in lossbook("evidence", "show", NAME, code=4).output
 
 
+def legal_pair() -> bytes:
+    first, second = (wire.encode_vote(market_vote(kind, 1, 2)) for kind in (N, X))
+    votes = block_pb2.ConflictingVotes(first=first, second=second)
+    return block_pb2.Statement(conflicting_votes=votes).SerializeToString(deterministic=True)
+
+
 @pytest.mark.parametrize(
     ("raw", "why"),
     [
         (forged_statement(2).raw, "bad signature"),
-        (wire.encode_statement(ConflictingVotes(market_vote(N, 1, 2), market_vote(X, 1, 2))).raw, "honest"),
+        (legal_pair(), "honest"),
         (b"", "is no evidence"),
         (LISTED.raw[:-1], "is no evidence"),
         (bytes((256 << 10) + 1), "at most"),

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from consensus.evidence import ConflictingVotes, EvidenceKind, FalseJustification
+from consensus.evidence import ConflictingVotes, EvidenceKind, FalseJustification, evidence_problem
 from consensus.justification import HeaderRules
 from consensus.types import Justification, Vote
+from consensus.votes import VoteChecker
 from ledger import statements, wire
 from ledger.evidence import EVIDENCE, PER_CULPRIT_AND_KIND_MAX, EvidenceRecord
 from ledger.execution import ExecutableBlock
@@ -117,21 +118,32 @@ def test_two_votes_that_no_honest_validator_signs_are_true(first: Vote, second: 
     [
         (market_vote(N, 1, 3), market_vote(X, 1, 3), "honest"),
         (market_vote(N, 1, 3), market_vote(F, 1, 3), "honest"),
+        (market_vote(X, 1, 3), replace(market_vote(X, 1, 3), signature=bytes(64)), "honest"),
+        (market_vote(N, 1, 3), replace(market_vote(N, 1, 3), signature=bytes(64)), "honest"),
         (market_vote(N, 1, 3), market_vote(N, 1, 2, "b"), "one validator"),
         (market_vote(N, 1, 3), market_vote(N, 2, 3, "b"), "one view"),
+        (market_vote(N, 1, 3, epoch=1), market_vote(N, 1, 3, "b"), "one view"),
+    ],
+)
+def test_invalid_two_votes_that_prove_nothing_are_no_statement(first: Vote, second: Vote, why: str) -> None:
+    with pytest.raises(wire.WireError, match=why):
+        wire.encode_statement(ConflictingVotes(first, second))
+    checker = VoteChecker(RULES.chain_id, RULES.validators, JUDGE.signatures)
+    assert evidence_problem(ConflictingVotes(first, second), RULES, checker) is not None
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "why"),
+    [
         (market_vote(N, 1, 3), market_vote(N, 1, 3, "b", signed_by=2), "bad signature"),
         (market_vote(N, 1, 3, signed_by=2), market_vote(N, 1, 3, "b"), "bad signature"),
         (replace(market_vote(N, 1, 3), signer=4), replace(market_vote(N, 1, 3, "b"), signer=4), "validator set"),
         (market_vote(N, 1, 3, epoch=1), market_vote(N, 1, 3, "b", epoch=1), "epoch"),
-        (market_vote(N, 1, 3, epoch=1), market_vote(N, 1, 3, "b"), "epoch|one view"),
-        (market_vote(N, 1, 3), replace(market_vote(N, 1, 3), signature=bytes(64)), "honest"),
         (market_vote(N, 1, 3), market_vote(N, 1, 3, "b", parent_view=1), "out of range"),
     ],
 )
 def test_invalid_two_votes(first: Vote, second: Vote, why: str) -> None:
-    found = problem(ConflictingVotes(first, second))
-    assert found is not None
-    assert any(part in found for part in why.split("|"))
+    assert why in (problem(ConflictingVotes(first, second)) or "")
 
 
 def test_a_vote_over_a_justification_that_does_not_hold_is_true() -> None:
