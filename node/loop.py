@@ -215,9 +215,10 @@ class TurnLoop:
     async def _persist(self, turn: Turn) -> None:
         if turn.vote_records and self._votes is None:
             raise StoreError("this node observes only, and has something to sign: this is a defect, report it")
-        if not turn.block_writes and not turn.vote_records:
+        to_do = turn.vote_records or turn.remove_backup_marker
+        if not turn.block_writes and not to_do:
             return
-        if not turn.sync_blocks and not turn.vote_records:
+        if not turn.sync_blocks and not to_do:
             self._blocks.commit(turn.block_writes, sync=False)
             return
         job = asyncio.get_running_loop().run_in_executor(self._io, self._write, turn)

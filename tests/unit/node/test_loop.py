@@ -289,6 +289,15 @@ def test_the_backup_marker_goes_after_the_bound_is_synced() -> None:
     assert world.events.index("votes synced") < world.events.index("marker removed")
 
 
+def test_the_backup_marker_goes_also_where_the_log_had_the_bound_already() -> None:
+    """A crash between the sync of the bound and the removal: the next start has nothing to log."""
+    world = World()
+    world.turns = [Turn(remove_backup_marker=True, sends=sends())]
+    world.mailbox.put_now(PeerConnected(1))
+    world.run(lambda: "sent" in world.events)
+    assert world.events.index("marker removed") < world.events.index("sent")
+
+
 def test_a_defect_ends_the_loop() -> None:
     world = World()
 
