@@ -44,6 +44,7 @@ class Code(enum.IntEnum):
     OVERLOADED = 110
     NOT_READY = 111
     READ_ONLY = 112
+    NOT_VOTING = 113
 
     # -- any operation
     UNKNOWN_OPERATION = 200
@@ -180,6 +181,10 @@ _MEANINGS: Final[dict[Code, Meaning]] = {
     Code.READ_ONLY: Meaning(
         "this is a supervisor's replica: it follows the ledger and takes no submissions",
         "Submit to an insurer's node; `lossbook profile show` lists them.",
+    ),
+    Code.NOT_VOTING: Meaning(
+        "this node's disk failed or its vote log cannot be used: it answers queries and takes no envelopes",
+        "Send the same envelope to another insurer's node; this one waits for its operator.",
     ),
     Code.UNKNOWN_OPERATION: Meaning(
         "the kind of operation is not known to this version of the network",
@@ -385,4 +390,4 @@ def name(code: int) -> str:
 
 def retryable(code: int) -> bool:
     """Whether the same envelope may succeed later or at another node; everything else stays refused as it is."""
-    return code in (Code.OVERLOADED, Code.NOT_READY, Code.READ_ONLY)
+    return code in (Code.OVERLOADED, Code.NOT_READY, Code.READ_ONLY, Code.NOT_VOTING)

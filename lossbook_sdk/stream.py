@@ -320,7 +320,7 @@ class BulkSubmitter:
             flight.not_before_s = self._clock_s() + status.retry_after_ms / 1000
             self._unsent.append(flight)
             self._changed.set()
-            if status.rejection_code == Code.NOT_READY:
+            if status.rejection_code in (Code.NOT_READY, Code.NOT_VOTING):
                 raise _Leave(Rejected(status.rejection_code, "", status.node).problem)
             return
         if not status.reached(self._wait):

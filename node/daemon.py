@@ -29,6 +29,7 @@ from contracts.dispatch import CONTRACTS
 from crypto import keyfile, tls
 from crypto.keys import SigningKey, verify
 from ledger.cards import Card, GenesisError
+from ledger.codes import Code
 from ledger.evidence import breaches
 from ledger.genesis import Genesis, load_genesis
 from ledger.ports import StoreError as StateStoreError
@@ -94,6 +95,14 @@ BEHIND_S_MAX: Final = 5.0
 GC_THRESHOLDS: Final = (50_000, 50, 100)
 """Automatic collection at its defaults costs 2 microseconds an operation; hot values are not tracked (``gc=False``)."""
 
+READING: Final = (
+    "lossbook.v1.QueryService",
+    "lossbook.v1.BlocksService",
+    "lossbook.v1.SyncService",
+    "lossbook.v1.SealedService",
+)
+"""Answered as long as the daemon runs, also while it does not vote."""
+
 SIGNING: Final = "signing"
 """``consensus.status``: neither starting nor muted."""
 
@@ -129,7 +138,7 @@ class Node:
         self._now = clock.wrong_by(offset_ms) if offset_ms else clock.now
         self.metrics = Metrics()
         self._mailbox = Mailbox()
-        self._health = Health()
+        self._health = Health(reading=READING)
         self._tasks = Tasks()
         self._index = ReceiptIndex(self._home.index, genesis.chain_id)
         self._sealed = _open_sealed(self._home)
@@ -242,6 +251,7 @@ class Node:
             settings=settings.consensus.settings(),
             observing=self._vote_problem,
             home=self._home.path,
+            now=self._now,
         )
         self._build_services(key)
 
@@ -266,9 +276,9 @@ class Node:
             pool=self._pool,
             mailbox=self._mailbox,
             metrics=self.metrics,
-            ready=lambda: self.ready,
+            closed=self._closed,
         )
-        gateway = GatewayServicer(
+        self._gateway = GatewayServicer(
             intake=intake,
             tracker=self._tracker,
             ledger=reader,
@@ -292,7 +302,7 @@ class Node:
             sealed_pb2_grpc.add_SealedServiceServicer_to_server,
             SealedServicer(self._sealed),
         )
-        add("lossbook.v1.GatewayService", gateway_pb2_grpc.add_GatewayServiceServicer_to_server, gateway)
+        add("lossbook.v1.GatewayService", gateway_pb2_grpc.add_GatewayServiceServicer_to_server, self._gateway)
         add("lossbook.v1.QueryService", query_pb2_grpc.add_QueryServiceServicer_to_server, QueryServicer(reader))
         add("lossbook.v1.BlocksService", blocks_pb2_grpc.add_BlocksServiceServicer_to_server, self._blocks_servicer)
         self._http = HttpServer(self.metrics.registry, lambda: self.loop.alive, self.checks)
@@ -348,7 +358,7 @@ class Node:
     async def close(self) -> None:
         """End cleanly: the running turn is carried out to its end, then everything is closed."""
         _log.info("node stops", height=self._state.height)
-        await self._health.set_serving(False)
+        await self._health.set_serving(False, reading=False)
         self.loop.stop()
         await asyncio.gather(self._turns, return_exceptions=True)
         await self._tasks.stop()
@@ -423,8 +433,19 @@ class Node:
 
     # -- inside ------------------------------------------------------------------------------
 
+    def _closed(self) -> Code | None:
+        """Why no envelope is taken; None if it is."""
+        if self.loop.error is not None or self._stores.votes is None:
+            return Code.NOT_VOTING
+        return None if self.ready else Code.NOT_READY
+
     async def _watch(self) -> None:
+        await self._health.set_serving(False)
         while True:
+            if self.loop.error is not None:
+                self._gateway.halt()
+            free = self._diagnosis.free_bytes()
+            self.metrics.free_bytes.set(-1 if free is None else free)
             if self.ready != self._health.serving:
                 await self._health.set_serving(self.ready)
                 _log.info("ready" if self.ready else "not ready", height=self._state.height)

@@ -101,5 +101,6 @@ def described(found: Sequence[Reason]) -> list[dict[str, str]]:
 def _failure(error: Exception | None) -> StoreFailure | None:
     if error is None:
         return None
-    full = isinstance(error, StoreFailed) and error.kind is FailureKind.DISK_FULL
-    return StoreFailure(str(error), full)
+    if not isinstance(error, StoreFailed):
+        return StoreFailure(str(error), disk_full=False)
+    return StoreFailure(error.what, error.kind is FailureKind.DISK_FULL)

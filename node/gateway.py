@@ -52,6 +52,8 @@ DEADLINE_MARGIN_S: Final = 0.25
 WAIT_S_MAX: Final = 300.0
 """A call without deadline waits at most so long, then answers what is known; the client asks again."""
 
+HALTED: Final = "this node's store failed and it learns nothing new: send the same envelope to another insurer's node"
+
 NEVER_MS: Final = 1 << 62
 """A block time that no network reaches."""
 
@@ -142,6 +144,18 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         self._tracker = tracker
         self._ledger = ledger
         self._answers = _Answers(voucher, proof_of)
+        self._waits: set[asyncio.Future[News]] = set()
+        self._streams: set[_Stream] = set()
+        self._halted = False
+
+    def halt(self) -> None:
+        """This node will learn nothing new: whoever waits is sent elsewhere at once, with the same envelopes."""
+        self._halted = True
+        for reached in self._waits:
+            if not reached.done():
+                reached.set_exception(_Halted)
+        for stream in self._streams:
+            stream.halt()
 
     async def Submit(  # noqa: N802 - gRPC's name
         self, request: gateway_pb2.SubmitRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -194,12 +208,19 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         if now is None or _is_last(now.stage, wait):
             return now
         timeout_s = min(max(_remaining_s(context) - DEADLINE_MARGIN_S, 0.0), WAIT_S_MAX)
+        self._waits.add(reached)
+        if self._halted:
+            reached.set_exception(_Halted)
         try:
             async with asyncio.timeout(timeout_s):
                 return await reached
         except TimeoutError:
             return latest[0] if latest else now
+        except _Halted:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, HALTED)
+            return None
         finally:
+            self._waits.discard(reached)
             self._tracker.unlisten(envelope_id, listener)
 
     async def SubmitStream(  # noqa: N802 - gRPC's name
@@ -209,6 +230,9 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
     ) -> AsyncIterator[gateway_pb2.SubmitStreamResponse]:
         """See gateway.proto."""
         stream = _Stream(self._intake, self._tracker, self._answers, caller_of(context).organisation)
+        self._streams.add(stream)
+        if self._halted:
+            stream.halt()
         reader = asyncio.create_task(stream.read(request_iterator))
         try:
             async for statuses in stream.answers():
@@ -216,9 +240,16 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
             await reader
         except _MessageTooLarge as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except _Halted:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, HALTED)
         finally:
+            self._streams.discard(stream)
             reader.cancel()
             stream.close()
+
+
+class _Halted(Exception):
+    """The node's store failed."""
 
 
 class _MessageTooLarge(Exception):
@@ -239,6 +270,12 @@ class _Stream:
         self._outbox: list[News | Outcome] = []
         self._changed = Pulse()
         self._ended = False
+        self._halted = False
+
+    def halt(self) -> None:
+        """No answer will come for what is in flight and not answered yet."""
+        self._halted = True
+        self._changed.beat()
 
     async def read(self, requests: AsyncIterator[gateway_pb2.SubmitStreamRequest]) -> None:
         """Take in what the client sends, while there is room."""
@@ -305,6 +342,8 @@ class _Stream:
                 yield [self._status(item) for item in ready]
             elif self._ended and not self._in_flight:
                 return
+            elif self._halted and self._in_flight:
+                raise _Halted
             else:
                 await changed.wait()
 

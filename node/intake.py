@@ -27,7 +27,10 @@ from node.tracking import News, Tracker
 from node.turn import Stage, Submitted
 from services.verification import VerificationPool
 
-NOT_READY_RETRY_MS = 1_000  #: catching up takes seconds to minutes; another gateway is the better answer
+CLOSED_RETRY_MS = {Code.NOT_READY: 1_000, Code.NOT_VOTING: 60_000}
+"""Catching up takes seconds to minutes, calling an operator longer: another gateway is the better answer to both."""
+
+FULL_RETRY_MS = 1_000
 
 
 class Ledger(Register, Protocol):
@@ -49,7 +52,7 @@ class Intake:
     """Takes envelopes in; see the module text.
 
     Args:
-        ready: why nothing is taken now; empty when it is.
+        closed: why nothing is taken now; None when it is.
     """
 
     def __init__(
@@ -62,7 +65,7 @@ class Intake:
         pool: VerificationPool,
         mailbox: Mailbox,
         metrics: Metrics,
-        ready: Callable[[], bool],
+        closed: Callable[[], Code | None],
         clock_ms: Callable[[], int] = lambda: time.monotonic_ns() // 1_000_000,
     ) -> None:
         self._chain_id = chain_id
@@ -72,7 +75,7 @@ class Intake:
         self._pool = pool
         self._mailbox = mailbox
         self._metrics = metrics
-        self._ready = ready
+        self._closed = closed
         self._clock_ms = clock_ms
 
     async def submit(self, raws: Sequence[bytes], caller: str) -> list[Outcome]:
@@ -116,12 +119,12 @@ class Intake:
         known = self._known(judged)
         if known is not None:
             return known, None
-        if not self._ready():
-            return _refuse(judged.id, rejection(Code.NOT_READY, NOT_READY_RETRY_MS)), None
+        if (why := self._closed()) is not None:
+            return _refuse(judged.id, rejection(why, CLOSED_RETRY_MS[why])), None
         waiting = self._tracker.waiting_bytes
         refused = self._room.ask(caller, len(raw), waiting, now_ms)
         if refused is None and self._tracker.full:
-            refused = rejection(Code.OVERLOADED, NOT_READY_RETRY_MS)
+            refused = rejection(Code.OVERLOADED, FULL_RETRY_MS)
         if refused is not None:
             return _refuse(judged.id, refused), None
         return None, judged

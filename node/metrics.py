@@ -93,6 +93,11 @@ class Metrics:
             "lossbook_voting", "1 while this node may vote, 0 after its store failed.", registry=registry
         )
         self.voting.set(1)
+        self.free_bytes = Gauge(
+            "lossbook_home_free_bytes",
+            "Free on the file system of the home; -1 if it cannot be told.",
+            registry=registry,
+        )
         self._turns = Counter("lossbook_turns_total", "Turns of the loop.", registry=registry)
         self._inputs = Counter("lossbook_turn_inputs_total", "Inputs handled.", registry=registry)
         self._turn_seconds = Histogram(

@@ -54,7 +54,8 @@ class FailureKind(enum.Enum):
 class StoreFailed(StoreError):
     """A write or sync failed. Nothing that waited for it may be sent; the store stays closed until it is reopened.
 
-    Attributes: kind; operation (``write``, ``sync``, ...); path; detail (the system's words).
+    Attributes: kind; operation (``write``, ``sync``, ...); path; detail (the system's words); what (all of these in
+    words, without advice).
     """
 
     def __init__(self, kind: FailureKind, operation: str, path: Path, detail: str = "") -> None:
@@ -69,7 +70,8 @@ class StoreFailed(StoreError):
             FailureKind.OTHER: "Check the file's owner and permissions, then restart the node.",
         }[kind]
         text = f": {detail}" if detail else ""
-        super().__init__(f"{path}: {operation} failed, {kind.value}{text}. The node stops voting. {advice}")
+        self.what = f"{path}: {operation} failed, {kind.value}{text}."
+        super().__init__(f"{self.what} The node stops voting. {advice}")
 
     @classmethod
     def from_os_error(cls, error: OSError, operation: str, path: Path) -> StoreFailed:

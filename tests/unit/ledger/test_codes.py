@@ -29,6 +29,7 @@ PINNED = {
     "OVERLOADED": 110,
     "NOT_READY": 111,
     "READ_ONLY": 112,
+    "NOT_VOTING": 113,
     "UNKNOWN_OPERATION": 200,
     "CONTRACT_FAULT": 201,
     "WRONG_KIND": 202,
@@ -112,4 +113,5 @@ def test_every_code_stands_in_the_documentation() -> None:
 
 
 def test_only_what_may_change_by_itself_is_worth_a_retry() -> None:
-    assert {code for code in Code if retryable(code)} == {Code.OVERLOADED, Code.NOT_READY, Code.READ_ONLY}
+    elsewhere = {Code.OVERLOADED, Code.NOT_READY, Code.READ_ONLY, Code.NOT_VOTING}
+    assert {code for code in Code if retryable(code)} == elsewhere

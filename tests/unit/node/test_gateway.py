@@ -63,7 +63,7 @@ class World:
             pool=VerificationPool(0),
             mailbox=self.mailbox,
             metrics=self.metrics,
-            ready=lambda: self.ready,
+            closed=lambda: None if self.ready else Code.NOT_READY,
             clock_ms=lambda: 0,
         )
         self.servicer = GatewayServicer(
@@ -309,7 +309,47 @@ def test_a_gateway_that_is_not_ready_or_full_says_when_to_retry() -> None:
     with_submit(world, body)
 
 
+def test_who_waits_when_the_store_fails_is_sent_to_another_node_at_once() -> None:
+    world, sent = World(), envelope()
+
+    async def body(submit: Submit) -> None:
+        asking = asyncio.ensure_future(submit(sent.raw, within_s=1_000))
+        await world.taken(1)
+        world.servicer.halt()
+        for call in (asking, submit(sent.raw, within_s=1_000)):  # also who asks later
+            with pytest.raises(grpc.aio.AioRpcError, match="another insurer's node") as refused:
+                await call
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+
+    with_submit(world, body)
+
+
 # -- streams -------------------------------------------------------------------------------
+
+
+def test_a_stream_is_sent_to_another_node_when_the_store_fails_once_it_has_what_is_known() -> None:
+    world = World()
+    sent = [envelope() for _ in range(3)]
+
+    async def main() -> None:
+        async with client(world) as (stub, metadata), asyncio.timeout(20):
+            call = stub.SubmitStream(metadata=metadata)
+            await call.write(gateway_pb2.SubmitStreamRequest(envelopes=[each.raw for each in sent]))
+            taken = await world.taken(3)
+            world.execute(taken[:1])
+            world.servicer.halt()
+            known: list[bytes] = []
+
+            async def read() -> None:
+                async for response in call:
+                    known.extend(status.envelope_id for status in response.statuses)
+
+            with pytest.raises(grpc.aio.AioRpcError, match="another insurer's node") as refused:
+                await read()
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert known == [taken[0].id]
+
+    asyncio.run(main())
 
 
 def test_a_stream_tells_every_stage_of_every_envelope_many_in_one_message() -> None:

@@ -42,7 +42,7 @@ def intake(rate_bytes_s: int) -> Intake:
         pool=VerificationPool(0),
         mailbox=Mailbox(),
         metrics=Metrics(),
-        ready=lambda: True,
+        closed=lambda: None,
         clock_ms=lambda: 0,
     )
 

@@ -79,6 +79,29 @@ def test_health_says_not_serving_until_told_otherwise() -> None:
     assert asyncio.run(main()) == [status.NOT_SERVING, status.SERVING, status.NOT_SERVING]
 
 
+def test_what_only_reads_serves_while_the_rest_does_not() -> None:
+    status = health_pb2.HealthCheckResponse
+
+    async def main() -> list[tuple[int, int]]:
+        health = Health(reading=("lossbook.v1.QueryService",))
+        names = ("lossbook.v1.QueryService", "lossbook.v1.GatewayService")
+        server = grpc.aio.server()
+        health.add_to(server, names)
+        seen = []
+        for serving, reading in ((False, True), (True, True), (False, False)):
+            await health.set_serving(serving, reading=reading)
+            asked = [health_pb2.HealthCheckRequest(service=name) for name in names]
+            answers = [(await health._servicer.Check(each, None)).status for each in asked]
+            seen.append((answers[0], answers[1]))
+        return seen
+
+    assert asyncio.run(main()) == [
+        (status.SERVING, status.NOT_SERVING),
+        (status.SERVING, status.SERVING),
+        (status.NOT_SERVING, status.NOT_SERVING),
+    ]
+
+
 def test_reflection_is_there_only_where_it_is_turned_on() -> None:
     async def listed(*, on: bool) -> grpc.StatusCode:
         from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
