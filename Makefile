@@ -1,7 +1,7 @@
 # Everything below makes .venv first if it is not there or out of date (scripts/setup says what it needs).
 #   make setup PYTHON=python3.12     chooses the interpreter
 .DELETE_ON_ERROR:
-.PHONY: help setup claims demo test quick chaos sim soak check format proto proto-check breaking lock wheel-test clean
+.PHONY: help setup claims demo test quick chaos sim soak fuzz check format proto proto-check breaking lock wheel-test clean
 .DEFAULT_GOAL := help
 
 export PYTHON
@@ -12,6 +12,7 @@ help:
 	@echo "make chaos       three minutes of faults from outside on a network of real daemons"
 	@echo "make test        all tests"
 	@echo "make quick       tests without daemons"
+	@echo "make fuzz        decoders, core and validator on inputs that coverage guides; FUZZ_RUNS=1000000 goes on longer"
 	@echo "make check       lint, format, types, import rules, generated code"
 	@echo "make format      let ruff format and fix"
 	@echo "make proto       generate proto/lossbook/v1 from its .proto files"
@@ -51,6 +52,10 @@ soak: setup
 
 quick: setup
 	$(bin)/python -m pytest tests -m "not process"
+
+FUZZ_RUNS ?= 100000
+fuzz: setup
+	$(bin)/python -m tests.fuzz --runs $(FUZZ_RUNS)
 
 check: setup
 	$(bin)/ruff check .
