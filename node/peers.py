@@ -20,13 +20,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from ledger.wire import WireError
 from lossbook.v1 import peer_pb2
 from node import peer_wire
 from node.mailbox import Mailbox
 from node.metrics import Metrics
-from node.reputation import Reputation, Standing
+from node.reputation import Patience, Reputation, Standing
 from node.turn import PeerConnected, PeerLost, PeerMessage, PeerMessages
 from services.auth import caller_of
 from services.identity import Identity, UnknownMember
@@ -268,6 +269,7 @@ class PeerServicer:
         self._clock_s = clock_s
         self._streams: dict[int, _Ending] = {}
         self._reputations = {index: Reputation() for index in indices.values()}
+        self._patience = {index: Patience() for index in indices.values()}
         self._closed = False
 
     def close(self) -> None:
@@ -309,11 +311,18 @@ class PeerServicer:
     async def _receive(self, index: int, organisation: str, context: Context) -> None:
         received = self._metrics.peer_received.labels(organisation)
         while True:
-            request: object = await context.read()
+            try:
+                request: object = await context.read()
+            except DecodeError as error:
+                self.penalise(index, organisation, f"no message of this protocol: {error}")
+                return
             if not isinstance(request, peer_pb2.ExchangeRequest):
                 return
             size = request.ByteSize()
             received.inc(size)
+            if not self._patience[index].lasts(len(request.messages), self._clock_s()):
+                self.penalise(index, organisation, "sends more messages than any honest node")
+                return
             try:
                 messages = peer_wire.decode_all(request.messages)
             except WireError as error:

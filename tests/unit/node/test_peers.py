@@ -12,9 +12,13 @@ from typing import Any
 import grpc
 import pytest
 
+import services.identity
 from consensus.messages import Want
+from consensus.types import Vote, VoteKind
+from ledger import wire
 from lossbook.v1 import block_pb2, peer_pb2, peer_pb2_grpc
 from node import peers as peers_module
+from node import reputation
 from node.fetcher import Fetcher
 from node.mailbox import Mailbox
 from node.metrics import Metrics
@@ -30,6 +34,7 @@ from node.turn import (
     PeerLost,
     PeerMessages,
 )
+from services.limits import CHANNEL_OPTIONS, REQUEST_BYTES_MAX
 from services.pulse import Pulse
 from services.sources import StoredBlock
 from services.sync import SyncServicer
@@ -242,15 +247,66 @@ async def exchange(address: str, organisation: Organisation, raw: bytes) -> grpc
         return code
 
 
-def test_invalid_messages_cost_the_peer_its_stream_for_a_while() -> None:
-    bad = peer_pb2.ExchangeRequest(messages=[peer_pb2.PeerMessage(batch=b"\xff\xff")]).SerializeToString()
+def request(*messages: peer_pb2.PeerMessage) -> bytes:
+    return peer_pb2.ExchangeRequest(messages=messages).SerializeToString()
+
+
+VOTE = wire.encode_vote(Vote(VoteKind.NULLIFY, 0, 1, 0, b"", 0, bytes(64)))
+OFFENCES = {
+    "garbage": b"\xff\xff\xff\xff",
+    "cut short": request(peer_pb2.PeerMessage(batch=BATCH.raw))[:-1],
+    "a batch cut short": request(peer_pb2.PeerMessage(batch=BATCH.raw[:-1])),
+    "a vote without its digest": request(peer_pb2.PeerMessage(vote=block_pb2.Vote(kind=1, view=1))),
+    "a signature too long": request(peer_pb2.PeerMessage(ack=block_pb2.Ack(signature=bytes(65)))),
+    "too many votes in an answer": request(
+        peer_pb2.PeerMessage(start_answer=peer_pb2.StartAnswer(nonce=bytes(32), votes=[VOTE] * 257))
+    ),
+    "a nonce too long": request(peer_pb2.PeerMessage(origin_query=peer_pb2.OriginQuery(nonce=bytes(33)))),
+}
+
+
+@pytest.mark.parametrize("offence", OFFENCES)
+def test_invalid_messages_cost_the_peer_its_stream_for_a_while(offence: str) -> None:
+    async def main() -> None:
+        receiver = Receiver()
+        async with receiver.listening() as address, asyncio.timeout(20):
+            assert await exchange(address, ALPHA, OFFENCES[offence]) is grpc.StatusCode.INVALID_ARGUMENT
+            assert await exchange(address, ALPHA, b"") is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert receiver.metrics.registry.get_sample_value("lossbook_peer_penalties_total", {"peer": ALPHA.id}) == 1
+        standing = receiver.servicer.standing(0)
+        assert standing.offences == 1
+        assert standing.reason
+        assert standing.ignored_s > 0
+        assert receiver.servicer.standing(2).offences == 0, "and nobody else anything"
+        assert not receiver.mailbox.drain()
+
+    asyncio.run(main())
+
+
+def test_a_peer_that_does_not_stop_sending_loses_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reputation, "MESSAGES_BURST", 100)
+    monkeypatch.setattr(reputation, "MESSAGES_PER_S", 0)
+    wants = [peer_pb2.PeerMessage(want=peer_pb2.Want(view=7))] * 101
 
     async def main() -> None:
         receiver = Receiver()
         async with receiver.listening() as address, asyncio.timeout(20):
-            assert await exchange(address, ALPHA, bad) is grpc.StatusCode.INVALID_ARGUMENT
-            assert await exchange(address, ALPHA, b"") is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert receiver.metrics.registry.get_sample_value("lossbook_peer_penalties_total", {"peer": ALPHA.id})
+            assert await exchange(address, ALPHA, request(*wants)) is grpc.StatusCode.INVALID_ARGUMENT
+        assert receiver.servicer.standing(0).reason == "sends more messages than any honest node"
+
+    asyncio.run(main())
+
+
+def test_a_request_larger_than_any_ends_the_stream_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    unlimited = [(key, 64 << 20 if key.endswith("send_message_length") else value) for key, value in CHANNEL_OPTIONS]
+    monkeypatch.setattr(services.identity, "CHANNEL_OPTIONS", tuple(unlimited))
+
+    async def main() -> None:
+        receiver = Receiver()
+        async with receiver.listening() as address, asyncio.timeout(20):
+            large = request(peer_pb2.PeerMessage(batch=bytes(REQUEST_BYTES_MAX)))
+            assert await exchange(address, ALPHA, large) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert not receiver.mailbox.drain()
 
     asyncio.run(main())
 

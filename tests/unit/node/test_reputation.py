@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from node.reputation import FORGIVEN_S, IGNORED_S, IGNORED_S_MAX, Reputation, Standing
+from node.reputation import (
+    FORGIVEN_S,
+    IGNORED_S,
+    IGNORED_S_MAX,
+    MESSAGES_BURST,
+    MESSAGES_PER_S,
+    Patience,
+    Reputation,
+    Standing,
+)
 
 
 def test_a_peer_without_offences_is_listened_to() -> None:
@@ -44,3 +53,22 @@ def test_the_standing_counts_down_and_keeps_the_last_reason() -> None:
     assert peer.standing(10.5) == Standing(1, "a forged vote", 10)
     assert peer.standing(19.5) == Standing(1, "a forged vote", 1)
     assert peer.standing(20.0) == Standing(1, "a forged vote", 0)
+
+
+def test_as_many_messages_as_honest_nodes_send_are_read_for_ever() -> None:
+    patience = Patience()
+    assert all(patience.lasts(MESSAGES_PER_S // 10, second / 10) for second in range(10_000))
+
+
+def test_a_whole_queue_may_come_at_once_after_a_pause_and_a_flood_may_not_go_on() -> None:
+    patience = Patience()
+    assert patience.lasts(MESSAGES_BURST, 100.0)
+    assert not patience.lasts(MESSAGES_PER_S, 100.5)
+    assert patience.lasts(MESSAGES_BURST, 100.6), "who was punished begins anew"
+
+
+@pytest.mark.parametrize("factor", [1.5, 2, 10])
+def test_a_flood_is_noticed_after_a_time_that_shrinks_with_its_rate(factor: float) -> None:
+    patience = Patience()
+    seconds = next(s for s in range(1, 1_000) if not patience.lasts(int(factor * MESSAGES_PER_S), float(s)))
+    assert seconds <= 2 + MESSAGES_BURST / (MESSAGES_PER_S * (factor - 1))
