@@ -38,6 +38,7 @@ from node.turn import (
     PeerMessages,
     ProposalsFetched,
 )
+from simulator.network import Packet
 from store.votelog_format import FormatError, SegmentHeader, decode_body, decode_head, find_frame, scan
 from tests.support.cluster import Cluster, Node
 from tests.unit.consensus.cluster import Cluster as Cores
@@ -313,8 +314,8 @@ def _heard_by_a_core() -> Iterator[list[tuple[int, bytes]]]:
 class Silent(Cluster):
     """A cluster in which only node 0 runs; what it says goes nowhere."""
 
-    def send(self, sender: int, to: int | None, message: PeerMessage) -> None:
-        peer_wire.encode(message)
+    def transmit(self, sender: int, to: int, packet: Packet, after_ms: int = 0) -> None:
+        """Nowhere."""
 
 
 def run_validator(data: bytes) -> None:
@@ -333,6 +334,7 @@ def run_validator(data: bytes) -> None:
             messages = _messages(reader.chunk()) or []
             if messages:
                 node.give(_input(what, sender, messages))
+                cluster.run(0)
         elif what < 210:
             node.submit(policy(cluster, sender))
         elif what < 215:
@@ -357,7 +359,7 @@ def _input(what: int, sender: int, messages: list[PeerMessage]) -> Input:
 
 def _votes_once(node: Node) -> None:
     said: dict[tuple[int, int], bytes] = {}
-    for raw in node.log:
+    for raw in _records(node):
         record = wire.decode_record(raw)
         vote = getattr(record, "vote", None)
         if isinstance(vote, Vote) and vote.signer == node.index:
@@ -376,6 +378,10 @@ def seeds_validator() -> list[bytes]:
     return scripts
 
 
+def _records(node: Node) -> list[bytes]:
+    return node.votes.records() if node.votes is not None else []
+
+
 class Traffic(NamedTuple):
     """What a small cluster said and logged."""
 
@@ -384,11 +390,10 @@ class Traffic(NamedTuple):
 
 
 class _Heard(Cluster):
-    def send(self, sender: int, to: int | None, message: PeerMessage) -> None:
-        if to in (None, 0):
-            heard = self.__dict__.setdefault("heard", [])
-            heard.append((sender, peer_wire.encode(message)))
-        super().send(sender, to, message)
+    def transmit(self, sender: int, to: int, packet: Packet, after_ms: int = 0) -> None:
+        if to == 0:
+            self.__dict__.setdefault("heard", []).extend((sender, raw) for raw in packet)
+        super().transmit(sender, to, packet, after_ms)
 
 
 @cache
@@ -399,7 +404,7 @@ def _traffic() -> Traffic:
     for number in range(1, 5):
         cluster.nodes[number % 4].submit(policy(cluster, number, by=number % 4))
         cluster.run(300)
-    return Traffic(cluster.__dict__["heard"], cluster.nodes[0].log)
+    return Traffic(cluster.__dict__["heard"], _records(cluster.nodes[0]))
 
 
 TARGETS: dict[str, Target] = {

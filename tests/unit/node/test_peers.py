@@ -256,7 +256,9 @@ OFFENCES = {
     "garbage": b"\xff\xff\xff\xff",
     "cut short": request(peer_pb2.PeerMessage(batch=BATCH.raw))[:-1],
     "a batch cut short": request(peer_pb2.PeerMessage(batch=BATCH.raw[:-1])),
-    "a vote without its digest": request(peer_pb2.PeerMessage(vote=block_pb2.Vote(kind=1, view=1))),
+    "a vote without its digest": request(
+        peer_pb2.PeerMessage(vote=block_pb2.Vote(kind=block_pb2.VOTE_KIND_NOTARIZE, view=1))
+    ),
     "a signature too long": request(peer_pb2.PeerMessage(ack=block_pb2.Ack(signature=bytes(65)))),
     "too many votes in an answer": request(
         peer_pb2.PeerMessage(start_answer=peer_pb2.StartAnswer(nonce=bytes(32), votes=[VOTE] * 257))
