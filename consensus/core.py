@@ -177,6 +177,8 @@ class Core:
             case ProposalReceived() | VoteReceived() | CertificateReceived():
                 self._handlers[type(event)](event)
                 self._helper.show_end(event)
+            case Witnessed():
+                self._handlers[Witnessed](event)
             case WantReceived() | StartQueryReceived():
                 self._helper.show_end(event)
             case PeerConnected():

@@ -21,7 +21,6 @@ from ledger.commitment import PUT, StateProof, decode_leaf
 from ledger.proof_types import (
     EnvelopeProof,
     HeaderProof,
-    JustifiedHeader,
     MerklePath,
     ReceiptProof,
     RecordProof,
@@ -29,7 +28,7 @@ from ledger.proof_types import (
 from ledger.receipts_range import ReceiptProof as RangeProof
 from ledger.state import Table
 from ledger.state_log import ProofUnavailable
-from ledger.types import Batch, Payload
+from ledger.types import Batch, JustifiedHeader, Payload
 from ledger.wire import decode_envelope, decode_receipt
 from ledger.wire.proofs import HEADERS_MAX
 

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from consensus.types import Certificate, Header, Justification
+from consensus.types import Certificate, Header
 from ledger.commitment import StateProof
 from ledger.receipts_range import ReceiptProof as RangeProof
-from ledger.types import BatchHeader, Envelope, Payload, Receipt
-
-
-class JustifiedHeader(msgspec.Struct, frozen=True, gc=False):
-    """A header and the preimage of its justification digest."""
-
-    header: Header
-    justification: Justification
+from ledger.types import BatchHeader, Envelope, JustifiedHeader, Payload, Receipt
 
 
 class HeaderProof(msgspec.Struct, frozen=True, gc=False):

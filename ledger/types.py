@@ -142,6 +142,13 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     raw: bytes
 
 
+class JustifiedHeader(msgspec.Struct, frozen=True, gc=False):
+    """A header and the preimage of its justification digest."""
+
+    header: Header
+    justification: Justification
+
+
 class Block(msgspec.Struct, frozen=True, gc=False):
     """A header with everything it commits to, and its Finalization where one is held."""
 
@@ -150,3 +157,6 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     payload: Payload
     batches: tuple[Batch, ...]
     finalization: Certificate | None = None
+    """Of this block; of the last tail, if there are tails."""
+    tails: tuple[JustifiedHeader, ...] = ()
+    """Of the last block of an epoch: the tails that lead from it to the one that was finalized, oldest first."""

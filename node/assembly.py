@@ -7,12 +7,9 @@ from collections.abc import Iterable
 import msgspec
 
 from consensus.config import Config
-from consensus.core import Core
 from consensus.events import Now
-from consensus.justification import HeaderRules
 from consensus.records import Record
 from consensus.types import Header, Proposal
-from consensus.votes import VoteChecker
 from ledger import wire
 from ledger.block_port import BlockStore
 from ledger.contract import Contracts
@@ -24,8 +21,11 @@ from ledger.statement_types import Judge
 from node.batches import Head
 from node.branches import Branches
 from node.building import Builder
-from node.catchup import Catchup, ChainRules
+from node.catchup import Catchup
 from node.dissemination import CLOSE_BYTES, Dissemination, Signer
+from node.epoch import Keyring, Verify, no_key
+from node.epoch_log import EpochLog
+from node.epochs import Epochs
 from node.executor import BlockExecutor
 from node.finality import Finality
 from node.statements import StatementPool
@@ -79,8 +79,10 @@ def commit_genesis(genesis: Genesis, state: State, store: StateStore) -> None:
 def assemble(
     *,
     genesis: Genesis,
-    own: str | None,
-    signer: Signer,
+    organisation: str,
+    voting: bool,
+    keys: Keyring,
+    verify: Verify,
     state: State,
     state_store: StateStore,
     blocks: BlockStore,
@@ -90,15 +92,14 @@ def assemble(
     origin_nonce: bytes,
     now: Now,
 ) -> Validator:
-    """A validator (``own`` is its organisation id) or an observer (None), as its stores left it.
+    """The node of an organisation, as its stores left it: a validator in epochs in which it has a seat and its key.
 
-    The state must hold the genesis (``commit_genesis``); ``Validator.start`` comes next.
+    Without a vote log (``voting`` False) it only observes. The state must hold the genesis (``commit_genesis``);
+    ``Validator.start`` comes next.
 
     Raises:
         CorruptStore: state and blocks do not belong together.
     """
-    validators = genesis.validator_set()
-    index = next((i for i, member in enumerate(validators.members) if member.id == own), None)
     start = genesis_header_of(genesis)
     first = state.height_record(0)
     if first is not None and (first.state_root, first.receipts_root) != (start.state_root, start.receipts_root):
@@ -107,34 +108,44 @@ def assemble(
     core_records, acked, incarnation = _sort_records(log_records)
     executor = BlockExecutor(state, state_store, contracts)
     heads = executor.heads()
-    root = _executed_header(state, headers, start)
-    config = Config(
-        chain_id=genesis.chain_id,
-        delay_ms=settings.delay_ms,
-        retry_ms=settings.retry_ms,
-        skip_ms=settings.skip_ms,
-        timeout_ms_max=settings.timeout_ms_max,
-        clock_delta_ms=settings.clock_delta_ms,
+    epochs = Epochs(
+        config=Config(
+            chain_id=genesis.chain_id,
+            delay_ms=settings.delay_ms,
+            retry_ms=settings.retry_ms,
+            skip_ms=settings.skip_ms,
+            timeout_ms_max=settings.timeout_ms_max,
+            clock_delta_ms=settings.clock_delta_ms,
+        ),
+        genesis=start,
+        organisation=organisation,
+        voting=voting,
+        source=executor,
+        blocks=blocks,
+        headers=headers,
+        keys=keys,
+        verify=verify,
+        log=EpochLog(core_records),
     )
-    header_rules = HeaderRules(config.protocol_version, genesis.chain_id, validators, start)
-    statements = StatementPool(Judge({validators.epoch: header_rules}.get, signer), executor, root)
+    epoch = epochs.present()
+    root = _executed_header(state, headers, start)
+    statements = StatementPool(Judge(epochs.header_rules, Signer(no_key, verify)), executor, root)
     batches = Dissemination(
         chain_id=genesis.chain_id,
-        validators=validators,
-        own=index,
-        signer=signer,
+        epoch=epoch,
+        organisation=organisation,
+        verify=verify,
         stored=blocks,
         heads=heads,
         acked=acked,
         incarnation=incarnation,
         nonce=origin_nonce,
         delay_ms=settings.delay_ms,
-        close_bytes=min(CLOSE_BYTES, genesis.parameters.batch_bytes_max),
+        close_bytes=min(CLOSE_BYTES, executor.parameters(state.height + 1, state.height).batch_bytes_max),
     )
     branches = Branches(
         chain_id=genesis.chain_id,
-        validators=validators,
-        parameters=genesis.parameters,
+        epoch=epoch,
         root=root,
         heads=heads,
         executed=executor,
@@ -144,31 +155,26 @@ def assemble(
     )
     builder = Builder(
         chain_id=genesis.chain_id,
-        validators=validators,
-        parameters=genesis.parameters,
+        epoch=epoch,
         heartbeat_ms=settings.heartbeat_ms,
         executed=executor,
         dissemination=batches,
         statements=statements,
         branches=branches,
     )
-    finality = Finality(
-        validators=validators, executor=executor, dissemination=batches, statements=statements, branches=branches
-    )
+    finality = Finality(epoch=epoch, executor=executor, dissemination=batches, statements=statements, branches=branches)
     finality.resume(_final_not_executed(state, blocks, headers))
-    core = Core.restore(config, validators, index, start, core_records, headers, signer, now)
-    rules = ChainRules(header_rules, VoteChecker(genesis.chain_id, validators, signer))
+    members = [member.id for member in epoch.validators.members]
     return Validator(
-        validators=validators,
-        core=core,
+        present=epochs.instance(epoch, now),
+        epochs=epochs,
         branches=branches,
         builder=builder,
         finality=finality,
         dissemination=batches,
         statements=statements,
-        catchup=Catchup(validators, index, settings.delay_ms),
-        rules=rules,
-        votes=index is not None,
+        catchup=Catchup(organisation, members, settings.delay_ms),
+        retry_ms=settings.retry_ms,
     )
 
 

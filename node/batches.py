@@ -54,7 +54,7 @@ class Known:
         self.batch = batch
         self.envelopes = envelopes
         self.checked = checked
-        self.ackers = 0  #: bitmask of signer indices
+        self.ackers = 0  #: bitmask of signer indexes of the present epoch
         self.weak_since_ms: int | None = None  #: when f + 1 were first seen to hold it
 
 
@@ -164,6 +164,10 @@ class BatchPool:
         ]
         found.sort(key=lambda known: known.batch.header.position, reverse=True)
         return iter(found)
+
+    def all(self) -> list[Known]:
+        """Everything in memory."""
+        return list(self._known.values())
 
     def of_origin(self, origin: str) -> list[Known]:
         """In chain order."""

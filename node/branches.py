@@ -4,7 +4,8 @@ Consensus asks for verdicts. Each is VALID or INVALID, said once, when it is cer
 batches, parents or own execution are missing. Validity is a pure function of branch and body: a
 block's header follows its parent's, every batch extends its origin's chain on this branch, every
 statement is true, and the roots it commits to are those of this node's own execution. Nothing in it
-depends on a clock or on arrival. Rules: docs/consensus.md, R4 and R6.
+depends on a clock or on arrival. Rules: docs/consensus.md, R4 and R6, and "Epochs": parameters and the
+end of the epoch come from the state at the parent's state height.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from typing import Protocol
 import msgspec
 
 from consensus.events import Now
-from consensus.types import Header, Proposal, ValidatorSet
+from consensus.justification import tail_problem
+from consensus.types import Header, Proposal
 from ledger import wire
 from ledger.block_port import ProposalWrite
+from ledger.invariant import InvariantViolated
 from ledger.parameters import Parameters
 from node.batches import NO_HEAD, Head, extends
 from node.dissemination import Dissemination
+from node.epoch import Epoch
 from node.statements import StatementPool, identities
 from node.tree import BlockNode, BlockTree, Verdict
 from node.turn import Turn
@@ -42,7 +46,7 @@ class Roots(Protocol):
 
 
 class ExecutedState(Protocol):
-    """What execution has come to."""
+    """What execution has come to, and the rules it has found in the state."""
 
     @property
     def height(self) -> int:
@@ -54,6 +58,13 @@ class ExecutedState(Protocol):
 
     def roots(self, height: int) -> Roots | None:
         """Roots after an executed height; None above it or where pruned."""
+
+    def next_valset_hash(self, epoch: int, state_height: int) -> bytes:
+        """What the boundary block of an epoch carries, if the state after this (executed) height holds an approved
+        change of its set; else empty."""
+
+    def parameters(self, height: int, parent_state_height: int) -> Parameters:
+        """What a block is judged by: its height, and the (executed) state height of its parent."""
 
 
 class StoredBlocks(Protocol):
@@ -75,8 +86,7 @@ class Branches:
 
     Args:
         chain_id: genesis digest.
-        validators: set of the epoch, whose ``hash`` headers carry.
-        parameters: network parameters.
+        epoch: the present one.
         root: the last executed block, or the genesis.
         heads: last listed batch of every origin in executed state.
         executed, dissemination, statements, stored: ports and neighbours.
@@ -86,8 +96,7 @@ class Branches:
         self,
         *,
         chain_id: bytes,
-        validators: ValidatorSet,
-        parameters: Parameters,
+        epoch: Epoch,
         root: Header,
         heads: Mapping[str, Head],
         executed: ExecutedState,
@@ -96,8 +105,7 @@ class Branches:
         stored: StoredBlocks,
     ) -> None:
         self._chain_id = chain_id
-        self._validators = validators
-        self._parameters = parameters
+        self._epoch = epoch
         self._executed = executed
         self._batches = dissemination
         self._statements = statements
@@ -106,6 +114,12 @@ class Branches:
         node.verdict, node.heads = Verdict.VALID, dict(heads)
         self._tree = BlockTree(node)
         self._written: set[bytes] = set()  #: proposals above the root that are on disk
+
+    def enter(self, epoch: Epoch) -> None:
+        """The next epoch begins on the block that was executed last; whatever else the one before left is void."""
+        self._epoch = epoch
+        self._tree = BlockTree(self._tree.root)
+        self._written.clear()
 
     # -- the tree ----------------------------------------------------------------------------
 
@@ -211,61 +225,105 @@ class Branches:
         if node.verdict is Verdict.INVALID or parent is None or parent.heads is None:
             return
         statements = self._statements.read(node.payload.statements)
-        if statements is None or not self._header_follows(node.header, parent.header):
+        if statements is None or not self._header_follows(node.header, parent):
             node.verdict = Verdict.INVALID
             return
         node.statements = statements
-        if not self._bodies(node):
+        if not self._bodies(node, parent.header):
             return
-        heads = dict(parent.heads)
+        heads = self._heads_after(node, parent.heads)
+        if heads is None:
+            node.verdict = Verdict.INVALID
+            return
+        node.heads = heads
+        node.boundary = self._boundary_before(node.header, parent)
+        node.last_work_height = parent.last_work_height if node.payload.empty else node.header.height
+
+    def _heads_after(self, node: BlockNode, before: Mapping[str, Head]) -> Mapping[str, Head] | None:
+        """Last listed batch of every origin after this block; None if a batch does not extend its origin's chain, or
+        was made in an epoch whose batches may not be listed any more."""
+        heads = dict(before)
         for digest in node.payload.batch_digests:
             known = self._batches.pool.get(digest)
             if known is None:
-                return
+                raise InvariantViolated("a batch that was in hand is gone")
             header = known.batch.header
-            if not extends(heads.get(header.origin, NO_HEAD), header):
-                node.verdict = Verdict.INVALID
-                return
+            if not extends(heads.get(header.origin, NO_HEAD), header) or not self._epoch.may_list(header.epoch):
+                return None
             heads[header.origin] = Head(header.incarnation, header.sequence, header.digest)
-        node.heads = heads
-        node.last_work_height = parent.last_work_height if node.payload.empty else node.header.height
+        return heads
 
-    def _header_follows(self, header: Header, parent: Header) -> bool:
+    def _boundary_before(self, header: Header, parent: BlockNode) -> Header | None:
+        """The block that ended the epoch before this one, whose parent is given, if any did."""
+        if parent.header.epoch != header.epoch:
+            return None
+        return parent.header if parent.header.next_valset_hash else parent.boundary
+
+    def _header_follows(self, header: Header, parent: BlockNode) -> bool:
         """R4's field rules that need the parent only; one that fails proves the leader at fault."""
-        lag_ok = header.height - header.state_height <= self._parameters.k_max
+        before, epoch = parent.header, self._epoch
+        starts = before.digest == epoch.start.digest
+        if (
+            header.version != PROTOCOL_VERSION
+            or header.chain_id != self._chain_id
+            or header.epoch != epoch.number
+            or header.valset_hash != epoch.validators.hash
+            or header.parent_view != (0 if starts else before.view)
+            or header.view <= header.parent_view
+            or not (starts or before.epoch == epoch.number)
+        ):
+            return False
+        boundary = self._boundary_before(header, parent)
+        if boundary is not None:
+            return tail_problem(header, boundary) is None
         return (
-            header.version == PROTOCOL_VERSION
-            and header.chain_id == self._chain_id
-            and header.epoch == self._validators.epoch
-            and header.height == parent.height + 1
-            and header.view > parent.view == header.parent_view
-            and header.timestamp_ms > parent.timestamp_ms
-            and parent.state_height <= header.state_height <= parent.height
-            and header.valset_hash == self._validators.hash
-            and header.next_valset_hash == b""
-            and header.state_scheme == self._parameters.state_scheme
-            and (lag_ok or header.payload_root == wire.encode_payload(()).root)
+            header.height == before.height + 1
+            and header.timestamp_ms > before.timestamp_ms
+            and before.state_height <= header.state_height <= before.height
         )
 
-    def _bodies(self, node: BlockNode) -> bool:
+    def _bodies(self, node: BlockNode, parent: Header) -> bool:
         """Are all batches in hand and checked? One found ill-formed, or too many bytes, settles it before the rest."""
         for digest in node.payload.batch_digests:
             if self._batches.is_bad(digest):
                 node.verdict = Verdict.INVALID
                 return False
-        known = [self._batches.pool.get(digest) for digest in node.payload.batch_digests]
-        size = sum(k.batch.header.envelope_bytes for k in known if k is not None)
-        if size > self._parameters.block_bytes_max and len(known) > 1:
+        if self._executed.height >= parent.state_height and self._lists_too_much(node, parent):
             node.verdict = Verdict.INVALID
             return False
+        known = [self._batches.pool.get(digest) for digest in node.payload.batch_digests]
         return all(k is not None and k.checked for k in known)
 
+    def _lists_too_much(self, node: BlockNode, parent: Header) -> bool:
+        """Are the batches in hand more than one, and too large together?"""
+        if len(node.payload.batch_digests) < 2:
+            return False
+        known = [self._batches.pool.get(digest) for digest in node.payload.batch_digests]
+        size = sum(k.batch.header.envelope_bytes for k in known if k is not None)
+        return size > self._executed.parameters(node.header.height, parent.state_height).block_bytes_max
+
     def _decide(self, node: BlockNode) -> None:
-        """VALID or INVALID by the state root, once the body is settled and the state executed."""
-        header = node.header
-        if node.verdict is not Verdict.PENDING or node.heads is None or self._executed.height < header.state_height:
+        """VALID or INVALID by the state: its rules and its root, once the body is settled and the state executed."""
+        header, parent = node.header, self._tree.get(node.header.parent_digest)
+        if node.verdict is not Verdict.PENDING or node.heads is None or parent is None:
             return
-        node.verdict = Verdict.VALID if self.roots_agree(header) else Verdict.INVALID
+        if self._executed.height < header.state_height:
+            return
+        good = self.keeps_rules(node, parent.header) and self.roots_agree(header)
+        node.verdict = Verdict.VALID if good else Verdict.INVALID
+
+    def keeps_rules(self, node: BlockNode, parent: Header) -> bool:
+        """Does the block keep the rules that the state at its parent's (executed) state height holds: parameters, and
+        whether it has to end the epoch?"""
+        header = node.header
+        if node.boundary is not None:
+            return True  # a tail repeats what was judged
+        if header.next_valset_hash != self._executed.next_valset_hash(header.epoch, parent.state_height):
+            return False
+        parameters = self._executed.parameters(header.height, parent.state_height)
+        if header.state_scheme != parameters.state_scheme or self._lists_too_much(node, parent):
+            return False
+        return node.payload.empty or header.height - header.state_height <= parameters.k_max
 
     def roots_agree(self, header: Header) -> bool:
         """Does the header commit to the roots that this node found at that height?"""
@@ -286,10 +344,15 @@ class Branches:
         return list(dict.fromkeys(missing))[:SHOWN_MAX]
 
     def _look_for(self, node: BlockNode, now: Now) -> None:
-        if node.verdict is Verdict.PENDING and node.heads is None:
-            self.look_for(node, (self._validators.leader(node.header.view),), now)
+        if node.verdict is Verdict.PENDING and node.heads is None and self._may_look_for(node):
+            self.look_for(node, (self._epoch.leader(node.header.view),), now)
 
-    def look_for(self, node: BlockNode, sources: Sequence[int], now: Now) -> None:
+    def _may_look_for(self, node: BlockNode) -> bool:
+        """Not before it is known how much a block may list: what a leader invents must not fill this node."""
+        parent = self._tree.get(node.header.parent_digest)
+        return parent is not None and self._executed.height >= parent.header.state_height
+
+    def look_for(self, node: BlockNode, sources: Sequence[str], now: Now) -> None:
         """Ask for the batches that the block lists and we do not hold."""
         for digest in node.payload.batch_digests:
             if self._batches.pool.get(digest) is None:

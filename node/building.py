@@ -1,7 +1,8 @@
 """Building blocks: what the leader lists, and when there is a reason for a block at all (R2, R12).
 
-Waiting is not refusing: a request stays open until something is listable, a root wants certifying, or
-a heartbeat is due, or until consensus enters another view.
+Waiting is not refusing: a request stays open until something is listable, a root wants certifying, an approved
+change of the validator set waits for the block that ends the epoch, or a heartbeat is due, or until consensus enters
+another view. After the block that ends the epoch there is one reason only, its finality, and only tails are built.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from consensus.events import Now
-from consensus.types import Certificate, Header, Justification, ValidatorSet
+from consensus.types import Certificate, Header, Justification
 from ledger import wire
 from ledger.parameters import Parameters
 from ledger.types import (
@@ -20,6 +21,7 @@ from ledger.types import (
 )
 from node.branches import PROTOCOL_VERSION, Branches, ExecutedState
 from node.dissemination import Dissemination
+from node.epoch import Epoch
 from node.statements import StatementPool
 from node.tree import BlockNode
 
@@ -33,6 +35,7 @@ class BuildRequest(msgspec.Struct, frozen=True):
     parent: Header
     parent_certificate: Certificate | None
     nullifications: tuple[Certificate, ...]
+    boundary: Header | None  #: the block that ends the epoch, if the parent is it or a tail after it
     since_ms: int
     at_once: bool  #: build although there is nothing to list (R12 a)
 
@@ -51,8 +54,7 @@ class Builder:
 
     Args:
         chain_id: genesis digest.
-        validators: set of the epoch.
-        parameters: network parameters.
+        epoch: the present one.
         heartbeat_ms: H, local setting: a block at least this often.
         executed, dissemination, statements, branches: ports and neighbours.
     """
@@ -61,8 +63,7 @@ class Builder:
         self,
         *,
         chain_id: bytes,
-        validators: ValidatorSet,
-        parameters: Parameters,
+        epoch: Epoch,
         heartbeat_ms: int,
         executed: ExecutedState,
         dissemination: Dissemination,
@@ -70,14 +71,18 @@ class Builder:
         branches: Branches,
     ) -> None:
         self._chain_id = chain_id
-        self._validators = validators
-        self._parameters = parameters
+        self._epoch = epoch
         self._heartbeat_ms = heartbeat_ms
         self._executed = executed
         self._batches = dissemination
         self._statements = statements
         self._branches = branches
         self._request: BuildRequest | None = None
+
+    def enter(self, epoch: Epoch) -> None:
+        """The next epoch begins."""
+        self._epoch = epoch
+        self._request = None
 
     def request(self, request: BuildRequest) -> None:
         """Consensus wants a block; a newer request replaces an older one."""
@@ -97,27 +102,38 @@ class Builder:
         executed = self._executed.height
         if parent is None or parent.heads is None or executed < parent.header.state_height:
             return None
+        if request.boundary is not None:
+            return self._make_tail(request, request.boundary) if request.at_once else None
         if now.monotonic_ms < self._paced_until(request, parent):
             return None
-        payload = wire.encode_payload(self._choose(request, parent, now), self._choose_statements(request, parent))
-        if payload.empty and not request.at_once and not self._empty_block_due(parent, now):
+        parameters = self._parameters(parent.header)
+        batches = self._choose(request, parent, parameters, now)
+        payload = wire.encode_payload(batches, self._choose_statements(request, parent, parameters))
+        ends = self._executed.next_valset_hash(self._epoch.number, parent.header.state_height)
+        if payload.empty and not request.at_once and not ends and not self._empty_block_due(parent, now):
             return None
         self._request = None
-        return self._make(request, parent.header, payload, now)
+        return self._make(request, parent.header, payload, ends, parameters, now)
+
+    def _parameters(self, parent: Header) -> Parameters:
+        """What a block on this parent is judged by; the state at the parent's state height is executed."""
+        return self._executed.parameters(parent.height + 1, parent.state_height)
 
     def _paced_until(self, request: BuildRequest, parent: BlockNode) -> int:
         """Under load blocks keep their distance: each costs every validator the same, full or not."""
         loaded = parent.header.height > 0 and parent.last_work_height == parent.header.height
-        return request.since_ms + (self._parameters.block_interval_ms if loaded else 0)
+        if not loaded or self._executed.height < parent.header.state_height:
+            return request.since_ms
+        return request.since_ms + self._parameters(parent.header).block_interval_ms
 
-    def _too_far_ahead(self, parent: BlockNode) -> bool:
+    def _too_far_ahead(self, parent: BlockNode, parameters: Parameters) -> bool:
         """Would the block be so far above its state that it may list nothing?"""
-        return parent.header.height + 1 - self._executed.height > self._parameters.k_max
+        return parent.header.height + 1 - self._executed.height > parameters.k_max
 
-    def _choose(self, request: BuildRequest, parent: BlockNode, now: Now) -> list[bytes]:
-        if self._too_far_ahead(parent) or parent.heads is None:
+    def _choose(self, request: BuildRequest, parent: BlockNode, parameters: Parameters, now: Now) -> list[bytes]:
+        if self._too_far_ahead(parent, parameters) or parent.heads is None:
             return []
-        limit = _halved(self._parameters.block_bytes_max, request)
+        limit = _halved(parameters.block_bytes_max, request)
         chosen: list[bytes] = []
         size = 0
         for known in self._batches.listable(parent.heads, now):
@@ -127,8 +143,8 @@ class Builder:
             chosen.append(known.batch.header.digest)
         return chosen
 
-    def _choose_statements(self, request: BuildRequest, parent: BlockNode) -> list[bytes]:
-        if self._too_far_ahead(parent):
+    def _choose_statements(self, request: BuildRequest, parent: BlockNode, parameters: Parameters) -> list[bytes]:
+        if self._too_far_ahead(parent, parameters):
             return []
         limit = _halved(PAYLOAD_STATEMENT_BYTES_MAX, request)
         chosen: list[bytes] = []
@@ -150,7 +166,9 @@ class Builder:
     def _work_height(self, node: BlockNode) -> int:
         return max(node.last_work_height, self._executed.changed_height)
 
-    def _make(self, request: BuildRequest, parent: Header, payload: Payload, now: Now) -> BuiltBlock:
+    def _make(
+        self, request: BuildRequest, parent: Header, payload: Payload, ends: bytes, parameters: Parameters, now: Now
+    ) -> BuiltBlock:
         justification = wire.make_justification(request.parent_certificate, request.nullifications)
         state_height = self._executed.height
         roots = self._executed.roots(state_height)
@@ -159,10 +177,10 @@ class Builder:
         header = wire.encode_header(
             version=PROTOCOL_VERSION,
             chain_id=self._chain_id,
-            epoch=self._validators.epoch,
+            epoch=self._epoch.number,
             height=parent.height + 1,
             view=request.view,
-            parent_view=parent.view,
+            parent_view=parent.view if parent.digest != self._epoch.start.digest else 0,
             parent_digest=parent.digest,
             payload_root=payload.root,
             justification_digest=justification.digest,
@@ -170,8 +188,33 @@ class Builder:
             state_height=state_height,
             state_root=roots.state_root,
             receipts_root=roots.receipts_root,
-            valset_hash=self._validators.hash,
-            state_scheme=self._parameters.state_scheme,
+            valset_hash=self._epoch.validators.hash,
+            next_valset_hash=ends,
+            state_scheme=parameters.state_scheme,
+        )
+        return BuiltBlock(request.view, header, justification, payload)
+
+    def _make_tail(self, request: BuildRequest, boundary: Header) -> BuiltBlock:
+        """View, parent and justification of its own; all else as in the block that ends the epoch."""
+        self._request = None
+        justification = wire.make_justification(request.parent_certificate, request.nullifications)
+        payload = wire.encode_payload(())
+        header = wire.encode_header(
+            version=boundary.version,
+            chain_id=boundary.chain_id,
+            epoch=boundary.epoch,
+            height=boundary.height,
+            view=request.view,
+            parent_view=request.parent.view,
+            parent_digest=request.parent.digest,
+            payload_root=payload.root,
+            justification_digest=justification.digest,
+            timestamp_ms=boundary.timestamp_ms,
+            state_height=boundary.state_height,
+            state_root=boundary.state_root,
+            receipts_root=boundary.receipts_root,
+            valset_hash=boundary.valset_hash,
+            state_scheme=boundary.state_scheme,
         )
         return BuiltBlock(request.view, header, justification, payload)
 
@@ -179,6 +222,10 @@ class Builder:
         """R12 b and c, seen from the highest certified header."""
         node = self._branches.settled(tip.digest)
         if node is None or node.heads is None:
+            return True
+        if node.boundary is not None or (tip.next_valset_hash and tip.epoch == self._epoch.number):
+            return False  # nothing is left to do in this epoch but to finalize its end, which is R12 a
+        if self._executed.next_valset_hash(self._epoch.number, tip.state_height):
             return True
         if self._work_height(node) > tip.state_height:
             return True

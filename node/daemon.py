@@ -41,7 +41,7 @@ from node.assembly import assemble, commit_genesis
 from node.checking import BatchChecker
 from node.config import NodeConfig
 from node.diagnosis import Diagnosis, described
-from node.dissemination import Signer
+from node.epoch import HeldKeys, Sign
 from node.fetcher import Fetcher
 from node.gateway import GatewayServicer, Voucher
 from node.intake import Intake
@@ -185,8 +185,10 @@ class Node:
             _log.info("indexed receipts", count=added)
         self.validator = assemble(
             genesis=genesis,
-            own=self._card.id if voting else None,
-            signer=Signer(sign=key.sign, verify=verify),
+            organisation=self._card.id,
+            voting=voting,
+            keys=HeldKeys({key.public: key.sign}),
+            verify=verify,
             state=self._state,
             state_store=stores.state,
             blocks=stores.blocks,
@@ -203,15 +205,11 @@ class Node:
             (self._home.tls / "leaf.key").read_bytes(),
             self._members,
         )
-        others = {
-            index: (card.id, card.body.peer_address)
-            for index, card in enumerate(genesis.validators)
-            if card.id != self._card.id
-        }
+        others = {card.id: card.body.peer_address for card in genesis.validators if card.id != self._card.id}
         self._chain = StoredChain(stores.blocks, lambda: stores.blocks.finalized_height() or 0)
         self._peers = Peers(others, self._identity, self._mailbox, self.metrics, self._tasks)
         self._peer_servicer = PeerServicer(
-            {organisation: index for index, (organisation, _) in others.items()},
+            others,
             self._mailbox,
             self.metrics,
             on_heard=self._peers.wake,
@@ -227,7 +225,6 @@ class Node:
             index=self._index,
             mailbox=self._mailbox,
             metrics=self.metrics,
-            organisations={index: organisation for index, (organisation, _) in others.items()},
             on_finalized=self._chain.grown.beat,
             tasks=self._tasks,
         )
@@ -243,7 +240,6 @@ class Node:
         )
         self._diagnosis = Diagnosis(
             own=self._card.id,
-            members=[member.id for member in genesis.validator_set().members],
             validator=self.validator,
             loop=self.loop,
             peers=self._peers,
@@ -253,9 +249,9 @@ class Node:
             home=self._home.path,
             now=self._now,
         )
-        self._build_services(key)
+        self._build_services()
 
-    def _build_services(self, key: SigningKey) -> None:
+    def _build_services(self) -> None:
         genesis, settings = self._genesis, self._config.settings
         reader = NodeReader(
             self._state,
@@ -282,7 +278,7 @@ class Node:
             intake=intake,
             tracker=self._tracker,
             ledger=reader,
-            voucher=Voucher(genesis.chain_id, self._card.id, genesis.validator_set().epoch, key.sign),
+            voucher=Voucher(genesis.chain_id, self._card.id, self._seat),
             proof_of=reader.receipt_proof_of,
         )
         self._blocks_servicer = BlocksServicer(self._chain)
@@ -430,6 +426,10 @@ class Node:
             "uptime_s": int(time.monotonic() - self._began),
             "reasons": described(reasons(facts)),
         }
+
+    def _seat(self) -> tuple[int, Sign] | None:
+        epoch = self.validator.epoch
+        return (epoch.number, epoch.sign) if epoch.own is not None else None
 
     # -- inside ------------------------------------------------------------------------------
 

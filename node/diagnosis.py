@@ -22,7 +22,7 @@ class Diagnosis:
     """See the module text.
 
     Args:
-        own: organisation id; members: all of them, by signer index.
+        own: organisation id.
         observing: why there is no vote log; empty if there is one.
         home: where free space is asked for.
     """
@@ -31,7 +31,6 @@ class Diagnosis:
         self,
         *,
         own: str,
-        members: Sequence[str],
         validator: Validator,
         loop: TurnLoop,
         peers: Peers,
@@ -42,7 +41,6 @@ class Diagnosis:
         now: Callable[[], Now] = clock.now,
     ) -> None:
         self._own = own
-        self._members = members
         self._validator = validator
         self._loop = loop
         self._peers = peers
@@ -61,7 +59,7 @@ class Diagnosis:
         validator, settings = self._validator, self._settings
         return Facts(
             own=self._own,
-            members=self._members,
+            members=[member.id for member in validator.epoch.validators.members],
             consensus=validator.consensus_status(),
             finalized_height=validator.finalized_height,
             executed_height=validator.executed_height,
@@ -70,7 +68,7 @@ class Diagnosis:
             delay_ms=settings.delay_ms,
             heartbeat_ms=settings.heartbeat_ms,
             clock_delta_ms=settings.clock_delta_ms,
-            peers=[self._peer(index) for index in self._peers.links],
+            peers=[self._peer(organisation) for organisation in self._peers.links],
             failure=_failure(self._loop.error),
             free_bytes=self.free_bytes(),
             observing=self._observing,
@@ -86,8 +84,8 @@ class Diagnosis:
         except OSError:
             return None
 
-    def _peer(self, index: int) -> PeerFacts:
-        link, standing = self._peers.links[index], self._servicer.standing(index)
+    def _peer(self, organisation: str) -> PeerFacts:
+        link, standing = self._peers.links[organisation], self._servicer.standing(organisation)
         return PeerFacts(
             link.organisation, link.connected, link.problem, standing.offences, standing.reason, standing.ignored_s
         )

@@ -20,18 +20,20 @@ What an executed head left beside its chain can never be listed, and goes from d
 
 As **leader** (``listable``): what enough others hold (``node.holders``).
 
+    next epoch       acknowledgements of the one before are void, so every head is acknowledged again; batches made
+                     before may be listed in this epoch and not in the next, for which their origin makes them anew
+
 Specification: ledger.md, "Batch, block, proofs" (design); docs/protocol.md for the bytes.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 import msgspec
 
 from consensus.events import Now
-from consensus.types import ValidatorSet
 from crypto.hashing import TAG_BATCH_SIGNATURE
 from crypto.merkle import root as merkle_root
 from ledger import wire
@@ -39,6 +41,7 @@ from ledger.acks import HELD, ack_message
 from ledger.block_port import BatchDrop, BatchWrite
 from ledger.types import BATCH_BYTES_MAX, BATCH_ENVELOPES_MAX, Ack, Batch, Envelope
 from node.batches import NO_HEAD, BatchPool, Head, Known, StoredBatches
+from node.epoch import Epoch, Sign, Verify
 from node.holders import Holders
 from node.reasons import OwnBatch
 from node.turn import AcceptedNotice, OriginAnswer, OriginQuery, Penalty, Turn
@@ -55,8 +58,8 @@ NO_ATTACHMENTS = merkle_root(())
 class Signer(msgspec.Struct, frozen=True):
     """The own consensus key, and how others' signatures are checked."""
 
-    sign: Callable[[bytes], bytes]
-    verify: Callable[[bytes, bytes, bytes], bool]
+    sign: Sign
+    verify: Verify
 
 
 class Dissemination:
@@ -64,9 +67,9 @@ class Dissemination:
 
     Args:
         chain_id: genesis digest.
-        validators: set of the epoch.
-        own: own signer index, None for an observer (it checks and stores, and says nothing).
-        signer: own consensus key.
+        epoch: the present one; an observer in it checks and stores, and says nothing.
+        organisation: whose node this is.
+        verify: checks signatures.
         stored: the block store's batches.
         heads: last listed batch of every origin in executed state.
         acked: own acknowledged heads, from the vote log.
@@ -80,9 +83,9 @@ class Dissemination:
         self,
         *,
         chain_id: bytes,
-        validators: ValidatorSet,
-        own: int | None,
-        signer: Signer,
+        epoch: Epoch,
+        organisation: str,
+        verify: Verify,
         stored: StoredBatches,
         heads: Mapping[str, Head],
         acked: Mapping[str, Head],
@@ -93,24 +96,24 @@ class Dissemination:
     ) -> None:
         self._close_bytes = close_bytes
         self._chain_id = chain_id
-        self._validators = validators
-        self._index = {member.id: i for i, member in enumerate(validators.members)}
-        self._own = own
-        self._own_id = validators.members[own].id if own is not None else ""
-        self._signer = signer
+        self._epoch = epoch
+        self._own_id = organisation
+        self._verify = verify
         self._delay_ms = delay_ms
         self.pool = BatchPool(stored, wire.decode_batch)
-        self.executed: dict[str, Head] = {member.id: heads.get(member.id, NO_HEAD) for member in validators.members}
-        self._acked: dict[str, Head] = {
-            member.id: _higher(self.executed[member.id], acked.get(member.id, NO_HEAD)) for member in validators.members
+        self.executed: dict[str, Head] = {
+            origin: heads.get(origin, NO_HEAD) for origin in sorted({*epoch.origins, *heads, *acked, organisation})
         }
-        self._wanted = WantedBatches(own, validators.n, delay_ms)
+        self._acked: dict[str, Head] = {
+            origin: _higher(head, acked.get(origin, NO_HEAD)) for origin, head in self.executed.items()
+        }
+        self._wanted = WantedBatches(self._others(), delay_ms)
         self._bad: dict[bytes, None] = {}
         self._seen = dict.fromkeys(self.executed, 0)  #: by origin: highest incarnation of a batch that arrived
         self._holders = Holders(
             chain_id=chain_id,
-            validators=validators,
-            verify=signer.verify,
+            epoch=epoch,
+            verify=verify,
             pool=self.pool,
             wanted=self._wanted,
             executed=self.executed,
@@ -119,18 +122,62 @@ class Dissemination:
             delay_ms=delay_ms,
         )
         #: Origins whose acknowledged head goes out this turn; after a start, all whose head was not listed.
-        self._dirty = {member.id for member in validators.members if self._is_ahead(member.id)}
+        self._dirty = self._unlisted_origins()
         # As origin.
         self._incarnation = incarnation
         self._nonce = nonce
         self._opened = False
-        self._answers: dict[int, int] = {}
+        self._answers: dict[str, int] = {}
         self._asked_ms: int | None = None
         self._tip = NO_HEAD
         self._unacked = 0  #: own batches below quorum
         self._pending: deque[Envelope] = deque()
         self._pending_bytes = 0
         self._pending_ids: set[bytes] = set()
+
+    def _others(self) -> list[str]:
+        return [member.id for member in self._epoch.validators.members if member.id != self._own_id]
+
+    # -- epochs ------------------------------------------------------------------------------
+
+    def enter(self, epoch: Epoch, turn: Turn) -> None:
+        """The next epoch begins: what is held is acknowledged again, what can no longer be listed is made anew."""
+        was_member, self._epoch = self._epoch.own is not None, epoch
+        for origin in epoch.origins:
+            self.executed.setdefault(origin, NO_HEAD)
+            self._acked.setdefault(origin, NO_HEAD)
+            self._seen.setdefault(origin, 0)
+        self._holders.enter(epoch)
+        self._wanted.enter(self._others())
+        self._answers.clear()
+        self._asked_ms = None
+        if epoch.own is None:
+            self._opened = False
+            self._pending.clear()
+            self._pending_ids.clear()
+            self._pending_bytes = 0
+        elif not was_member:
+            turn.vote_records += self._acked_records()  # until now they bound nobody
+        self._enter_as_origin(turn)
+        self._dirty = self._unlisted_origins()
+
+    def _enter_as_origin(self, turn: Turn) -> None:
+        stale = [known for known in self.pool.all() if not self._epoch.may_list(known.batch.header.epoch)]
+        if self._opened and any(known.batch.header.origin == self._own_id for known in stale):
+            self._open_incarnation(self._incarnation + 1, turn)
+        elif self._opened:
+            self._unacked = sum(
+                known.batch.header.incarnation == self._incarnation for known in self.pool.of_origin(self._own_id)
+            )
+        for known in stale:
+            header = known.batch.header
+            if known.checked and (header.incarnation, header.sequence) > self.executed[header.origin].position:
+                turn.block_writes.append(BatchDrop(header.digest))
+            self.pool.drop(header.digest)
+
+    def _unlisted_origins(self) -> set[str]:
+        """Origins with an acknowledged head that may still be listed."""
+        return {origin for origin in self._epoch.origins if self._is_ahead(origin)}
 
     # -- as origin ---------------------------------------------------------------------------
 
@@ -141,7 +188,8 @@ class Dissemination:
 
     def unacknowledged(self) -> list[OwnBatch]:
         """Own batches below quorum, oldest first."""
-        quorum, everybody = self._validators.quorum, range(self._validators.n)
+        validators = self._epoch.validators
+        quorum, everybody = validators.quorum, range(validators.n)
         return [
             OwnBatch(known.batch.header.sequence, [i for i in everybody if known.ackers >> i & 1])
             for known in self.pool.of_origin(self._own_id)
@@ -173,14 +221,14 @@ class Dissemination:
     def deadline_ms(self) -> int | None:
         """Monotonic time of the next retry, or at which a batch becomes listable by waiting; None if there is none."""
         times = [self._holders.deadline_ms(), self._wanted.deadline_ms()]
-        if self._own is not None and not self._opened and self._asked_ms is not None:
+        if self._epoch.own is not None and not self._opened and self._asked_ms is not None:
             times.append(self._asked_ms + 2 * self._delay_ms)
         return min((time for time in times if time is not None), default=None)
 
     def _open(self, now: Now, turn: Turn) -> None:
-        if self._own is None or self._opened:
+        if self._epoch.own is None or self._opened:
             return
-        if len(self._answers) < self._validators.quorum - 1:
+        if len(self._answers) < self._epoch.validators.quorum - 1:
             if self._asked_ms is None or now.monotonic_ms >= self._asked_ms + 2 * self._delay_ms:
                 self._asked_ms = now.monotonic_ms
                 turn.sends.append((None, OriginQuery(self._nonce)))
@@ -250,7 +298,7 @@ class Dissemination:
         raws = tuple([envelope.raw for envelope in envelopes])
         header = wire.encode_batch_header(
             chain_id=self._chain_id,
-            epoch=self._validators.epoch,
+            epoch=self._epoch.number,
             origin=self._own_id,
             incarnation=self._incarnation,
             sequence=self._tip.sequence + 1,
@@ -258,7 +306,7 @@ class Dissemination:
             envelopes=raws,
             attachment_root=NO_ATTACHMENTS,
         )
-        signature = self._signer.sign(TAG_BATCH_SIGNATURE + header)
+        signature = self._epoch.sign(TAG_BATCH_SIGNATURE + header)
         raw = wire.encode_batch(header, signature, raws)
         batch = Batch(wire.decode_batch_header(header), signature, raws, raw)
         self._tip = Head(self._incarnation, self._tip.sequence + 1, batch.header.digest)
@@ -271,18 +319,20 @@ class Dissemination:
 
     # -- as acker ----------------------------------------------------------------------------
 
-    def on_batch(self, batch: Batch, sender: int, now: Now, turn: Turn) -> None:
+    def on_batch(self, batch: Batch, sender: str, now: Now, turn: Turn) -> None:
         """A batch arrived, pushed or fetched; it is checked before anything else is done with it."""
         header = batch.header
-        index = self._index.get(header.origin)
-        if (
-            header.chain_id != self._chain_id
-            or header.epoch != self._validators.epoch
-            or index is None
-            or header.attachment_root != NO_ATTACHMENTS
-        ):
-            turn.penalties.append(Penalty(sender, "batch of another network or epoch, or of no validator"))
+        if header.chain_id != self._chain_id or header.attachment_root != NO_ATTACHMENTS:
+            turn.penalties.append(Penalty(sender, "batch of another network, or of a later version"))
             return
+        if not self._epoch.may_list(header.epoch):
+            return  # late, or its sender is ahead of this node: then it comes again
+        key = self._epoch.origin_key(header.origin, header.epoch)
+        if key is None:
+            turn.penalties.append(Penalty(sender, "batch of no validator of its epoch"))
+            return
+        if self._epoch.index(header.origin) is None and not self._wanted.is_listed(header.digest):
+            return  # who left may finish what the others hold, not go on
         if self.pool.in_memory(header.digest) is not None or header.digest in self._bad:
             return
         room = self.pool.has_room(header, ORIGIN_BYTES_MAX, ORIGIN_BATCHES_MAX)
@@ -294,8 +344,7 @@ class Dissemination:
         if self.pool.get(header.digest) is not None:
             self._wanted.found(header.digest)
             return
-        key = self._validators.members[index].public_key
-        if not self._signer.verify(key, TAG_BATCH_SIGNATURE + header.raw, batch.signature):
+        if not self._verify(key, TAG_BATCH_SIGNATURE + header.raw, batch.signature):
             turn.penalties.append(Penalty(sender, "batch with a bad signature"))
             return
         if merkle_root(batch.envelopes) != header.envelope_root:
@@ -322,7 +371,7 @@ class Dissemination:
             self._bad[digest] = None
             if len(self._bad) > BAD_MAX:
                 del self._bad[next(iter(self._bad))]
-            turn.penalties.append(Penalty(self._index[header.origin], "batch with an ill-formed envelope"))
+            turn.penalties.append(Penalty(header.origin, "batch with an ill-formed envelope"))
             return
         known.checked = True
         known.envelopes = envelopes
@@ -340,7 +389,7 @@ class Dissemination:
         if known is None:
             return False
         header = known.batch.header
-        behind = (header.incarnation, header.sequence) <= self.executed[header.origin].position
+        behind = (header.incarnation, header.sequence) <= self.executed.get(header.origin, NO_HEAD).position
         if behind and held is None:
             self.pool.drop(digest)
         return behind
@@ -361,13 +410,13 @@ class Dissemination:
         if head != before and head != self.executed[origin]:
             self._acked[origin] = head
             self._dirty.add(origin)
-            if self._own is not None:
+            if self._epoch.own is not None:
                 turn.vote_records.append(
                     wire.encode_record(wire.AckedRecord(origin, head.incarnation, head.sequence, head.digest))
                 )
 
     def _send_acks(self, now: Now, turn: Turn) -> None:
-        if self._own is None:
+        if self._epoch.own is None:
             self._dirty.clear()
             return
         for origin in sorted(self._dirty):
@@ -382,25 +431,27 @@ class Dissemination:
 
     def _own_ack(self, origin: str) -> Ack:
         head = self._acked[origin]
-        unsigned = Ack(
-            HELD, self._validators.epoch, self._own or 0, origin, head.incarnation, head.sequence, head.digest, b""
-        )
-        return msgspec.structs.replace(unsigned, signature=self._signer.sign(ack_message(self._chain_id, unsigned)))
+        acker = self._epoch.own or 0
+        unsigned = Ack(HELD, self._epoch.number, acker, origin, head.incarnation, head.sequence, head.digest, b"")
+        return msgspec.structs.replace(unsigned, signature=self._epoch.sign(ack_message(self._chain_id, unsigned)))
 
     def live_records(self) -> list[bytes]:
         """Vote-log records from which a restart knows what was said."""
         records: list[bytes] = []
         if self._incarnation:
             records.append(wire.encode_record(wire.IncarnationRecord(self._incarnation)))
-        for origin, head in sorted(self._acked.items()):
-            if head != NO_HEAD:
-                record = wire.AckedRecord(origin, head.incarnation, head.sequence, head.digest)
-                records.append(wire.encode_record(record))
-        return records
+        return records + self._acked_records()
+
+    def _acked_records(self) -> list[bytes]:
+        return [
+            wire.encode_record(wire.AckedRecord(origin, head.incarnation, head.sequence, head.digest))
+            for origin, head in sorted(self._acked.items())
+            if head != NO_HEAD
+        ]
 
     # -- as leader, and for the executor -----------------------------------------------------
 
-    def on_ack(self, ack: Ack, sender: int, now: Now, turn: Turn) -> None:
+    def on_ack(self, ack: Ack, sender: str, now: Now, turn: Turn) -> None:
         """An acknowledgement arrived; what it covers counts one holder more."""
         self._holders.on_ack(ack, sender, now, turn)
 
@@ -408,7 +459,7 @@ class Dissemination:
         """Batches a leader may list after ``heads``, each origin's in chain order, origins in turn."""
         return self._holders.listable(heads, now)
 
-    def want(self, digest: bytes, sources: Sequence[int], now: Now, *, at_once: bool = False) -> None:
+    def want(self, digest: bytes, sources: Sequence[str], now: Now, *, at_once: bool = False) -> None:
         """A block lists this batch, and it is not here; ``at_once`` if it is not on its way either."""
         self._wanted.listed(digest, sources, now, at_once=at_once)
 
@@ -426,14 +477,14 @@ class Dissemination:
     def on_executed(self, heads: Mapping[str, Head], turn: Turn) -> None:
         """A block was executed and moved these origins' heads."""
         for origin, head in heads.items():
-            before, self.executed[origin] = self.executed[origin], head
+            before, self.executed[origin] = self.executed.get(origin, NO_HEAD), head
             listed = self._listed_between(origin, before, head)
             own = origin == self._own_id
             for digest in self.pool.overtaken(origin, head):
                 known = self.pool.in_memory(digest)
                 if known is None:
                     continue
-                if own and known.ackers.bit_count() < self._validators.quorum:
+                if own and known.ackers.bit_count() < self._epoch.validators.quorum:
                     self._no_longer_unacked(known)
                 if listed and digest not in listed and self._never_listed(known, before):
                     turn.block_writes.append(BatchDrop(digest))
@@ -482,29 +533,37 @@ class Dissemination:
 
     # -- peers -------------------------------------------------------------------------------
 
-    def on_connected(self, peer: int, turn: Turn) -> None:
+    def on_connected(self, peer: str, turn: Turn) -> None:
         """Resend what the peer may have missed: own unexecuted batches it has not acknowledged, and our acks."""
-        if self._own is None:
+        self._resend(peer, 0, turn)
+
+    def on_entered(self, peer: str, turn: Turn) -> None:
+        """The peer has entered this epoch, and took nothing of it before: resend what this node made in it."""
+        self._resend(peer, self._epoch.number, turn)
+
+    def _resend(self, peer: str, from_epoch: int, turn: Turn) -> None:
+        index = self._epoch.index(peer)
+        if self._epoch.own is None or index is None:
             return
         if not self._opened:
             turn.sends.append((peer, OriginQuery(self._nonce)))
-        bit = 1 << peer
+        bit = 1 << index
         for known in self.pool.of_origin(self._own_id):
-            if not known.ackers & bit:
+            if not known.ackers & bit and known.batch.header.epoch >= from_epoch:
                 turn.sends.append((peer, known.batch))
-        for origin in sorted(self._acked):
-            if self._is_ahead(origin):
-                turn.sends.append((peer, self._own_ack(origin)))
+        for origin in sorted(self._unlisted_origins()):
+            turn.sends.append((peer, self._own_ack(origin)))
 
-    def on_origin_query(self, query: OriginQuery, sender: int, turn: Turn) -> None:
+    def on_origin_query(self, query: OriginQuery, sender: str, turn: Turn) -> None:
         """The sender starts: the highest incarnation seen of it, bound to its nonce."""
-        origin = self._validators.members[sender].id
-        seen = max(self._seen[origin], self.executed[origin].incarnation, self._acked[origin].incarnation)
+        heads = (self.executed.get(sender, NO_HEAD), self._acked.get(sender, NO_HEAD))
+        seen = max(self._seen.get(sender, 0), *[head.incarnation for head in heads])
         turn.sends.append((sender, OriginAnswer(query.nonce, seen)))
 
-    def on_origin_answer(self, answer: OriginAnswer, sender: int) -> None:
-        """One more peer's answer; Q - 1 open the next incarnation."""
-        if answer.nonce == self._nonce and not self._opened:
+    def on_origin_answer(self, answer: OriginAnswer, sender: str) -> None:
+        """One more validator's answer; Q - 1 open the next incarnation."""
+        others = self._epoch.index(sender) is not None and sender != self._own_id
+        if others and answer.nonce == self._nonce and not self._opened:
             self._answers[sender] = min(answer.incarnation, INCARNATION_MAX)
 
 

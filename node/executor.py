@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from consensus.types import Header
 from ledger import statements
 from ledger.contract import Contracts
+from ledger.epochs import EpochRecord, approved_change, find_epoch, held_at, membership
 from ledger.evidence import EvidenceRecord
 from ledger.execution import HEADS, ExecutableBlock, Execution, ListedBatch
+from ledger.parameters import Parameters, parameters_at
 from ledger.ports import HeightRecord, StateStore
 from ledger.state import State
 from ledger.statement_types import Moment
@@ -52,6 +54,30 @@ class BlockExecutor:
     def is_due(self, statement: Statement, moment: Moment) -> bool:
         """Would executing it on this state, after ``moment``, write anything?"""
         return statements.is_due(statement, self._state, moment)
+
+    # -- what the state says of epochs and rules -----------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        """The present epoch."""
+        return membership(self._state).epoch
+
+    def epoch_record(self, epoch: int) -> EpochRecord | None:
+        """Of an epoch that has begun; None otherwise."""
+        return find_epoch(self._state, epoch)
+
+    def next_valset_hash(self, epoch: int, state_height: int) -> bytes:
+        """See ``ExecutedState``. A block in progress changes nothing in this: its height is above all asked for."""
+        change = approved_change(self._state)
+        if change is None or change.ending_epoch != epoch or not held_at(change, state_height):
+            return b""
+        return change.next_valset_hash
+
+    def parameters(self, height: int, parent_state_height: int) -> Parameters:
+        """See ``ExecutedState``."""
+        return parameters_at(self._state, height, parent_state_height)
+
+    # -- execution ---------------------------------------------------------------------------
 
     def begin(self, header: Header, batches: Sequence[ListedBatch], listed: Sequence[Statement]) -> bool:
         """Start a block, with the statements it lists; False where no envelope is left and it may be finished."""

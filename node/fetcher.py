@@ -64,13 +64,13 @@ class Fetcher:
     """Carries out ``Fetch`` effects.
 
     Args:
-        addresses: by signer index of the others: (organisation, host:port).
+        addresses: host:port of the others, by organisation.
         tasks: where the requests run.
     """
 
     def __init__(
         self,
-        addresses: Mapping[int, tuple[str, str]],
+        addresses: Mapping[str, str],
         identity: Identity,
         mailbox: Mailbox,
         metrics: Metrics,
@@ -81,9 +81,9 @@ class Fetcher:
         self._identity = identity
         self._mailbox = mailbox
         self._metrics = metrics
-        self._channels: dict[int, grpc.aio.Channel] = {}
+        self._channels: dict[str, grpc.aio.Channel] = {}
         self._active: set[Fetch] = set()
-        self._asked: Counter[tuple[type[Fetch], int]] = Counter()  #: requests under way, by kind and source
+        self._asked: Counter[tuple[type[Fetch], str]] = Counter()  #: requests under way, by kind and source
 
     def fetch(self, fetch: Fetch) -> None:
         """Begin; the same request is not made twice at a time."""
@@ -91,7 +91,7 @@ class Fetcher:
             return
         sources = [source for source in fetch.sources if source in self._addresses]
         if not sources or len(self._active) >= ACTIVE_MAX:
-            self._fail(fetch, fetch.sources[-1] if fetch.sources else -1)
+            self._fail(fetch, fetch.sources[-1] if fetch.sources else "")
             return
         self._active.add(fetch)
         self._tasks.start(self._run(fetch, sources), lambda: self._active.discard(fetch))
@@ -101,7 +101,7 @@ class Fetcher:
         for channel in self._channels.values():
             await channel.close()
 
-    async def _run(self, fetch: Fetch, sources: Sequence[int]) -> None:
+    async def _run(self, fetch: Fetch, sources: Sequence[str]) -> None:
         wanted = set(fetch.digests) if not isinstance(fetch, FetchBlocks) else set()
         for source in sources:
             place = (type(fetch), source)
@@ -113,14 +113,14 @@ class Fetcher:
                     self._metrics.fetches.labels(type(fetch).__name__, "done").inc()
                     return
             except grpc.aio.AioRpcError as error:
-                _log.debug("source failed", source=self._addresses[source][0], problem=error.details())
+                _log.debug("source failed", source=source, problem=error.details())
             except (wire.WireError, _Unusable) as error:
-                _log.warning("source answered nonsense", source=self._addresses[source][0], problem=str(error))
+                _log.warning("source answered nonsense", source=source, problem=str(error))
             finally:
                 self._asked[place] -= 1
         self._fail(fetch, sources[-1])
 
-    async def _ask(self, fetch: Fetch, source: int, wanted: set[bytes]) -> bool:
+    async def _ask(self, fetch: Fetch, source: str, wanted: set[bytes]) -> bool:
         """Ask one source; True once nothing is missing."""
         if isinstance(fetch, FetchBatches):
             return await self._batches(source, wanted)
@@ -128,7 +128,7 @@ class Fetcher:
             return await self._proposals(source, wanted)
         return await self._blocks(source, fetch.from_height)
 
-    async def _batches(self, source: int, wanted: set[bytes]) -> bool:
+    async def _batches(self, source: str, wanted: set[bytes]) -> bool:
         call = self._stub(source).GetBatches(
             peer_pb2.GetBatchesRequest(digests=sorted(wanted)),
             metadata=self._identity.metadata,
@@ -141,10 +141,10 @@ class Fetcher:
             if merkle_root(batch.envelopes) != batch.header.envelope_root:
                 raise _Unusable("other envelopes than the batch's header commits to")
             wanted.discard(batch.header.digest)
-            await self._mailbox.put(self._addresses[source][0], len(batch.raw), BatchesFetched(source, (batch,)))
+            await self._mailbox.put(source, len(batch.raw), BatchesFetched(source, (batch,)))
         return not wanted
 
-    async def _proposals(self, source: int, wanted: set[bytes]) -> bool:
+    async def _proposals(self, source: str, wanted: set[bytes]) -> bool:
         response = await self._stub(source).GetProposals(
             peer_pb2.GetProposalsRequest(digests=sorted(wanted)),
             metadata=self._identity.metadata,
@@ -158,12 +158,10 @@ class Fetcher:
             raise _Unusable("another justification than the proposal's header commits to")
         wanted -= found
         if proposals:
-            await self._mailbox.put(
-                self._addresses[source][0], response.ByteSize(), ProposalsFetched(source, tuple(proposals))
-            )
+            await self._mailbox.put(source, response.ByteSize(), ProposalsFetched(source, tuple(proposals)))
         return not wanted
 
-    async def _blocks(self, source: int, from_height: int) -> bool:
+    async def _blocks(self, source: str, from_height: int) -> bool:
         call = self._stub(source).GetBlocks(
             peer_pb2.GetBlocksRequest(from_height=from_height, limit_bytes=BLOCKS_BYTES),
             metadata=self._identity.metadata,
@@ -178,15 +176,15 @@ class Fetcher:
             blocks.append(wire.decode_block(response.block))
         if not blocks:
             return False
-        await self._mailbox.put(self._addresses[source][0], size, BlocksFetched(source, tuple(blocks)))
+        await self._mailbox.put(source, size, BlocksFetched(source, tuple(blocks)))
         return True
 
-    def _stub(self, source: int) -> peer_pb2_grpc.SyncServiceAsyncStub:
+    def _stub(self, source: str) -> peer_pb2_grpc.SyncServiceAsyncStub:
         channel = self._channels.get(source)
         if channel is None:
-            channel = self._channels[source] = self._identity.channel(*self._addresses[source])
+            channel = self._channels[source] = self._identity.channel(source, self._addresses[source])
         return peer_pb2_grpc.SyncServiceStub(channel)
 
-    def _fail(self, fetch: Fetch, source: int) -> None:
+    def _fail(self, fetch: Fetch, source: str) -> None:
         self._metrics.fetches.labels(type(fetch).__name__, "failed").inc()
         self._mailbox.put_now(FetchFailed(fetch, source))

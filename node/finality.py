@@ -4,6 +4,9 @@ A Finalization makes its block and all before it final as soon as every one of t
 in hand; what is missing is fetched. A final block is executed once it is on disk, an envelope at a
 time (``execute_slice``), so that a large block never keeps votes waiting. A finalized header that
 contradicts this node's own state stops it: then it is broken, or more than f others are.
+
+The block that ends an epoch is final with it or with any tail after it; tails are stored with it, and never executed.
+Once it is executed the state names the next epoch, and ``enter`` begins it.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from consensus.events import Now
-from consensus.types import Certificate, Header, Proposal, ValidatorSet
+from consensus.types import Certificate, Header, Proposal
 from ledger import wire
 from ledger.block_port import FinalizedWrite
 from ledger.execution import ListedBatch
@@ -21,6 +24,7 @@ from ledger.types import Statement
 from node.batches import Head
 from node.branches import Branches, ExecutedState
 from node.dissemination import Dissemination
+from node.epoch import Epoch
 from node.statements import StatementPool
 from node.tree import BlockNode, Verdict
 from node.turn import AlarmNotice, CertifiedRootNotice, ExecutedNotice, FinalizedNotice, Turn
@@ -43,20 +47,20 @@ class Finality:
     """See the module text.
 
     Args:
-        validators: set of the epoch.
+        epoch: the present one.
         executor, dissemination, statements, branches: ports and neighbours.
     """
 
     def __init__(
         self,
         *,
-        validators: ValidatorSet,
+        epoch: Epoch,
         executor: Executor,
         dissemination: Dissemination,
         statements: StatementPool,
         branches: Branches,
     ) -> None:
-        self._everybody = tuple(range(validators.n))
+        self._epoch = epoch
         self._executor = executor
         self._batches = dissemination
         self._statements = statements
@@ -74,14 +78,30 @@ class Finality:
         """Nothing is executed or decided any more."""
         return bool(self.divergence)
 
+    def enter(self, epoch: Epoch) -> None:
+        """The next epoch begins."""
+        self._epoch = epoch
+        self._target = None
+        self._certificates.clear()
+
     @property
     def header(self) -> Header:
         """The highest final block whose branch is complete here."""
         return self._final.header
 
+    @property
+    def epoch_ended(self) -> bool:
+        """Is the block that ends the present epoch final, and the next epoch not begun?"""
+        return bool(self.header.next_valset_hash) and self.header.epoch == self._epoch.number
+
+    @property
+    def _view(self) -> int:
+        """View of the final block, 0 at the start of the epoch."""
+        return self.header.view if self.header.epoch == self._epoch.number else 0
+
     def on_finalized(self, certificate: Certificate) -> None:
         """A Finalization is held; its block and all before it become final when they are in hand."""
-        if certificate.view <= self.header.view:
+        if certificate.epoch != self._epoch.number or certificate.view <= self._view or self.epoch_ended:
             return
         self._certificates[certificate.digest] = certificate
         if self._target is None or certificate.view > self._target.view:
@@ -90,34 +110,43 @@ class Finality:
     def settle(self, now: Now, turn: Turn) -> bool:
         """Move the final block forward; False where blocks on the way are not held (they must be fetched)."""
         target = self._target
-        if target is None or target.view <= self.header.view:
+        if target is None:
             return True
+        reached: Certificate | None = target
         path = self._branches.path(target.digest)
-        for node in path if path is not None else self._path_so_far():
+        if path is None:
+            path, reached = self._path_so_far()
+        for at, node in enumerate(path):
             if node.header.height <= self.header.height:
-                continue
+                continue  # final before, or a tail
             self._branches.settled(node.header.digest)
             if node.heads is None:
                 if node.verdict is Verdict.INVALID:
                     self._diverge(turn, f"finalized block {node.header.height} breaks a rule of this node")
-                self._branches.look_for(node, self._everybody, now)
+                everybody = [member.id for member in self._epoch.validators.members]
+                self._branches.look_for(node, everybody, now)
                 return True
-            self._finalize(node, turn)
-        return path is not None
+            certificate = self._certificates.pop(node.header.digest, None)
+            tails = path[at + 1 :] if node.header.next_valset_hash else []
+            for tail in tails:
+                self._branches.write(tail, turn)
+            self._finalize(node, reached if tails and certificate is None else certificate, turn)
+        if reached is target or self.epoch_ended:
+            self._target = None
+        return self._target is None
 
-    def _path_so_far(self) -> list[BlockNode]:
+    def _path_so_far(self) -> tuple[list[BlockNode], Certificate | None]:
         """Down to the highest final block that is reached by what is here: far behind, blocks come in parts."""
-        self._certificates = {d: each for d, each in self._certificates.items() if each.view > self.header.view}
+        self._certificates = {d: each for d, each in self._certificates.items() if each.view > self._view}
         for certificate in sorted(self._certificates.values(), key=lambda each: each.view, reverse=True):
             path = self._branches.path(certificate.digest)
             if path is not None:
-                return path
-        return []
+                return path, certificate
+        return [], None
 
-    def _finalize(self, node: BlockNode, turn: Turn) -> None:
+    def _finalize(self, node: BlockNode, certificate: Certificate | None, turn: Turn) -> None:
         header = node.header
         self._branches.write(node, turn)
-        certificate = self._certificates.pop(header.digest, None)
         raw = wire.certificate_bytes(certificate) if certificate else b""
         turn.block_writes.append(FinalizedWrite(header.height, header.digest, raw))
         turn.sync_blocks = True
@@ -134,6 +163,8 @@ class Finality:
     def resume(self, nodes: Sequence[Proposal]) -> None:
         """After a restart: blocks that were final before and are not executed yet, oldest first."""
         for proposal in nodes:
+            if proposal.header.epoch != self._epoch.number:
+                return  # made final again when that epoch begins here
             node = self._branches.add_stored(proposal)
             if node is None:
                 continue
@@ -152,9 +183,7 @@ class Finality:
     @property
     def behind(self) -> bool:
         """Is something known to be final and not executed here?"""
-        return bool(self._queue or self._stored_next) or (
-            self._target is not None and self._target.view > self.header.view
-        )
+        return bool(self._queue or self._stored_next) or self._target is not None
 
     def execute_slice(self, now: Now, turn: Turn) -> bool:
         """Execute one envelope, or commit the block; True while more is waiting."""
@@ -162,7 +191,7 @@ class Finality:
             return False
         node = self._queue[0]
         if self._executing is None:
-            if not self._agrees_with_own_state(node.header, turn):
+            if not self._agrees_with_own_state(node, turn):
                 return False
             self._executing = node
             if self._executor.begin(node.header, self._listed(node), node.statements):
@@ -192,8 +221,12 @@ class Finality:
             batches.append(ListedBatch(known.batch.header, self._batches.envelopes(known)))
         return batches
 
-    def _agrees_with_own_state(self, header: Header, turn: Turn) -> bool:
-        """A finalized header must commit to the roots this node found itself."""
+    def _agrees_with_own_state(self, node: BlockNode, turn: Turn) -> bool:
+        """A finalized block must keep the rules and commit to the roots that this node found in its state itself."""
+        header = node.header
+        if not self._branches.keeps_rules(node, self._branches.root.header):
+            self._diverge(turn, f"finalized block {header.height} breaks a rule of this node's state")
+            return False
         if header.state_height > self._executor.height or self._branches.roots_agree(header):
             return True
         self._diverge(turn, f"finalized block {header.height} commits to another state at height {header.state_height}")

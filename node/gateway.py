@@ -22,6 +22,7 @@ from ledger.types import Receipt
 from ledger.wire.proofs import encode_receipt_proof
 from lossbook.v1 import gateway_pb2, gateway_pb2_grpc
 from node.admission import rejection
+from node.epoch import Sign
 from node.intake import Intake, Ledger, Outcome
 from node.tracking import News, Tracker
 from node.turn import Stage
@@ -61,23 +62,31 @@ ProofOf = Callable[[Receipt], ReceiptProof | None]
 
 
 class Voucher:
-    """Signs ACCEPTED answers, by the consensus key: the origin's word that a quorum holds the envelope."""
+    """Signs ACCEPTED answers, by the consensus key: the origin's word that a quorum holds the envelope.
 
-    def __init__(self, chain_id: bytes, origin: str, epoch: int, sign: Callable[[bytes], bytes]) -> None:
+    Args:
+        chain_id: genesis digest.
+        origin: whose node this is.
+        seat: the present epoch and its key; None where this node only observes, and can give no word.
+    """
+
+    def __init__(self, chain_id: bytes, origin: str, seat: Callable[[], tuple[int, Sign] | None]) -> None:
         self._chain_id = chain_id
         self._origin = origin
-        self._epoch = epoch
-        self._sign = sign
+        self._seat = seat
 
-    def vouch(self, batch_digest: bytes, envelope_id: bytes) -> gateway_pb2.Accepted:
-        """The signed answer."""
-        message = accepted_message(self._chain_id, self._epoch, self._origin, batch_digest, envelope_id)
+    def vouch(self, batch_digest: bytes, envelope_id: bytes) -> gateway_pb2.Accepted | None:
+        """The signed answer; None where nothing can be signed."""
+        seat = self._seat()
+        if seat is None:
+            return None
+        epoch, sign = seat
         return gateway_pb2.Accepted(
             envelope_id=envelope_id,
             origin=self._origin,
-            epoch=self._epoch,
+            epoch=epoch,
             batch_digest=batch_digest,
-            signature=self._sign(message),
+            signature=sign(accepted_message(self._chain_id, epoch, self._origin, batch_digest, envelope_id)),
         )
 
 
@@ -110,6 +119,7 @@ class _Answers:
         accepted = None
         if stage is Stage.ACCEPTED:
             accepted = self._voucher.vouch(news.batch_digest, news.envelope_id)
+            stage = Stage.ACCEPTED if accepted is not None else Stage.PENDING
         return gateway_pb2.EnvelopeStatus(
             envelope_id=news.envelope_id,
             stage=stage.value,  # type: ignore[arg-type]  # the same numbers

@@ -6,6 +6,8 @@ each acker for each origin is all that is kept, and a batch that arrives late ge
 A leader lists what extends a branch's heads with Q holders, or f + 1 for longer than 2D (a Byzantine origin that serves
 only f + 1 must not stall the others).
 
+An acknowledgement holds for the epoch it names: at the next one counting begins anew.
+
 Who acknowledges may lie, and may name any digest: a batch is looked up with its position, so that no claim brings
 anything into memory but unexecuted batches that were stored here.
 """
@@ -15,10 +17,10 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Mapping
 
 from consensus.events import Now
-from consensus.types import ValidatorSet
 from ledger.acks import HELD, ack_message
 from ledger.types import Ack
 from node.batches import NO_HEAD, BatchPool, Head, Known, Misplaced
+from node.epoch import Epoch, Verify
 from node.turn import Penalty, Turn
 from node.wanted import WantedBatches
 
@@ -28,7 +30,7 @@ class Holders:
 
     Args:
         chain_id: genesis digest.
-        validators: set of the epoch.
+        epoch: the present one.
         verify: checks a signature: public key, message, signature.
         pool: batches that are known.
         wanted: told of batches that others hold and this node does not.
@@ -42,8 +44,8 @@ class Holders:
         self,
         *,
         chain_id: bytes,
-        validators: ValidatorSet,
-        verify: Callable[[bytes, bytes, bytes], bool],
+        epoch: Epoch,
+        verify: Verify,
         pool: BatchPool,
         wanted: WantedBatches,
         executed: Mapping[str, Head],
@@ -52,7 +54,8 @@ class Holders:
         delay_ms: int,
     ) -> None:
         self._chain_id = chain_id
-        self._validators = validators
+        self._epoch = epoch
+        self._validators = epoch.validators
         self._verify = verify
         self._pool = pool
         self._wanted = wanted
@@ -60,22 +63,27 @@ class Holders:
         self._bad = bad
         self._on_quorum = on_quorum
         self._delay_ms = delay_ms
-        self._origins = [member.id for member in validators.members]
         self._acks: dict[tuple[int, str], Ack] = {}  #: highest ack of (acker, origin)
         self._gaps: dict[str, Known] = {}  #: by origin: a held batch whose predecessor is not here
         self._weak: dict[bytes, int] = {}  #: batches that f + 1 hold: when they become listable, monotonic ms
         self._moved: set[str] = set()  #: origins whose executed head moved: there is room for what was refused
 
+    def enter(self, epoch: Epoch) -> None:
+        """An epoch begins: nobody has acknowledged anything in it yet."""
+        self._epoch = epoch
+        self._validators = epoch.validators
+        self._acks.clear()
+        self._gaps.clear()
+        self._weak.clear()
+        for known in self._pool.all():
+            known.ackers = 0
+            known.weak_since_ms = None
+
     # -- counting ----------------------------------------------------------------------------
 
-    def on_ack(self, ack: Ack, sender: int, now: Now, turn: Turn) -> None:
-        """An acknowledgement arrived; what it covers counts one holder more."""
-        if (
-            ack.kind != HELD
-            or ack.epoch != self._validators.epoch
-            or ack.acker >= self._validators.n
-            or ack.origin not in self._executed
-        ):
+    def on_ack(self, ack: Ack, sender: str, now: Now, turn: Turn) -> None:
+        """An acknowledgement of this epoch arrived; what it covers counts one holder more."""
+        if ack.kind != HELD or ack.acker >= self._validators.n or ack.origin not in self._executed:
             turn.penalties.append(Penalty(sender, "acknowledgement that cannot be"))
             return
         best = self._acks.get((ack.acker, ack.origin))
@@ -100,10 +108,11 @@ class Holders:
         try:
             known = self._pool.at(ack.digest, (ack.origin, ack.incarnation, ack.sequence))
         except Misplaced:
-            turn.penalties.append(Penalty(ack.acker, "acknowledgement of a batch that stands elsewhere"))
+            acker = self._epoch.organisation(ack.acker)
+            turn.penalties.append(Penalty(acker, "acknowledgement of a batch that stands elsewhere"))
             return
         if known is None:
-            self._wanted.acknowledged(ack.acker, ack.origin, ack.digest, now)
+            self._wanted.acknowledged(self._epoch.organisation(ack.acker), ack.origin, ack.digest, now)
         elif known.checked:  # else it counts when the check ends
             self._mark(known, 1 << ack.acker, now, turn)
         if ack.origin in self._gaps:
@@ -154,7 +163,7 @@ class Holders:
             return None  # its origin broke its own chain: nobody can list it
         if previous is None and header.previous not in self._bad:
             self._gaps[header.origin] = known
-            holders = [i for i in range(self._validators.n) if known.ackers >> i & 1]
+            holders = [self._epoch.organisation(i) for i in range(self._validators.n) if known.ackers >> i & 1]
             self._wanted.gap(header.origin, header.previous, holders, now)
         return previous
 
@@ -189,13 +198,14 @@ class Holders:
 
     def listable(self, heads: Mapping[str, Head], now: Now) -> Iterator[Known]:
         """Batches a leader may list after ``heads``, each origin's in chain order, origins in turn."""
-        current = {origin: heads.get(origin, NO_HEAD) for origin in self._origins}
+        epoch = self._epoch
+        current = {origin: heads.get(origin, NO_HEAD) for origin in epoch.origins}
         progress = True
         while progress:
             progress = False
-            for origin in self._origins:
+            for origin in epoch.origins:
                 for known in self._pool.successors(origin, current[origin]):
-                    if self._held(known, now):
+                    if epoch.may_list(known.batch.header.epoch) and self._held(known, now):
                         header = known.batch.header
                         current[origin] = Head(header.incarnation, header.sequence, header.digest)
                         progress = True

@@ -97,7 +97,7 @@ class VoteSink(Protocol):
 class Outbox(Protocol):
     """Where the effects go once they may."""
 
-    def send(self, sends: Sequence[tuple[int | None, PeerMessage]]) -> None:
+    def send(self, sends: Sequence[tuple[str | None, PeerMessage]]) -> None:
         """To the peers; None: to all."""
 
     def notify(self, notices: Sequence[Notice]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from consensus.evidence import EvidenceKind
 from ledger.evidence import EvidenceRecord
@@ -18,6 +18,7 @@ from node.turn import (
     AcceptedNotice,
     AlarmNotice,
     CertifiedRootNotice,
+    EpochNotice,
     ExecutedNotice,
     Fetch,
     FinalizedNotice,
@@ -35,7 +36,6 @@ class NodeOutbox:
     """The ``Outbox`` of ``node.loop``.
 
     Args:
-        organisations: of the validators, by signer index.
         on_finalized: told that blocks became final (and are stored).
         tasks: where checks run.
     """
@@ -51,7 +51,6 @@ class NodeOutbox:
         index: ReceiptIndex,
         mailbox: Mailbox,
         metrics: Metrics,
-        organisations: Mapping[int, str],
         on_finalized: Callable[[], None],
         tasks: Tasks,
     ) -> None:
@@ -63,11 +62,10 @@ class NodeOutbox:
         self._index = index
         self._mailbox = mailbox
         self._metrics = metrics
-        self._organisations = organisations
         self._on_finalized = on_finalized
         self._tasks = tasks
 
-    def send(self, sends: Sequence[tuple[int | None, PeerMessage]]) -> None:
+    def send(self, sends: Sequence[tuple[str | None, PeerMessage]]) -> None:
         """See Outbox."""
         self._peers.send(sends)
 
@@ -84,8 +82,7 @@ class NodeOutbox:
 
     def penalise(self, penalty: Penalty) -> None:
         """See Outbox."""
-        organisation = self._organisations.get(penalty.peer, "?")
-        self._servicer.penalise(penalty.peer, organisation, penalty.reason)
+        self._servicer.penalise(penalty.peer, penalty.reason)
 
     def notify(self, notices: Sequence[Notice]) -> None:
         """See Outbox."""
@@ -109,6 +106,10 @@ class NodeOutbox:
                 case FinalizedNotice():
                     metrics.finalized_height.set(notice.height)
                     self._on_finalized()
+                case EpochNotice():
+                    _log.info(
+                        "epoch begins", epoch=notice.epoch, height=notice.first_height, validators=notice.validators
+                    )
                 case AlarmNotice():
                     metrics.alarms.labels(notice.kind).inc()
                     _log.error("alarm", kind=notice.kind, text=notice.text)

@@ -15,8 +15,8 @@ import asyncio
 import contextlib
 import random
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Final
 
 import grpc
@@ -59,10 +59,7 @@ _log = get_logger("peers")
 class Link:
     """The stream this node dialled to one peer."""
 
-    def __init__(
-        self, index: int, organisation: str, address: str, identity: Identity, mailbox: Mailbox, metrics: Metrics
-    ) -> None:
-        self.index = index
+    def __init__(self, organisation: str, address: str, identity: Identity, mailbox: Mailbox, metrics: Metrics) -> None:
         self.organisation = organisation
         self.address = address
         self._identity = identity
@@ -175,7 +172,7 @@ class Link:
         self._connected_s = asyncio.get_running_loop().time()
         self.problem = ""
         self._metrics.peers_connected.inc()
-        self._mailbox.put_now(PeerConnected(self.index))
+        self._mailbox.put_now(PeerConnected(self.organisation))
         _log.info("peer connected", peer=self.organisation, address=self.address)
 
     def _lost(self) -> float | None:
@@ -187,7 +184,7 @@ class Link:
         if self.connected:
             self.connected = False
             self._metrics.peers_connected.dec()
-            self._mailbox.put_now(PeerLost(self.index))
+            self._mailbox.put_now(PeerLost(self.organisation))
             return asyncio.get_running_loop().time() - self._connected_s
         return None
 
@@ -201,13 +198,13 @@ class Peers:
     """All links of a validator.
 
     Args:
-        addresses: by signer index of the others: (organisation, host:port).
+        addresses: host:port of the others, by organisation.
         tasks: where the links run.
     """
 
     def __init__(
         self,
-        addresses: Mapping[int, tuple[str, str]],
+        addresses: Mapping[str, str],
         identity: Identity,
         mailbox: Mailbox,
         metrics: Metrics,
@@ -215,8 +212,8 @@ class Peers:
     ) -> None:
         self._tasks = tasks
         self.links = {
-            index: Link(index, organisation, address, identity, mailbox, metrics)
-            for index, (organisation, address) in sorted(addresses.items())
+            organisation: Link(organisation, address, identity, mailbox, metrics)
+            for organisation, address in sorted(addresses.items())
         }
 
     def start(self) -> None:
@@ -224,12 +221,12 @@ class Peers:
         for link in self.links.values():
             self._tasks.start(link.run())
 
-    def wake(self, index: int) -> None:
+    def wake(self, organisation: str) -> None:
         """A peer was heard of: dial it now, if it is not connected."""
-        if (link := self.links.get(index)) is not None and not link.connected:
+        if (link := self.links.get(organisation)) is not None and not link.connected:
             link.wake()
 
-    def send(self, sends: Sequence[tuple[int | None, PeerMessage]]) -> None:
+    def send(self, sends: Sequence[tuple[str | None, PeerMessage]]) -> None:
         """Queue what a turn sends; each message is encoded once."""
         for to, message in sends:
             raw = peer_wire.encode(message)
@@ -249,103 +246,100 @@ class PeerServicer:
     """Receives what the other validators' links send.
 
     Args:
-        indices: signer index by organisation, the others only.
+        others: organisations whose nodes are heard.
         on_heard: told that a peer opened a stream: it can be dialled, too.
         clock_s: monotonic seconds.
     """
 
     def __init__(
         self,
-        indices: Mapping[str, int],
+        others: Container[str],
         mailbox: Mailbox,
         metrics: Metrics,
-        on_heard: Callable[[int], None] = lambda _: None,
+        on_heard: Callable[[str], None] = lambda _: None,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._indices = indices
+        self._others = others
         self._mailbox = mailbox
         self._metrics = metrics
         self._on_heard = on_heard
         self._clock_s = clock_s
-        self._streams: dict[int, _Ending] = {}
-        self._reputations = {index: Reputation() for index in indices.values()}
-        self._patience = {index: Patience() for index in indices.values()}
+        self._streams: dict[str, _Ending] = {}
+        self._reputations: defaultdict[str, Reputation] = defaultdict(Reputation)
+        self._patience: defaultdict[str, Patience] = defaultdict(Patience)
         self._closed = False
 
     def close(self) -> None:
         """End all streams: the daemon is leaving."""
         self._closed = True
-        for index in list(self._streams):
-            self._end(index, grpc.StatusCode.UNAVAILABLE, "this node stops")
+        for organisation in list(self._streams):
+            self._end(organisation, grpc.StatusCode.UNAVAILABLE, "this node stops")
 
     async def Exchange(self, request_iterator: object, context: Context) -> None:  # noqa: N802 - gRPC's name
         """See peer.proto; ends when the peer does, or when the peer opens another stream."""
-        caller = caller_of(context)
-        index = self._indices.get(caller.organisation)
-        if index is None:
-            await context.abort(
-                grpc.StatusCode.PERMISSION_DENIED, f"{caller.organisation} is not another validator of this epoch"
-            )
+        organisation = caller_of(context).organisation
+        if organisation not in self._others:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"{organisation} runs no other node of this network")
             return
         if self._closed:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "this node stops")
-        if self._reputations[index].is_ignored(self._clock_s()):
+        if self._reputations[organisation].is_ignored(self._clock_s()):
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "not listened to for a while: see this node's log")
-        self._end(index, grpc.StatusCode.ABORTED, "replaced by a newer stream of the same node")
+        self._end(organisation, grpc.StatusCode.ABORTED, "replaced by a newer stream of the same node")
         ending: _Ending = asyncio.get_running_loop().create_future()
-        self._streams[index] = ending
-        self._on_heard(index)
+        self._streams[organisation] = ending
+        self._on_heard(organisation)
         await context.send_initial_metadata(())
         # In a task of its own, so that a stream can be ended from outside, with a status the peer sees.
-        receiving = asyncio.create_task(self._receive(index, caller.organisation, context))
+        receiving = asyncio.create_task(self._receive(organisation, context))
         try:
             await asyncio.wait((receiving, ending), return_when=asyncio.FIRST_COMPLETED)
         finally:
             receiving.cancel()
-            if self._streams.get(index) is ending:
-                del self._streams[index]
+            if self._streams.get(organisation) is ending:
+                del self._streams[organisation]
         if ending.done():
             await context.abort(*ending.result())
         receiving.result()
 
-    async def _receive(self, index: int, organisation: str, context: Context) -> None:
+    async def _receive(self, organisation: str, context: Context) -> None:
         received = self._metrics.peer_received.labels(organisation)
         while True:
             try:
                 request: object = await context.read()
             except DecodeError as error:
-                self.penalise(index, organisation, f"no message of this protocol: {error}")
+                self.penalise(organisation, f"no message of this protocol: {error}")
                 return
             if not isinstance(request, peer_pb2.ExchangeRequest):
                 return
             size = request.ByteSize()
             received.inc(size)
-            if not self._patience[index].lasts(len(request.messages), self._clock_s()):
-                self.penalise(index, organisation, "sends more messages than any honest node")
+            if not self._patience[organisation].lasts(len(request.messages), self._clock_s()):
+                self.penalise(organisation, "sends more messages than any honest node")
                 return
             try:
                 messages = peer_wire.decode_all(request.messages)
             except WireError as error:
-                self.penalise(index, organisation, str(error))
+                self.penalise(organisation, str(error))
                 return
             parts = range(0, len(messages), MESSAGES_PER_INPUT)
             for at in parts:
                 part = messages[at : at + MESSAGES_PER_INPUT]
-                await self._mailbox.put(organisation, size // len(parts), PeerMessages(index, part))
+                await self._mailbox.put(organisation, size // len(parts), PeerMessages(organisation, part))
 
-    def penalise(self, index: int, organisation: str, reason: str) -> None:
+    def penalise(self, organisation: str, reason: str) -> None:
         """The peer sent what no honest node can send: end its stream, do not listen for a while, forget the rest."""
         self._metrics.penalties.labels(organisation).inc()
-        ignored_s = self._reputations[index].offence(reason, self._clock_s())
+        ignored_s = self._reputations[organisation].offence(reason, self._clock_s())
         self._mailbox.discard(organisation)
         _log.warning("peer sent what no honest node sends", peer=organisation, reason=reason, ignored_s=ignored_s)
-        self._end(index, grpc.StatusCode.INVALID_ARGUMENT, reason)
+        self._end(organisation, grpc.StatusCode.INVALID_ARGUMENT, reason)
 
-    def standing(self, index: int) -> Standing:
+    def standing(self, organisation: str) -> Standing:
         """What a peer's offences cost it now."""
-        return self._reputations[index].standing(self._clock_s())
+        return self._reputations[organisation].standing(self._clock_s())
 
-    def _end(self, index: int, code: grpc.StatusCode, text: str) -> None:
-        ending = self._streams.pop(index, None)
+    def _end(self, organisation: str, code: grpc.StatusCode, text: str) -> None:
+        ending = self._streams.pop(organisation, None)
         if ending is not None and not ending.done():
             ending.set_result((code, text))

@@ -74,7 +74,7 @@ class StatementPool:
             self._remember_true(statement)
             self._keep(statement, turn)
 
-    def on_statement(self, statement: Statement, sender: int, turn: Turn) -> None:
+    def on_statement(self, statement: Statement, sender: str, turn: Turn) -> None:
         """A peer passes one on."""
         if not self._has_room(statement):
             return
@@ -84,7 +84,7 @@ class StatementPool:
             return
         self._keep(statement, turn)
 
-    def on_connected(self, peer: int, turn: Turn) -> None:
+    def on_connected(self, peer: str, turn: Turn) -> None:
         """The peer may have missed what was sent before."""
         turn.sends.extend((peer, statement) for statement in self._held.values())
 

@@ -28,6 +28,7 @@ class BlockNode:
 
     __slots__ = (
         "asked",
+        "boundary",
         "header",
         "heads",
         "last_work_height",
@@ -44,6 +45,8 @@ class BlockNode:
         self.statements: Sequence[Statement] = ()  #: the payload's, once they were read and found true
         self.verdict = Verdict.PENDING
         self.heads: Mapping[str, Head] | None = None
+        #: The block that ends the epoch, if this one is a tail after it; known when ``heads`` are.
+        self.boundary: Header | None = None
         #: height of the highest block up to this one that listed anything
         self.last_work_height = 0
         self.asked = False  #: consensus waits for the verdict

@@ -12,6 +12,8 @@ hands them over, and then carries the ``Turn`` out **in this order**:
    ``FetchFailed``.
 
 If step 1 or 2 fails, nothing of step 3 may leave: the driver stops voting (``StoreFailed``).
+
+Peers are named by the organisation whose node they are: signer indexes change from epoch to epoch.
 """
 
 from __future__ import annotations
@@ -65,20 +67,20 @@ PeerMessage = (
 class PeerMessages(msgspec.Struct, frozen=True, gc=False):
     """Decoded messages of one authenticated peer, in the order they were sent."""
 
-    sender: int
+    sender: str
     messages: Sequence[PeerMessage]
 
 
 class PeerConnected(msgspec.Struct, frozen=True, gc=False):
     """The stream to this peer is up (again): what it may have missed is resent."""
 
-    peer: int
+    peer: str
 
 
 class PeerLost(msgspec.Struct, frozen=True, gc=False):
     """The stream to this peer is down."""
 
-    peer: int
+    peer: str
 
 
 class Submitted(msgspec.Struct, frozen=True, gc=False):
@@ -98,21 +100,21 @@ class BatchChecked(msgspec.Struct, frozen=True, gc=False):
 class BatchesFetched(msgspec.Struct, frozen=True, gc=False):
     """A peer answered ``FetchBatches``."""
 
-    sender: int
+    sender: str
     batches: Sequence[Batch]
 
 
 class ProposalsFetched(msgspec.Struct, frozen=True, gc=False):
     """A peer answered ``FetchProposals``."""
 
-    sender: int
+    sender: str
     proposals: Sequence[Proposal]
 
 
 class BlocksFetched(msgspec.Struct, frozen=True, gc=False):
     """Consecutive finalized blocks of a lagging node's request; verified here, not by the driver."""
 
-    sender: int
+    sender: str
     blocks: Sequence[Block]
 
 
@@ -120,7 +122,7 @@ class FetchFailed(msgspec.Struct, frozen=True, gc=False):
     """The peer did not answer, or not with what was asked."""
 
     fetch: Fetch
-    sender: int
+    sender: str
 
 
 class Tick(msgspec.Struct, frozen=True, gc=False):
@@ -147,21 +149,21 @@ Input = (
 class FetchBatches(msgspec.Struct, frozen=True, gc=False):
     """Batches that a block lists or that somebody acknowledged."""
 
-    sources: tuple[int, ...]
+    sources: tuple[str, ...]
     digests: tuple[bytes, ...]
 
 
 class FetchProposals(msgspec.Struct, frozen=True, gc=False):
     """Unfinalized blocks (without batches) that a certificate or a child names."""
 
-    sources: tuple[int, ...]
+    sources: tuple[str, ...]
     digests: tuple[bytes, ...]
 
 
 class FetchBlocks(msgspec.Struct, frozen=True, gc=False):
     """Finalized blocks, with batches, from a height on."""
 
-    sources: tuple[int, ...]
+    sources: tuple[str, ...]
     from_height: int
 
 
@@ -210,6 +212,14 @@ class FinalizedNotice(msgspec.Struct, frozen=True, gc=False):
     height: int
 
 
+class EpochNotice(msgspec.Struct, frozen=True, gc=False):
+    """An epoch has begun here."""
+
+    epoch: int
+    first_height: int
+    validators: tuple[str, ...]  #: organisation ids, in signer order
+
+
 class AlarmNotice(msgspec.Struct, frozen=True, gc=False):
     """Something an operator must see: divergence, evidence, muted, damaged."""
 
@@ -217,13 +227,13 @@ class AlarmNotice(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
-Notice = AcceptedNotice | ExecutedNotice | CertifiedRootNotice | FinalizedNotice | AlarmNotice
+Notice = AcceptedNotice | ExecutedNotice | CertifiedRootNotice | FinalizedNotice | EpochNotice | AlarmNotice
 
 
 class Penalty(msgspec.Struct, frozen=True, gc=False):
     """A peer sent what an honest node cannot send."""
 
-    peer: int
+    peer: str
     reason: str
 
 
@@ -233,7 +243,7 @@ class Turn(msgspec.Struct):
     block_writes: list[BlockWrite] = []
     sync_blocks: bool = False
     vote_records: list[bytes] = []
-    sends: list[tuple[int | None, PeerMessage]] = []  #: None: to every other validator
+    sends: list[tuple[str | None, PeerMessage]] = []  #: None: to every peer
     notices: list[Notice] = []
     checks: list[Batch] = []
     fetches: list[Fetch] = []

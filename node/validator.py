@@ -11,6 +11,9 @@
                             v
                        Turn (node.turn: what is stored, synced, sent, in this order)
 
+There is one core for each epoch (``node.instance``). When the block that ends an epoch is executed, the state names who
+votes next, and the next core begins; that of the epoch before rests, and shows its end to whoever still speaks of it.
+
 ``handle`` takes one input; ``take_turn`` settles what follows from all inputs since the last turn and
 hands out the effects. Nothing here reads a clock, a socket or a file (but through the store ports);
 the daemon and the simulator drive the same object.
@@ -19,21 +22,28 @@ the daemon and the simulator drive the same object.
 from __future__ import annotations
 
 from collections import deque
+from hashlib import sha256
 
 from consensus import effects as out
 from consensus import events as into
-from consensus.core import Core
 from consensus.events import Now
 from consensus.evidence import Evidence
+from consensus.helping import HELP_PER_INTERVAL
+from consensus.messages import Message, StartQuery, Want
 from consensus.status import Status
-from consensus.types import Header, Proposal, ValidatorSet
+from consensus.timers import Budget
+from consensus.types import Header, Justification, Proposal
 from ledger import wire
-from ledger.types import Ack, Batch, Statement
+from ledger.types import Ack, Batch, Payload, Statement
 from node.branches import Branches
 from node.building import Builder, BuildRequest
-from node.catchup import BadBlocks, Catchup, ChainRules, as_proposal, check_chain
+from node.catchup import BadBlocks, Catchup, as_proposal, check_chain
 from node.dissemination import Dissemination
+from node.epoch import Epoch
+from node.epochs import Epochs
 from node.finality import Finality
+from node.instance import Instance
+from node.peer_events import epoch_of, shows_end
 from node.reasons import OwnBatch
 from node.statements import StatementPool
 from node.turn import (
@@ -41,6 +51,7 @@ from node.turn import (
     BatchChecked,
     BatchesFetched,
     BlocksFetched,
+    EpochNotice,
     FetchFailed,
     FetchProposals,
     Input,
@@ -57,6 +68,7 @@ from node.turn import (
     Turn,
 )
 
+NOTHING_LISTED = wire.encode_payload(())  #: by a tail
 SETTLE_ROUNDS_MAX = 64  #: a turn that is not settled after this many rounds goes on in the next one
 
 
@@ -64,40 +76,42 @@ class Validator:
     """See the module text; ``node.assembly`` makes one.
 
     Args:
-        validators: set of the epoch.
-        core, branches, builder, finality, dissemination, statements: the parts that are joined.
+        present: the core of the present epoch.
+        epochs: how the next one begins, and how earlier ones ended.
+        branches, builder, finality, dissemination, statements: the parts that are joined, all in the present epoch.
         catchup: backfill of finalized blocks.
-        rules: what peers serve in backfill has to satisfy.
-        votes: False for an observer, which has no vote log: it signs nothing that a log would have to remember.
+        retry_ms: interval for which help to one peer is bounded.
     """
 
     def __init__(
         self,
         *,
-        validators: ValidatorSet,
-        core: Core,
+        present: Instance,
+        epochs: Epochs,
         branches: Branches,
         builder: Builder,
         finality: Finality,
         dissemination: Dissemination,
         statements: StatementPool,
         catchup: Catchup,
-        rules: ChainRules,
-        votes: bool,
+        retry_ms: int,
     ) -> None:
-        self._validators = validators
-        self._core = core
+        self._present = present
+        self._before: Instance | None = None  #: of the epoch before, resting
+        self._epochs = epochs
         self._branches = branches
         self._builder = builder
         self._finality = finality
         self._batches = dissemination
         self._statements = statements
         self._catchup = catchup
-        self._rules = rules
-        self._votes = votes
+        self._rules = epochs.rules(present.epoch)
+        self._budget = Budget(HELP_PER_INTERVAL, retry_ms)
+        self._nonce = b""
+        self._restored = False  #: the home carries the marker of a backup
         self._tip: Header = finality.header  #: highest certified header
         self._turn = Turn()
-        self._events: deque[into.Event] = deque()
+        self._events: deque[tuple[Instance, into.Event]] = deque()
         self._work: bool | None = None
         self._final_written: bytes | None = None  #: newest block that the turn before made final
         self._now = Now(0, 0)
@@ -106,10 +120,16 @@ class Validator:
     # -- inputs ------------------------------------------------------------------------------
 
     def start(self, now: Now, nonce: bytes, *, restored_from_backup: bool = False) -> None:
-        """First of all: the driver is ready to carry out effects."""
+        """First of all: the driver is ready to carry out effects. ``nonce``: fresh random bytes."""
         self._now = now
         self._progress_ms = now.monotonic_ms
-        self._step(into.Started(nonce, restored_from_backup))
+        self._nonce, self._restored = nonce, restored_from_backup
+        self._begin()
+
+    def _begin(self) -> None:
+        """The present core begins; a query for one epoch must not be answered by what was said of another."""
+        nonce = sha256(self._nonce + self._present.number.to_bytes(8, "big")).digest()
+        self._step(into.Started(nonce, self._restored))
 
     def handle(self, item: Input, now: Now) -> None:
         """Take one input; its effects are in the next ``take_turn``."""
@@ -125,7 +145,7 @@ class Validator:
             case Submitted():
                 self._batches.submit(item.envelopes)
             case PeerConnected():
-                self._step(into.PeerConnected(item.peer))
+                self._step(into.PeerConnected(self._present.peer(item.peer)))
                 self._batches.on_connected(item.peer, self._turn)
                 self._statements.on_connected(item.peer, self._turn)
             case BatchesFetched():
@@ -133,7 +153,7 @@ class Validator:
                     self._batches.on_batch(batch, item.sender, now, self._turn)
             case ProposalsFetched():
                 for proposal in item.proposals:
-                    self._step(into.BlockFetched(item.sender, proposal))
+                    self._step(into.BlockFetched(self._present.peer(item.sender), proposal))
             case BlocksFetched():
                 self._on_blocks(item)
             case Tick():
@@ -141,13 +161,12 @@ class Validator:
             case FetchFailed() | PeerLost():
                 pass  # every fetch is repeated by its own deadline, every message by PeerConnected
 
-    def _is_penalised(self, peer: int) -> bool:
+    def _is_penalised(self, peer: str) -> bool:
         return any(penalty.peer == peer for penalty in self._turn.penalties)
 
-    def _on_message(self, message: PeerMessage, sender: int) -> None:
+    def _on_message(self, message: PeerMessage, sender: str) -> None:
+        present = self._present
         match message:
-            case Ack():
-                self._batches.on_ack(message, sender, self._now, self._turn)
             case Batch():
                 self._batches.on_batch(message, sender, self._now, self._turn)
             case OriginQuery():
@@ -156,81 +175,131 @@ class Validator:
                 self._batches.on_origin_answer(message, sender)
             case Statement():
                 self._statements.on_statement(message, sender, self._turn)
+            case Ack() if message.epoch == present.number:
+                self._batches.on_ack(message, sender, self._now, self._turn)
+            case Ack():
+                self._on_other_epoch(message.epoch, message, sender)
+            case _ if (epoch := epoch_of(message)) is not None and epoch != present.number:
+                self._on_other_epoch(epoch, message, sender)
             case _:
-                self._step(into.received(sender, message))
+                self._step(into.received(present.peer(sender), message))
+                if isinstance(message, StartQuery):
+                    self._batches.on_entered(sender, self._turn)
+
+    def _on_other_epoch(self, epoch: int, message: Message | Ack, sender: str) -> None:
+        """Who is behind is shown how its epoch ended; who is ahead is told where this node is, and shows it."""
+        present, before = self._present, self._before
+        if epoch > present.number:
+            if present.core.ended is None and self._may_help(sender):
+                self._turn.sends.append((sender, Want(present.number, present.core.view)))
+        elif before is not None and before.number == epoch and not isinstance(message, Ack):
+            self._step(into.received(before.peer(sender), message), before)
+        elif (end := self._epochs.end_of(epoch)) is not None and not shows_end(message, end) and self._may_help(sender):
+            self._turn.sends.append((sender, end))
+
+    def _may_help(self, peer: str) -> bool:
+        return self._budget.take(self._present.peer(peer), self._now.monotonic_ms)
 
     def _on_blocks(self, item: BlocksFetched) -> None:
         """Backfill: believe the answer as a whole, or nothing of it."""
         self._catchup.answered()
         final = self._finality.header
         blocks = [block for block in item.blocks if block.header.height > final.height]
-        if not blocks:
-            return
+        if not blocks or self._finality.epoch_ended:
+            return  # who votes on what follows is known when the end of the epoch is executed
         try:
             chain, certificate = check_chain(blocks, final, self._rules)
         except BadBlocks as problem:
             self._turn.penalties.append(Penalty(item.sender, f"served blocks that do not hold: {problem}"))
             return
         for block in chain:
-            self._branches.add(as_proposal(block, self._validators.leader(block.header.view)), asked=False)
+            self._add_final(block.header, block.justification, block.payload)
+            for tail in block.tails:
+                self._add_final(tail.header, tail.justification, NOTHING_LISTED)
             for batch in block.batches:
                 self._batches.want(batch.header.digest, (item.sender,), self._now)
                 self._batches.on_batch(batch, item.sender, self._now, self._turn)
-        self._step(into.Witnessed(tuple([each for block in chain for each in block.justification.certificates])))
-        self._step(into.CertificateReceived(item.sender, certificate))
+        proofs = [block.justification for block in chain] + [tail.justification for tail in chain[-1].tails]
+        self._step(into.Witnessed(tuple([each for proof in proofs for each in proof.certificates])))
+        self._step(into.CertificateReceived(self._present.peer(item.sender), certificate))
         self._finality.on_finalized(certificate)
+
+    def _add_final(self, header: Header, justification: Justification, payload: Payload) -> None:
+        leader = self._present.epoch.validators.leader(header.view)
+        self._branches.add(as_proposal(header, justification, payload, leader), asked=False)
+
+    # -- epochs ------------------------------------------------------------------------------
+
+    def _enter_epoch(self) -> None:
+        """The block that ends an epoch was executed: the next one begins on it."""
+        old = self._present
+        self._step(into.HeadersStored(self._finality.header.digest))  # a core that only caught up sees its end now
+        if old.signs:
+            self._epochs.log.replace(old.number, old.live_records())
+        epoch = self._epochs.present()
+        self._present = self._epochs.instance(epoch, self._now)
+        self._before = old if old.core.ended is not None else None
+        self._rules = self._epochs.rules(epoch)
+        self._branches.enter(epoch)
+        self._builder.enter(epoch)
+        self._finality.enter(epoch)
+        self._catchup.enter([member.id for member in epoch.validators.members])
+        self._batches.enter(epoch, self._turn)
+        self._tip = self._finality.header
+        self._work = self._final_written = None
+        members = tuple([member.id for member in epoch.validators.members])
+        self._turn.notices.append(EpochNotice(epoch.number, epoch.start.height + 1, members))
+        self._begin()
 
     # -- consensus ---------------------------------------------------------------------------
 
-    def _step(self, event: into.Event) -> None:
-        """Give the core an event, and whatever its effects make the application answer."""
-        self._events.append(event)
+    def _step(self, event: into.Event, instance: Instance | None = None) -> None:
+        """Give a core (the present one) an event, and whatever its effects make the application answer."""
+        self._events.append((instance or self._present, event))
         while self._events:
-            event = self._events.popleft()
+            taker, event = self._events.popleft()
             if self._finality.diverged and not _answers_peers(event):
                 continue
-            for effect in self._core.step(event, self._now):
-                self._carry_out(effect)
+            for effect in taker.core.step(event, self._now):
+                self._carry_out(effect, taker)
 
-    def _carry_out(self, effect: out.Effect) -> None:
+    def _carry_out(self, effect: out.Effect, of: Instance) -> None:
         turn = self._turn
         match effect:
             case out.Persist(record):
-                if self._votes:
+                if of.signs:
                     turn.vote_records.append(wire.encode_record(record))
             case out.Broadcast(message):
                 if isinstance(message, Proposal):
                     self._store_own(message)
                 turn.sends.append((None, message))
             case out.Send(to, message):
-                turn.sends.append((to, message))
+                turn.sends.append((of.organisation(to), message))
             case out.ViewEntered(view, _):
                 self._builder.forget(view)
-            case out.Build(view, parent, certificate, nullifications, _, at_once):
+            case out.Build(view, parent, certificate, nullifications, boundary, at_once):
+                since_ms = self._now.monotonic_ms
                 self._builder.request(
-                    BuildRequest(view, parent, certificate, nullifications, self._now.monotonic_ms, at_once)
+                    BuildRequest(view, parent, certificate, nullifications, boundary, since_ms, at_once)
                 )
             case out.Verify(proposal):
                 self._branches.add(proposal, asked=True)
             case out.FetchBlock(digest, _, sources):
-                turn.fetches.append(FetchProposals(sources, (digest,)))
+                turn.fetches.append(FetchProposals(of.organisations(sources), (digest,)))
             case out.Certified(header):
                 self._tip = header
             case out.Finalized(certificate, _, _):
                 self._finality.on_finalized(certificate)
             case out.Penalise(sender, reason):
-                turn.penalties.append(Penalty(sender, reason))
+                turn.penalties.append(Penalty(of.organisation(sender), reason))
             case out.Alarm(kind, text):
                 turn.notices.append(AlarmNotice(kind, text))
             case out.Report(evidence):
-                turn.notices.append(AlarmNotice("evidence", self._in_words(evidence)))
+                turn.notices.append(AlarmNotice("evidence", _in_words(evidence, of)))
                 self._statements.found(evidence, turn)
             case out.RemoveBackupMarker():
                 turn.remove_backup_marker = True
-
-    def _in_words(self, evidence: Evidence) -> str:
-        culprit, act = self._validators.members[evidence.culprit].id, evidence.kind.name.lower().replace("_", "-")
-        return f"{culprit} broke the rules of consensus in view {evidence.vote.view}: {act}"
+                self._restored = False
 
     def _store_own(self, proposal: Proposal) -> None:
         """The own block, with the vote just signed: stored before it leaves."""
@@ -254,7 +323,7 @@ class Validator:
             if not self._settle():
                 break
         self._batches.flush(self._now, self._turn)
-        if self._core.idle:
+        if self._present.core.idle:
             self._progress_ms = self._now.monotonic_ms
         turn, self._turn = self._turn, Turn()
         return turn
@@ -290,7 +359,7 @@ class Validator:
     def deadline_ms(self) -> int | None:
         """Monotonic time at which a ``Tick`` is due."""
         times = (
-            self._core.deadline_ms,
+            self._present.core.deadline_ms,
             self._builder.deadline_ms(self._tip, self._now),
             self._batches.deadline_ms(),
             self._catchup.deadline_ms(),
@@ -300,7 +369,10 @@ class Validator:
     def execute_slice(self, now: Now) -> bool:
         """Execute one envelope of a finalized block; True while more is waiting."""
         self._now = now
-        return self._finality.execute_slice(now, self._turn)
+        more = self._finality.execute_slice(now, self._turn)
+        if self._epochs.number != self._present.number:
+            self._enter_epoch()
+        return more
 
     # -- what others may ask -----------------------------------------------------------------
 
@@ -320,14 +392,18 @@ class Validator:
         return self._finality.executed_height
 
     @property
+    def epoch(self) -> Epoch:
+        """The present epoch."""
+        return self._present.epoch
+
+    @property
     def caught_up(self) -> bool:
         """Is everything known to be final executed, and may this origin make batches?"""
         return not self._finality.behind and self._batches.opened
 
     def live_records(self) -> list[bytes]:
         """What a rewritten vote log has to hold."""
-        records = [wire.encode_record(record) for record in self._core.live_records()]
-        return records + self._batches.live_records()
+        return self._epochs.live_records(self._present) + self._batches.live_records()
 
     @property
     def catching_up(self) -> bool:
@@ -341,7 +417,7 @@ class Validator:
 
     def stalled_ms(self, now: Now) -> int:
         """For how long nothing became final although there was something to do."""
-        return 0 if self._core.idle else now.monotonic_ms - self._progress_ms
+        return 0 if self._present.core.idle else now.monotonic_ms - self._progress_ms
 
     def missing_batches(self) -> list[bytes]:
         """Some batches that blocks wait for."""
@@ -353,13 +429,15 @@ class Validator:
 
     def consensus_status(self) -> Status:
         """Where consensus stands."""
-        return self._core.status()
+        return self._present.core.status()
 
     def status(self) -> dict[str, object]:
         """Where it stands, for ``node status``; ``node.reasons`` says what it waits for."""
-        core = self._core.status()
-        members = self._validators.members
+        core = self._present.core.status()
+        members = self._present.epoch.validators.members
         return {
+            "epoch": self._present.number,
+            "validators": [member.id for member in members],
             "view": core.view,
             "leader": members[core.leader].id,
             "signing": core.signing,
@@ -375,6 +453,11 @@ class Validator:
             "diverged": self._finality.diverged,
             "evidence": core.evidence_count,
         }
+
+
+def _in_words(evidence: Evidence, of: Instance) -> str:
+    culprit, act = of.organisation(evidence.culprit), evidence.kind.name.lower().replace("_", "-")
+    return f"{culprit} broke the rules of consensus in view {evidence.vote.view}: {act}"
 
 
 def _answers_peers(event: into.Event) -> bool:

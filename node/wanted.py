@@ -24,9 +24,9 @@ from node.turn import FetchBatches
 LISTED_MAX: Final = 1024  #: of one leader: four full blocks; the rest is looked for when these are found
 TRIES_MAX: Final = 30  #: then nobody has it; who still needs it says so again
 DIGESTS_PER_FETCH: Final = 256  #: what one block may list; whoever is asked refuses requests far above it
-_GAP: Final = -1
+_GAP: Final = ""  #: in an acker's place
 
-Claim = tuple[int, str]
+Claim = tuple[str, str]
 """(acker, origin), or (_GAP, origin)."""
 
 
@@ -36,26 +36,29 @@ class _Search:
     def __init__(self, asked_ms: int) -> None:
         self.asked_ms = asked_ms
         self.tries = 0
-        self.sources: set[int] = set()
+        self.sources: set[str] = set()
         self.claims: set[Claim] = set()
-        self.listed: tuple[int, ...] | None = None  #: where a block that lists it says it is; whose share it counts to
+        self.listed: tuple[str, ...] | None = None  #: where a block that lists it says it is; whose share it counts to
 
 
 class WantedBatches:
     """See the module text.
 
     Args:
-        own: own signer index, None for an observer.
-        n: size of the validator set.
+        others: the other validators.
         delay_ms: D.
     """
 
-    def __init__(self, own: int | None, n: int, delay_ms: int) -> None:
-        self._everybody = [i for i in range(n) if i != own]
+    def __init__(self, others: Sequence[str], delay_ms: int) -> None:
+        self._everybody = list(others)
         self._delay_ms = delay_ms
         self._searches: dict[bytes, _Search] = {}
         self._claimed: dict[Claim, bytes] = {}
-        self._shares: Counter[tuple[int, ...]] = Counter()
+        self._shares: Counter[tuple[str, ...]] = Counter()
+
+    def enter(self, others: Sequence[str]) -> None:
+        """An epoch begins, with these other validators."""
+        self._everybody = list(others)
 
     def __contains__(self, digest: bytes) -> bool:
         return digest in self._searches
@@ -65,7 +68,7 @@ class WantedBatches:
         search = self._searches.get(digest)
         return search is not None and search.listed is not None
 
-    def listed(self, digest: bytes, sources: Sequence[int], now: Now, *, at_once: bool) -> None:
+    def listed(self, digest: bytes, sources: Sequence[str], now: Now, *, at_once: bool) -> None:
         """A block lists it; ``at_once`` if it is not on its way here."""
         share = tuple(sources)
         search = self._searches.get(digest)
@@ -79,15 +82,15 @@ class WantedBatches:
                 search.asked_ms = now.monotonic_ms - self._delay_ms
         search.sources.update(share)
 
-    def acknowledged(self, acker: int, origin: str, digest: bytes, now: Now) -> None:
+    def acknowledged(self, acker: str, origin: str, digest: bytes, now: Now) -> None:
         """A peer holds it; what that peer said of this origin before is looked for no longer on its account."""
         self._claim((acker, origin), digest, (acker,), now)
 
-    def gap(self, origin: str, digest: bytes, sources: Sequence[int], now: Now) -> None:
+    def gap(self, origin: str, digest: bytes, sources: Sequence[str], now: Now) -> None:
         """It comes before a batch of this origin that is held."""
         self._claim((_GAP, origin), digest, sources, now)
 
-    def _claim(self, claim: Claim, digest: bytes, sources: Sequence[int], now: Now) -> None:
+    def _claim(self, claim: Claim, digest: bytes, sources: Sequence[str], now: Now) -> None:
         before = self._claimed.get(claim)
         if before != digest:
             if before is not None:
@@ -112,7 +115,7 @@ class WantedBatches:
         if not search.claims:
             del self._searches[digest]
 
-    def _unshare(self, share: tuple[int, ...]) -> None:
+    def _unshare(self, share: tuple[str, ...]) -> None:
         self._shares[share] -= 1
         if not self._shares[share]:
             del self._shares[share]
@@ -129,7 +132,7 @@ class WantedBatches:
 
     def due(self, now: Now) -> list[FetchBatches]:
         """Whom to ask for what now; what was asked for often enough is given up."""
-        groups: dict[tuple[int, ...], list[bytes]] = {}
+        groups: dict[tuple[str, ...], list[bytes]] = {}
         for digest, search in list(self._searches.items()):
             if now.monotonic_ms < search.asked_ms + self._delay_ms:
                 continue
@@ -147,7 +150,7 @@ class WantedBatches:
             for at in range(0, len(digests), DIGESTS_PER_FETCH)
         ]
 
-    def _everybody_from(self, tries: int) -> list[int]:
+    def _everybody_from(self, tries: int) -> list[str]:
         start = tries % max(1, len(self._everybody))
         return self._everybody[start:] + self._everybody[:start]
 

@@ -12,10 +12,10 @@ from typing import Any, Final
 from ledger import proof_building
 from ledger.ports import CorruptStore
 from ledger.proof_building import FinalHeader
-from ledger.proof_types import EnvelopeProof, JustifiedHeader, ReceiptProof, RecordProof
+from ledger.proof_types import EnvelopeProof, ReceiptProof, RecordProof
 from ledger.state import State, Table
 from ledger.state_log import ProofUnavailable
-from ledger.types import Payload
+from ledger.types import JustifiedHeader, Payload
 from ledger.wire import (
     WireError,
     decode_batch,

@@ -64,13 +64,14 @@ class Fetcher:
 
     def _ask(self, request: _Request) -> None:
         node, sources = self._node, request.fetch.sources
-        while request.at < len(sources) and sources[request.at] == node.index:
+        while request.at < len(sources) and sources[request.at] == node.id:
             request.at += 1
         if request.at >= len(sources):
             self._end(request)
-            node.give(FetchFailed(request.fetch, sources[-1] if sources else -1))
+            node.give(FetchFailed(request.fetch, sources[-1] if sources else ""))
             return
-        source, cluster = sources[request.at], node.cluster
+        cluster = node.cluster
+        source = cluster.market.index(sources[request.at])
         cluster.timeline.after(PATIENCE_MS[type(request.fetch)], self._next, request, request.at, node.life)
         if cluster.network.reachable(node.index, source):
             delay_ms = cluster.network.delay(node.index, source)
@@ -87,10 +88,11 @@ class Fetcher:
 
     def _answered(self, request: _Request, source: int, answer: Answer, life: int) -> None:
         node = self._node
-        if life != node.life or request.done or source != request.fetch.sources[request.at]:
+        member = node.cluster.market.member(source)
+        if life != node.life or request.done or member != request.fetch.sources[request.at]:
             return
         try:
-            for item in self._read(request, source, answer):
+            for item in self._read(request, member, answer):
                 node.give(item)
         except (wire.WireError, _Unusable):
             self._next(request, request.at, life)
@@ -111,7 +113,7 @@ class Fetcher:
         request.done = True
         self._active.pop(request.fetch, None)
 
-    def _read(self, request: _Request, source: int, answer: Answer) -> list[Input]:
+    def _read(self, request: _Request, source: str, answer: Answer) -> list[Input]:
         """Form, and that it is what its digest names; nothing else is judged here."""
         items: list[Input] = []
         for raw in answer.batches:

@@ -47,6 +47,10 @@ class Market:
         """Organisation id of a validator."""
         return self.genesis.validators[index].id
 
+    def index(self, member: str) -> int:
+        """Which validator has this id: the reverse of ``member``."""
+        return next(index for index, card in enumerate(self.genesis.validators) if card.id == member)
+
 
 @dataclass(frozen=True)
 class Desk:

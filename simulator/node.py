@@ -24,7 +24,7 @@ from ledger.types import Batch, Block, Envelope
 from ledger.wire import WireError
 from node import peer_wire
 from node.assembly import Settings, assemble, commit_genesis
-from node.dissemination import Signer
+from node.epoch import HeldKeys
 from node.turn import (
     AlarmNotice,
     BatchesFetched,
@@ -170,8 +170,10 @@ class Node:
         market = self.cluster.market
         validator = assemble(
             genesis=market.genesis,
-            own=self.id if self.votes is not None else None,
-            signer=Signer(self.key.sign, market.verify),
+            organisation=self.id,
+            voting=self.votes is not None,
+            keys=HeldKeys({self.key.public: self.key.sign}),
+            verify=market.verify,
             state=self.state,
             state_store=self.disk.states,
             blocks=self.disk.blocks,
@@ -181,8 +183,9 @@ class Node:
             origin_nonce=nonce,
             now=now,
         )
-        self.core: Core = validator._core
-        validator._core = _ObservedCore(validator._core, self)  # type: ignore[assignment]
+        present = validator._present
+        self.core: Core = present.core
+        present.core = _ObservedCore(present.core, self)  # type: ignore[assignment]
         return validator
 
     def crash(self) -> None:
@@ -256,9 +259,9 @@ class Node:
         try:
             messages = [value for raw in packet if (value := self.cluster.decode(raw)) is not None]
         except WireError as error:
-            self._penalise(Penalty(sender, str(error)))
+            self._penalise(Penalty(self.cluster.market.member(sender), str(error)))
             return
-        self.give(PeerMessages(sender, messages))
+        self.give(PeerMessages(self.cluster.market.member(sender), messages))
 
     # -- turns -------------------------------------------------------------------------------
 
@@ -287,12 +290,12 @@ class Node:
         inbox, self._inbox = self._inbox, []
         for item in inbox:
             if isinstance(item, PeerMessages):
-                self.cluster.witness.delivered(self, item.sender, item.messages)
+                self.cluster.witness.delivered(self, self.cluster.market.index(item.sender), item.messages)
             elif isinstance(item, BatchesFetched):
-                self.cluster.witness.delivered(self, item.sender, item.batches)
+                self.cluster.witness.delivered(self, self.cluster.market.index(item.sender), item.batches)
             elif isinstance(item, BlocksFetched):
                 batches = [batch for block in item.blocks for batch in block.batches]
-                self.cluster.witness.delivered(self, item.sender, batches)
+                self.cluster.witness.delivered(self, self.cluster.market.index(item.sender), batches)
             validator.handle(item, now)
         if not inbox:
             validator.handle(Tick(), now)
@@ -337,7 +340,9 @@ class Node:
         if turn.remove_backup_marker:
             self.disk.marker = False
         cluster.note(self.index, turn)
-        self._send(turn.sends, self.pace.sync_ms if wrote else 0)
+        index = cluster.market.index
+        sends = [(None if to is None else index(to), message) for to, message in turn.sends]
+        self._send(sends, self.pace.sync_ms if wrote else 0)
         for penalty in turn.penalties:
             self._penalise(penalty)
         for batch in turn.checks:
@@ -392,8 +397,9 @@ class Node:
 
     def _penalise(self, penalty: Penalty) -> None:
         self.penalties.append(penalty)
-        self._muted_until[penalty.peer] = self.cluster.timeline.now_ms + MUTE_MS
-        self.cluster.network.dial_again(penalty.peer, self.index, MUTE_MS + 1)
+        peer = self.cluster.market.index(penalty.peer)
+        self._muted_until[peer] = self.cluster.timeline.now_ms + MUTE_MS
+        self.cluster.network.dial_again(peer, self.index, MUTE_MS + 1)
         self.cluster.witness.penalised(self, penalty)
 
     def _checked(self, batch: Batch, life: int) -> None:
@@ -416,7 +422,7 @@ class Node:
 
     def connected(self, peer: int) -> None:
         """Its stream to a peer is up."""
-        self.give(PeerConnected(peer))
+        self.give(PeerConnected(self.cluster.market.member(peer)))
 
     def pause(self) -> None:
         """It stands still, as under a long garbage collection; what arrives waits."""

@@ -293,7 +293,7 @@ class Watch(Witness):
     def penalised(self, node: Node, penalty: Penalty) -> None:
         """See Witness."""
         if node.honest:
-            self._tell("penalty", node.index, penalty.peer, penalty.reason)
+            self._tell("penalty", node.index, node.cluster.market.index(penalty.peer), penalty.reason)
 
 
 @cache

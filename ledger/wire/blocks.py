@@ -12,6 +12,7 @@ from ledger.types import (
     PAYLOAD_STATEMENT_BYTES_MAX,
     PAYLOAD_STATEMENTS_MAX,
     Block,
+    JustifiedHeader,
     Payload,
 )
 from ledger.wire.batches import decode_batch
@@ -88,6 +89,7 @@ def encode_block(block: Block) -> block_pb2.Block:
         payload=block.payload.raw,
         batches=[batch.raw for batch in block.batches],
         finalization=encode_certificate(block.finalization) if block.finalization else None,
+        tails=[encode_justified_header(tail) for tail in block.tails],
     )
 
 
@@ -103,4 +105,19 @@ def decode_block(m: block_pb2.Block) -> Block:
         payload=decode_payload(m.payload),
         batches=tuple([decode_batch(raw) for raw in m.batches]),
         finalization=decode_certificate(m.finalization) if m.HasField("finalization") else None,
+        tails=tuple([decode_justified_header(tail) for tail in m.tails]),
     )
+
+
+def encode_justified_header(justified: JustifiedHeader) -> block_pb2.JustifiedHeader:
+    """The message of a header with its justification."""
+    return block_pb2.JustifiedHeader(header=justified.header.raw, justification=justified.justification.raw)
+
+
+def decode_justified_header(m: block_pb2.JustifiedHeader) -> JustifiedHeader:
+    """Read a header with its justification; neither is checked against the other yet.
+
+    Raises:
+        WireError: a part does not parse.
+    """
+    return JustifiedHeader(decode_header(m.header), decode_justification(m.justification))

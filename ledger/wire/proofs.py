@@ -17,11 +17,10 @@ from typing import Any, Final
 
 from crypto.merkle import PATH_LENGTH_MAX
 from ledger.commitment import BITMAP_BYTES, KEY_BYTES_MAX, VALUE_BYTES_MAX, LeafProof, StateProof
-from ledger.proof_types import EnvelopeProof, HeaderProof, JustifiedHeader, MerklePath, Proof, ReceiptProof, RecordProof
+from ledger.proof_types import EnvelopeProof, HeaderProof, MerklePath, Proof, ReceiptProof, RecordProof
 from ledger.receipts_range import ReceiptProof as RangeProof
 from ledger.wire import batches, blocks, envelopes, receipts, votes
 from ledger.wire.checks import DIGEST, WireError, parse_canonical
-from ledger.wire.headers import decode_header, decode_justification
 from lossbook.v1 import proof_pb2
 
 PROOF_BYTES_MAX: Final = 8 << 20
@@ -74,10 +73,7 @@ def decode_proof(raw: bytes) -> Proof:
 def encode_header_proof(proof: HeaderProof) -> proof_pb2.HeaderProof:
     """The message of a header proof."""
     return proof_pb2.HeaderProof(
-        headers=[
-            proof_pb2.JustifiedHeader(header=one.header.raw, justification=one.justification.raw)
-            for one in proof.headers
-        ],
+        headers=[blocks.encode_justified_header(one) for one in proof.headers],
         finalization=votes.encode_certificate(proof.finalization),
     )
 
@@ -90,9 +86,7 @@ def decode_header_proof(m: proof_pb2.HeaderProof) -> HeaderProof:
     """
     if not 1 <= len(m.headers) <= HEADERS_MAX:
         raise WireError("HeaderProof", f"{len(m.headers)} headers; 1 to {HEADERS_MAX} are read")
-    headers = tuple(
-        JustifiedHeader(decode_header(one.header), decode_justification(one.justification)) for one in m.headers
-    )
+    headers = tuple([blocks.decode_justified_header(one) for one in m.headers])
     return HeaderProof(headers, votes.decode_certificate(m.finalization))
 
 

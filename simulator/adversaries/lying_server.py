@@ -51,6 +51,6 @@ class LyingServer(Liar):
             case 2:
                 forged = msgspec.structs.replace(block, finalization=None)
             case _:
-                like = as_proposal(block, self.index)
+                like = as_proposal(block.header, block.justification, block.payload, self.index)
                 forged = msgspec.structs.replace(block, header=self.proposal(like, state_root=bytes(32)).header)
         return wire.encode_block(forged).SerializeToString(deterministic=True)

@@ -325,7 +325,7 @@ def run_validator(data: bytes) -> None:
     node = cluster.nodes[0]
     node.start()
     for peer in (1, 2, 3):
-        node.give(PeerConnected(peer))
+        node.give(PeerConnected(cluster.market.member(peer)))
     for _ in range(INPUTS_MAX):
         if not reader:
             break
@@ -333,7 +333,7 @@ def run_validator(data: bytes) -> None:
         if what < 200:
             messages = _messages(reader.chunk()) or []
             if messages:
-                node.give(_input(what, sender, messages))
+                node.give(_input(what, cluster.market.member(sender), messages))
                 cluster.run(0)
         elif what < 210:
             node.submit(policy(cluster, sender))
@@ -346,7 +346,7 @@ def run_validator(data: bytes) -> None:
     _votes_once(node)
 
 
-def _input(what: int, sender: int, messages: list[PeerMessage]) -> Input:
+def _input(what: int, sender: str, messages: list[PeerMessage]) -> Input:
     """As messages of the stream, or as answers of fetches."""
     batches = [each for each in messages if isinstance(each, Batch)]
     proposals = [each for each in messages if isinstance(each, Proposal)]

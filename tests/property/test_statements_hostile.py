@@ -109,13 +109,13 @@ def test_hostile_statements_are_taken_refused_or_penalised(messages: list[block_
         except wire.WireError:
             assert pool.read([raw]) is None
             continue
-        pool.on_statement(decoded, 1, turn)
+        pool.on_statement(decoded, "peer", turn)
         pool.read([raw])
         statements.execute(decoded, STATE.ledger.state, Moment(1, 1, 0, 1))
         STATE.ledger.state.discard()
         if isinstance(decoded.content, FalseJustification):
             assert len(pool) == 0, "no vote here is genuine"
-    assert all(penalty.peer == 1 for penalty in turn.penalties)
+    assert all(penalty.peer == "peer" for penalty in turn.penalties)
     assert len(turn.sends) == len(pool)
 
 
@@ -123,7 +123,7 @@ def test_hostile_statements_are_taken_refused_or_penalised(messages: list[block_
 def test_a_pool_holds_no_more_of_one_than_its_share(views: list[int], signer: int) -> None:
     pool, turn = StatementPool(JUDGE, STATE, CHAIN.genesis_header), Turn()
     for view in views:
-        pool.on_statement(statement(signer, view), 1, turn)
+        pool.on_statement(statement(signer, view), "peer", turn)
     assert len(pool) == len(set(views))
     assert sum(len(each.raw) for each in pool.listable(set())) <= SUBJECT_BYTES_MAX
     assert not turn.penalties

@@ -12,8 +12,7 @@ from ledger import wire
 from ledger.execution import ExecutableBlock, ListedBatch
 from ledger.genesis_header import genesis_header
 from ledger.proof_building import FinalHeader
-from ledger.proof_types import JustifiedHeader
-from ledger.types import Batch, Envelope, Payload
+from ledger.types import Batch, Envelope, JustifiedHeader, Payload
 from tests.support.insurers import INSURERS, Ledger
 
 

@@ -27,11 +27,10 @@ from ledger.genesis_header import genesis_header
 from ledger.organisations import key_possession_message
 from ledger.parameters import CurrencyRule, Parameters
 from ledger.proof_building import FinalHeader
-from ledger.proof_types import JustifiedHeader
 from ledger.readiness import readiness_message
 from ledger.registrations import possession_message, registration_message
 from ledger.state import State
-from ledger.types import Batch, Block, Envelope, KeyRegistration, Payload, Readiness, Statement
+from ledger.types import Batch, Block, Envelope, JustifiedHeader, KeyRegistration, Payload, Readiness, Statement
 from store.memory import MemoryStateStore
 
 SEED_PREFIX = "lossbook test seed: "

@@ -610,6 +610,30 @@ class Proposal(_message.Message):
 Global___Proposal: _TypeAlias = Proposal  # noqa: Y015
 
 @_typing.final
+class JustifiedHeader(_message.Message):
+    """A header and the preimage of its justification digest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    JUSTIFICATION_FIELD_NUMBER: _builtins.int
+    header: _builtins.bytes
+    justification: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        header: _builtins.bytes = ...,
+        justification: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "justification", b"justification"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JustifiedHeader: _TypeAlias = JustifiedHeader  # noqa: Y015
+
+@_typing.final
 class Block(_message.Message):
     """A block as it is fetched and followed."""
 
@@ -620,6 +644,7 @@ class Block(_message.Message):
     PAYLOAD_FIELD_NUMBER: _builtins.int
     BATCHES_FIELD_NUMBER: _builtins.int
     FINALIZATION_FIELD_NUMBER: _builtins.int
+    TAILS_FIELD_NUMBER: _builtins.int
     header: _builtins.bytes
     justification: _builtins.bytes
     payload: _builtins.bytes
@@ -629,7 +654,13 @@ class Block(_message.Message):
 
     @_builtins.property
     def finalization(self) -> Global___Certificate:
-        """Finalization of this block, where one is held; else one of a descendant finalizes it."""
+        """Finalization of this block, where one is held; else one of a descendant finalizes it. Of the last tail, if there
+        are tails.
+        """
+
+    @_builtins.property
+    def tails(self) -> _containers.RepeatedCompositeFieldContainer[Global___JustifiedHeader]:
+        """Of the last block of an epoch, where it was finalized with tails: from its child on to the one that was finalized."""
 
     def __init__(
         self,
@@ -639,10 +670,11 @@ class Block(_message.Message):
         payload: _builtins.bytes = ...,
         batches: _abc.Iterable[_builtins.bytes] | None = ...,
         finalization: Global___Certificate | None = ...,
+        tails: _abc.Iterable[Global___JustifiedHeader] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["finalization", b"finalization"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "finalization", b"finalization", "header", b"header", "justification", b"justification", "payload", b"payload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "finalization", b"finalization", "header", b"header", "justification", b"justification", "payload", b"payload", "tails", b"tails"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

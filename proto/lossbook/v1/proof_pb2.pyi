@@ -20,30 +20,6 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
-class JustifiedHeader(_message.Message):
-    """A header and the preimage of its justification digest."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    HEADER_FIELD_NUMBER: _builtins.int
-    JUSTIFICATION_FIELD_NUMBER: _builtins.int
-    header: _builtins.bytes
-    justification: _builtins.bytes
-    def __init__(
-        self,
-        *,
-        header: _builtins.bytes = ...,
-        justification: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "justification", b"justification"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___JustifiedHeader: _TypeAlias = JustifiedHeader  # noqa: Y015
-
-@_typing.final
 class HeaderProof(_message.Message):
     """headers[0] is the header that is proved; each next one is the child of the one before; the
     certificate finalizes the last.
@@ -54,13 +30,13 @@ class HeaderProof(_message.Message):
     HEADERS_FIELD_NUMBER: _builtins.int
     FINALIZATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def headers(self) -> _containers.RepeatedCompositeFieldContainer[Global___JustifiedHeader]: ...
+    def headers(self) -> _containers.RepeatedCompositeFieldContainer[_block_pb2.JustifiedHeader]: ...
     @_builtins.property
     def finalization(self) -> _block_pb2.Certificate: ...
     def __init__(
         self,
         *,
-        headers: _abc.Iterable[Global___JustifiedHeader] | None = ...,
+        headers: _abc.Iterable[_block_pb2.JustifiedHeader] | None = ...,
         finalization: _block_pb2.Certificate | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["finalization", b"finalization"]  # noqa: Y015

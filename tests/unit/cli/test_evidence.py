@@ -13,9 +13,9 @@ import pytest
 from ledger import proof_building, wire
 from ledger.evidence import EVIDENCE
 from ledger.proof_building import FinalHeader
-from ledger.proof_types import JustifiedHeader, Proof
+from ledger.proof_types import Proof
 from ledger.proofs import verify_proof
-from ledger.types import Block
+from ledger.types import Block, JustifiedHeader
 from lossbook.v1 import block_pb2
 from lossbook_sdk.query import Found
 from tests.support.chain import Chain

@@ -78,7 +78,7 @@ def test_the_honest_agree_and_execute_all_that_honest_origins_take(liar: type[No
         cluster.run(cluster.random.randint(5, 300))
     assert cluster.run(30_000, lambda: all(Code.OK in codes(node, each) for each in sent for node in honest(cluster)))
     assert_agreement(cluster)
-    assert all(penalty.peer == index for node in honest(cluster) for penalty in node.penalties)
+    assert all(penalty.peer == INSURERS[index].id for node in honest(cluster) for penalty in node.penalties)
 
 
 @pytest.mark.parametrize("liar", LIARS, ids=lambda kind: kind.__name__)
@@ -128,7 +128,7 @@ def test_the_genuine_envelope_executes_after_a_stripped_copy_was_sent_first() ->
     envelope = policy(cluster, 1)
     cluster.nodes[3].submit(envelope)
     cluster.run(500)
-    assert any(penalty.peer == 3 for node in honest(cluster) for penalty in node.penalties)
+    assert any(penalty.peer == INSURERS[3].id for node in honest(cluster) for penalty in node.penalties)
     cluster.nodes[0].submit(envelope)
     assert cluster.run(10_000, lambda: all(codes(node, envelope) == [Code.OK] for node in honest(cluster)))
 
@@ -152,7 +152,7 @@ def test_a_flood_fills_no_memory() -> None:
         cluster.run(100)
     cluster.run(10_000)
     for node in honest(cluster):
-        batches, rounds = node.validator._batches, node.validator._core._state.rounds
+        batches, rounds = node.validator._batches, node.validator._present.core._state.rounds
         assert batches.pool.count_of(INSURERS[3].id) <= ORIGIN_BATCHES_MAX
         assert len(batches._wanted._searches) <= 4 * 4 + 4
         assert len(list(rounds.ascending())) <= 300

@@ -14,10 +14,12 @@ from crypto.merkle import EMPTY_ROOT
 from ledger import wire
 from ledger.acks import HELD, ack_message
 from ledger.block_port import BatchDrop, BatchWrite
+from ledger.genesis_header import genesis_header_of
 from ledger.types import Ack, Batch, Envelope
 from node import dissemination
 from node.batches import NO_HEAD, Head
-from node.dissemination import INCARNATION_MAX, Dissemination, Signer
+from node.dissemination import INCARNATION_MAX, Dissemination
+from node.epoch import Epoch, no_key
 from node.turn import AcceptedNotice, FetchBatches, OriginAnswer, OriginQuery, Turn
 from node.wanted import LISTED_MAX, TRIES_MAX, WantedBatches
 from services.sync import DIGESTS_MAX
@@ -26,16 +28,19 @@ from tests.support.insurers import INSURERS, Ledger, policy_issue
 
 MAKER = Ledger()
 GENESIS = MAKER.genesis
-VALIDATORS = GENESIS.validator_set()
 NONCE = bytes(range(32))
 DELAY_MS = 100
 OWN = 0
+WHO = [insurer.id for insurer in INSURERS]
 
 
 def key_of(index: int) -> SigningKey:
     key = INSURERS[index].consensus_key
     assert key is not None
     return key
+
+
+EPOCH = Epoch(GENESIS.validator_set(), None, genesis_header_of(GENESIS), OWN, key_of(OWN).sign)
 
 
 def envelopes(count: int) -> list[Envelope]:
@@ -95,7 +100,7 @@ class Side:
         store: MemoryBlockStore | None = None,
         log: Sequence[bytes] = (),
         heads: dict[str, Head] | None = None,
-        own: int | None = OWN,
+        voting: bool = True,
         close_bytes: int = dissemination.CLOSE_BYTES,
     ) -> None:
         self.store = store or MemoryBlockStore()
@@ -105,9 +110,9 @@ class Side:
         records = [wire.decode_record(raw) for raw in self.log]
         self.it = Dissemination(
             chain_id=GENESIS.chain_id,
-            validators=VALIDATORS,
-            own=own,
-            signer=Signer(key_of(OWN).sign, verify),
+            epoch=EPOCH if voting else Epoch(EPOCH.validators, None, EPOCH.start, None, no_key),
+            organisation=WHO[OWN],
+            verify=verify,
             stored=self.store,
             heads=heads or {},
             acked={
@@ -136,14 +141,14 @@ class Side:
     def receive(self, *batches: Batch, sender: int = 1) -> Turn:
         """Batches arrive and their check ends well, all in one turn."""
         for batch in batches:
-            self.it.on_batch(batch, sender, self.now, self.turn)
+            self.it.on_batch(batch, WHO[sender], self.now, self.turn)
             contents = tuple(wire.decode_envelope(raw) for raw in batch.envelopes)
             self.it.on_checked(batch.header.digest, True, contents, self.now, self.turn)
         return self.end()
 
     def acknowledged(self, *acks: Ack) -> Turn:
         for ack in acks:
-            self.it.on_ack(ack, ack.acker, self.now, self.turn)
+            self.it.on_ack(ack, WHO[ack.acker], self.now, self.turn)
         return self.end()
 
     def execute(self, *batches: Batch) -> Turn:
@@ -154,7 +159,7 @@ class Side:
     def open(self, *incarnations: int) -> Turn:
         """As many peers as it takes answer with the incarnations they have seen."""
         for peer, incarnation in enumerate(incarnations or (0, 0), start=1):
-            self.it.on_origin_answer(OriginAnswer(NONCE, incarnation), peer)
+            self.it.on_origin_answer(OriginAnswer(NONCE, incarnation), WHO[peer])
         return self.end()
 
     def submit(self, *contents: Envelope) -> Batch:
@@ -184,7 +189,12 @@ def accepted_in(turn: Turn) -> list[bytes]:
 
 
 def asked_in(turn: Turn) -> list[tuple[tuple[int, ...], tuple[bytes, ...]]]:
-    return [(fetch.sources, fetch.digests) for fetch in turn.fetches if isinstance(fetch, FetchBatches)]
+    fetches = [fetch for fetch in turn.fetches if isinstance(fetch, FetchBatches)]
+    return [(tuple(WHO.index(source) for source in fetch.sources), fetch.digests) for fetch in fetches]
+
+
+def blamed_in(turn: Turn) -> list[int]:
+    return [WHO.index(penalty.peer) for penalty in turn.penalties]
 
 
 def dropped_in(turn: Turn) -> set[bytes]:
@@ -201,7 +211,7 @@ def side() -> Side:
 
 def test_a_batch_is_acknowledged_only_after_its_check_and_with_its_record_and_its_bytes(side: Side) -> None:
     batch = make_batch(1)
-    side.it.on_batch(batch, 1, side.now, side.turn)
+    side.it.on_batch(batch, WHO[1], side.now, side.turn)
     turn = side.end()
     assert turn.checks == [batch]
     assert not turn.block_writes
@@ -257,10 +267,10 @@ def test_what_is_executed_no_longer_depends_on_what_was_acknowledged(side: Side)
 
 def test_an_ill_formed_batch_is_never_acknowledged_and_its_digest_is_bad(side: Side) -> None:
     batch = make_batch(1)
-    side.it.on_batch(batch, 2, side.now, side.turn)
+    side.it.on_batch(batch, WHO[2], side.now, side.turn)
     side.it.on_checked(batch.header.digest, False, (), side.now, side.turn)
     turn = side.end()
-    assert [penalty.peer for penalty in turn.penalties] == [1], "its origin, who signed it, whoever passed it on"
+    assert blamed_in(turn) == [1], "its origin, who signed it, whoever passed it on"
     assert side.it.is_bad(batch.header.digest)
     assert not turn.block_writes
     turn = side.receive(batch, make_batch(1, head_of(batch)))
@@ -275,9 +285,9 @@ def test_other_envelopes_under_a_genuine_header_are_the_senders_fault_and_spoil_
     batch = make_batch(1, contents=[one, two])
     garbled = wire.decode_batch(wire.encode_batch(batch.header.raw, batch.signature, [two.raw, one.raw]))
     assert garbled.header.digest == batch.header.digest
-    side.it.on_batch(garbled, 3, side.now, side.turn)
+    side.it.on_batch(garbled, WHO[3], side.now, side.turn)
     turn = side.end()
-    assert [penalty.peer for penalty in turn.penalties] == [3]
+    assert blamed_in(turn) == [3]
     assert turn.checks == []
     assert not side.it.is_bad(batch.header.digest)
     assert [ack.digest for ack in acks_in(side.receive(batch))] == [batch.header.digest]
@@ -287,15 +297,14 @@ def test_other_envelopes_under_a_genuine_header_are_the_senders_fault_and_spoil_
     "batch",
     [
         make_batch(1, chain_id=bytes(32)),
-        make_batch(1, epoch=7),
         make_batch(1, key=key_of(2)),
     ],
-    ids=["network", "epoch", "signature"],
+    ids=["network", "signature"],
 )
-def test_a_batch_that_no_origin_of_this_epoch_made_costs_its_sender(side: Side, batch: Batch) -> None:
-    side.it.on_batch(batch, 3, side.now, side.turn)
+def test_a_batch_that_no_origin_made_costs_its_sender(side: Side, batch: Batch) -> None:
+    side.it.on_batch(batch, WHO[3], side.now, side.turn)
     turn = side.end()
-    assert [penalty.peer for penalty in turn.penalties] == [3]
+    assert blamed_in(turn) == [3]
     assert turn.checks == []
 
 
@@ -308,7 +317,7 @@ def test_unexecuted_bytes_of_an_origin_are_capped_unless_a_block_lists_them(
     assert side.receive(second).checks == []
     side.acknowledged(make_ack(1, second))
     assert side.receive(second).checks == [], "its acknowledgement is no reason to take it"
-    side.it.want(third.header.digest, (1,), side.now)
+    side.it.want(third.header.digest, (WHO[1],), side.now)
     assert side.receive(third).checks == [third]
     assert side.it.pool.in_memory(second.header.digest) is None
     side.it.pool.drop(third.header.digest)
@@ -338,7 +347,7 @@ def test_what_leaders_list_of_an_origin_cannot_fill_the_memory_and_stays_on_disk
     side.receive(*chain)
     listed = [make_batch(1, incarnation=number + 2) for number in range(20)]
     for batch in listed:
-        side.it.want(batch.header.digest, (3,), side.now)
+        side.it.want(batch.header.digest, (WHO[3],), side.now)
         side.receive(batch)
     assert side.it.pool.count_of(INSURERS[1].id) <= 6
     assert all(side.it.pool.in_memory(batch.header.digest) for batch in chain), "what is acknowledged stays"
@@ -348,7 +357,7 @@ def test_what_leaders_list_of_an_origin_cannot_fill_the_memory_and_stays_on_disk
 def test_nobody_looks_for_the_batches_of_an_invalid_block(side: Side) -> None:
     first, second = make_batch(1), make_batch(2)
     for batch in (first, second):
-        side.it.want(batch.header.digest, (3,), side.now, at_once=True)
+        side.it.want(batch.header.digest, (WHO[3],), side.now, at_once=True)
     side.acknowledged(make_ack(2, second))
     side.it.unwant([first.header.digest, second.header.digest, b"unknown"])
     asked = [digests for _, digests in asked_in(side.end(after_ms=DELAY_MS))]
@@ -374,13 +383,13 @@ def test_executed_batches_that_are_sent_again_stay_out_of_memory(side: Side) -> 
     side.receive(*old)
     side.execute(old[-1])
     for batch in old:
-        side.it.on_batch(batch, 3, side.now, side.turn)
+        side.it.on_batch(batch, WHO[3], side.now, side.turn)
     assert side.it.pool.bytes_of(INSURERS[1].id) == 0
     assert side.end().checks == []
 
 
 def test_an_observer_stores_and_says_nothing() -> None:
-    side = Side(own=None)
+    side = Side(voting=False)
     batch = make_batch(1)
     turn = side.receive(batch)
     assert turn.block_writes == [BatchWrite(batch.header.digest, batch.raw)]
@@ -394,14 +403,14 @@ def test_an_observer_stores_and_says_nothing() -> None:
 def test_a_start_asks_and_opens_the_incarnation_above_the_answers_of_a_quorum(side: Side) -> None:
     assert (None, OriginQuery(NONCE)) in side.end().sends
     assert side.it.deadline_ms() == side.now_ms + 2 * DELAY_MS
-    side.it.on_origin_answer(OriginAnswer(bytes(32), 9), 1)
-    side.it.on_origin_answer(OriginAnswer(NONCE, 4), 2)
-    side.it.on_origin_answer(OriginAnswer(NONCE, 4), 2)
+    side.it.on_origin_answer(OriginAnswer(bytes(32), 9), WHO[1])
+    side.it.on_origin_answer(OriginAnswer(NONCE, 4), WHO[2])
+    side.it.on_origin_answer(OriginAnswer(NONCE, 4), WHO[2])
     side.it.submit(envelopes(1))
     assert batches_in(side.end()) == []
     assert not side.it.opened
     assert (None, OriginQuery(NONCE)) in side.end(after_ms=2 * DELAY_MS).sends
-    side.it.on_origin_answer(OriginAnswer(NONCE, 6), 3)
+    side.it.on_origin_answer(OriginAnswer(NONCE, 6), WHO[3])
     turn = side.end()
     assert [batch.header.position for batch in batches_in(turn)] == [(INSURERS[0].id, 7, 1)]
     assert wire.IncarnationRecord(7) in [wire.decode_record(raw) for raw in turn.vote_records]
@@ -418,10 +427,10 @@ def test_no_answer_can_use_up_the_incarnations(side: Side) -> None:
 
 def test_an_answer_names_the_highest_incarnation_seen(side: Side) -> None:
     side.receive(make_batch(1, incarnation=3))
-    side.it.on_origin_query(OriginQuery(NONCE), 1, side.turn)
-    side.it.on_origin_query(OriginQuery(NONCE), 2, side.turn)
+    side.it.on_origin_query(OriginQuery(NONCE), WHO[1], side.turn)
+    side.it.on_origin_query(OriginQuery(NONCE), WHO[2], side.turn)
     answers = [(to, message) for to, message in side.end().sends if isinstance(message, OriginAnswer)]
-    assert answers == [(1, OriginAnswer(NONCE, 3)), (2, OriginAnswer(NONCE, 0))]
+    assert answers == [(WHO[1], OriginAnswer(NONCE, 3)), (WHO[2], OriginAnswer(NONCE, 0))]
 
 
 def test_an_idle_origin_closes_at_once_a_busy_one_by_size() -> None:
@@ -507,13 +516,13 @@ def test_a_connection_brings_what_the_peer_may_have_missed(side: Side) -> None:
     mine = side.submit(*envelopes(1))
     side.acknowledged(make_ack(1, mine))
     for peer, missed in ((1, []), (2, [mine])):
-        side.it.on_connected(peer, side.turn)
+        side.it.on_connected(WHO[peer], side.turn)
         turn = side.end()
-        assert {to for to, _ in turn.sends} == {peer}
+        assert {to for to, _ in turn.sends} == {WHO[peer]}
         assert batches_in(turn) == missed
         assert {ack.digest for ack in acks_in(turn)} == {mine.header.digest, theirs.header.digest}
     side.execute(theirs, mine)
-    side.it.on_connected(2, side.turn)
+    side.it.on_connected(WHO[2], side.turn)
     assert side.end().sends == [], "what is executed needs no acknowledgement"
 
 
@@ -521,7 +530,7 @@ def test_after_a_restart_the_acknowledged_heads_are_said_and_counted_again(side:
     chain = make_chain(1, 3)
     side.receive(*chain)
     again = side.restarted()
-    again.it.on_connected(2, again.turn)
+    again.it.on_connected(WHO[2], again.turn)
     assert [ack.digest for ack in acks_in(again.end())] == [chain[2].header.digest] * 2, "to all, and to the new one"
     again.acknowledged(make_ack(1, chain[2]), make_ack(2, chain[2]))
     assert again.listable() == [batch.header.digest for batch in chain]
@@ -596,8 +605,8 @@ def test_an_acknowledgement_that_cannot_be_costs_its_sender(side: Side) -> None:
         replace(good, acker=1),
         replace(good, sequence=2),
     ):
-        side.it.on_ack(bad, 3, side.now, side.turn)
-        assert [penalty.peer for penalty in side.end().penalties] == [3], bad
+        side.it.on_ack(bad, WHO[3], side.now, side.turn)
+        assert blamed_in(side.end()) == [3], bad
 
 
 def test_an_acknowledgement_of_a_batch_elsewhere_brings_nothing_into_memory(side: Side) -> None:
@@ -606,7 +615,7 @@ def test_an_acknowledgement_of_a_batch_elsewhere_brings_nothing_into_memory(side
     side.execute(old[-1])
     for at, batch in enumerate(old):
         turn = side.acknowledged(make_ack(2, batch, sequence=100 + at))
-        assert [penalty.peer for penalty in turn.penalties] == [2]
+        assert blamed_in(turn) == [2]
     assert side.it.pool.bytes_of(INSURERS[1].id) == 0
     assert asked_in(side.end(after_ms=DELAY_MS)) == []
 
@@ -682,13 +691,13 @@ def test_two_holders_are_asked_first_then_everybody_in_turn_and_in_the_end_nobod
 
 
 def test_what_a_block_lists_is_asked_for_at_once_if_it_is_not_on_its_way() -> None:
-    wanted = WantedBatches(0, 4, DELAY_MS)
-    wanted.listed(b"1", (2,), Now(0, 0), at_once=True)
-    wanted.listed(b"2", (2,), Now(0, 0), at_once=False)
-    assert wanted.due(Now(0, 0)) == [FetchBatches((2,), (b"1",))]
-    wanted.acknowledged(3, "origin", b"3", Now(0, 0))
-    wanted.listed(b"3", (1,), Now(0, 0), at_once=True)
-    assert wanted.due(Now(0, 0)) == [FetchBatches((1, 3), (b"3",))]
+    wanted = WantedBatches(WHO[1:], DELAY_MS)
+    wanted.listed(b"1", (WHO[2],), Now(0, 0), at_once=True)
+    wanted.listed(b"2", (WHO[2],), Now(0, 0), at_once=False)
+    assert wanted.due(Now(0, 0)) == [FetchBatches((WHO[2],), (b"1",))]
+    wanted.acknowledged(WHO[3], "origin", b"3", Now(0, 0))
+    wanted.listed(b"3", (WHO[1],), Now(0, 0), at_once=True)
+    assert wanted.due(Now(0, 0)) == [FetchBatches((WHO[1], WHO[3]), (b"3",))]
     wanted.found(b"1")
     wanted.found(b"1")
     assert b"1" not in wanted
@@ -696,21 +705,21 @@ def test_what_a_block_lists_is_asked_for_at_once_if_it_is_not_on_its_way() -> No
 
 
 def test_a_peer_makes_this_node_look_for_one_batch_of_each_origin() -> None:
-    wanted = WantedBatches(0, 4, DELAY_MS)
+    wanted = WantedBatches(WHO[1:], DELAY_MS)
     for number in range(1000):
-        wanted.acknowledged(3, "origin", b"%d" % number, Now(0, 0))
-    wanted.acknowledged(2, "origin", b"7", Now(0, 0))
-    wanted.acknowledged(2, "origin", b"999", Now(0, 0))
+        wanted.acknowledged(WHO[3], "origin", b"%d" % number, Now(0, 0))
+    wanted.acknowledged(WHO[2], "origin", b"7", Now(0, 0))
+    wanted.acknowledged(WHO[2], "origin", b"999", Now(0, 0))
     (fetch,) = wanted.due(Now(DELAY_MS, 0))
-    assert fetch == FetchBatches((2, 3), (b"999",))
+    assert fetch == FetchBatches((WHO[2], WHO[3]), (b"999",))
 
 
 def test_no_request_is_larger_than_those_who_are_asked_allow() -> None:
-    wanted = WantedBatches(0, 4, DELAY_MS)
+    wanted = WantedBatches(WHO[1:], DELAY_MS)
     for number in range(LISTED_MAX):
-        wanted.listed(b"bogus %d" % number, (3,), Now(0, 0), at_once=True)
+        wanted.listed(b"bogus %d" % number, (WHO[3],), Now(0, 0), at_once=True)
     for acker in (1, 2):
-        wanted.acknowledged(acker, "origin", b"genuine %d" % acker, Now(0, 0))
+        wanted.acknowledged(WHO[acker], "origin", b"genuine %d" % acker, Now(0, 0))
     wanted.due(Now(0, 0))
     fetches = wanted.due(Now(DELAY_MS, 0)) + wanted.due(Now(2 * DELAY_MS, 0))
     assert all(len(fetch.digests) <= DIGESTS_MAX for fetch in fetches)
@@ -718,12 +727,12 @@ def test_no_request_is_larger_than_those_who_are_asked_allow() -> None:
 
 
 def test_a_leaders_inventions_leave_room_for_others_blocks() -> None:
-    wanted = WantedBatches(0, 4, DELAY_MS)
+    wanted = WantedBatches(WHO[1:], DELAY_MS)
     for number in range(LISTED_MAX + 10):
-        wanted.listed(b"bogus %d" % number, (3,), Now(0, 0), at_once=True)
-    wanted.listed(b"genuine", (2,), Now(0, 0), at_once=True)
+        wanted.listed(b"bogus %d" % number, (WHO[3],), Now(0, 0), at_once=True)
+    wanted.listed(b"genuine", (WHO[2],), Now(0, 0), at_once=True)
     assert wanted.is_listed(b"genuine")
     assert not wanted.is_listed(b"bogus %d" % LISTED_MAX)
     wanted.found(b"bogus 0")
-    wanted.listed(b"bogus %d" % LISTED_MAX, (3,), Now(0, 0), at_once=True)
+    wanted.listed(b"bogus %d" % LISTED_MAX, (WHO[3],), Now(0, 0), at_once=True)
     assert wanted.is_listed(b"bogus %d" % LISTED_MAX)

@@ -24,6 +24,7 @@ from tests.support.tls import identity, serving
 from tests.unit.node.test_peer_wire import BATCH, CERTIFICATE, SIGNATURE, VOTE
 from tests.unit.node.test_peers import Store, fetched
 
+BETA, GAMMA = INSURERS[1], INSURERS[2]
 DIGEST = BATCH.header.digest
 GARBLED = wire.encode_batch(BATCH.header.raw, SIGNATURE, [bytes(len(BATCH.envelopes[0]))])
 
@@ -57,16 +58,16 @@ def raw(value: Proposal) -> bytes:
 
 
 def test_other_envelopes_under_a_genuine_header_do_not_end_the_search() -> None:
-    fetch = FetchBatches((1, 2), (DIGEST,))
-    assert fetched([Store(lie=GARBLED), Store([BATCH.raw])], fetch) == [BatchesFetched(2, (BATCH,))]
+    fetch = FetchBatches((BETA.id, GAMMA.id), (DIGEST,))
+    assert fetched([Store(lie=GARBLED), Store([BATCH.raw])], fetch) == [BatchesFetched(GAMMA.id, (BATCH,))]
 
 
 def test_another_justification_under_a_genuine_header_does_not_end_the_search() -> None:
     genuine = proposal()
     garbled = Proposal(genuine.header, wire.make_justification(None, ()), genuine.payload, genuine.vote)
-    fetch = FetchProposals((1, 2), (genuine.header.digest,))
+    fetch = FetchProposals((BETA.id, GAMMA.id), (genuine.header.digest,))
     answers = fetched([Store(lie=raw(garbled)), Store(lie=raw(genuine))], fetch)
-    assert answers == [ProposalsFetched(2, (genuine,))]
+    assert answers == [ProposalsFetched(GAMMA.id, (genuine,))]
 
 
 class Tarpit(SyncServicer):
@@ -89,14 +90,14 @@ def test_a_source_that_never_answers_takes_up_its_own_places_only() -> None:
         tarpit, mailbox, tasks = Tarpit(), Mailbox(), Tasks()
         name, register = "lossbook.v1.SyncService", peer_pb2_grpc.add_SyncServiceServicer_to_server
         async with (
-            serving(INSURERS[1], (name, register, tarpit)) as (slow, _),
-            serving(INSURERS[2], (name, register, SyncServicer(Store([BATCH.raw]), NoSnapshots()))) as (good, _),
+            serving(BETA, (name, register, tarpit)) as (slow, _),
+            serving(GAMMA, (name, register, SyncServicer(Store([BATCH.raw]), NoSnapshots()))) as (good, _),
         ):
-            addresses = {1: (INSURERS[1].id, slow), 2: (INSURERS[2].id, good)}
+            addresses = {BETA.id: slow, GAMMA.id: good}
             fetcher = Fetcher(addresses, identity(INSURERS[0]), mailbox, Metrics(), tasks)
             for number in range(ACTIVE_OF_SOURCE_MAX):
-                fetcher.fetch(FetchBatches((1, 2), (bytes([number]) * 32,)))
-            fetcher.fetch(FetchBatches((1, 2), (DIGEST,)))
+                fetcher.fetch(FetchBatches((BETA.id, GAMMA.id), (bytes([number]) * 32,)))
+            fetcher.fetch(FetchBatches((BETA.id, GAMMA.id), (DIGEST,)))
             try:
                 async with asyncio.timeout(4):  # below BATCHES_S_MAX
                     await mailbox.wait(None)
@@ -107,4 +108,4 @@ def test_a_source_that_never_answers_takes_up_its_own_places_only() -> None:
 
     asked, answers = asyncio.run(main())
     assert asked <= ACTIVE_OF_SOURCE_MAX
-    assert answers == [BatchesFetched(2, (Batch(BATCH.header, BATCH.signature, BATCH.envelopes, BATCH.raw),))]
+    assert answers == [BatchesFetched(GAMMA.id, (Batch(BATCH.header, BATCH.signature, BATCH.envelopes, BATCH.raw),))]

@@ -70,7 +70,7 @@ class World:
             intake=intake,
             tracker=self.tracker,
             ledger=self,
-            voucher=Voucher(CHAIN, FIRST.id, 0, CONSENSUS_KEY.sign),
+            voucher=Voucher(CHAIN, FIRST.id, lambda: (0, CONSENSUS_KEY.sign)),
             proof_of=self.proof_of,
         )
 

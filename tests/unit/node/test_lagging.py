@@ -74,7 +74,7 @@ def test_a_dead_leader_costs_a_time_out_each_turn_of_its_until_it_is_skipped_at_
     assert slow, "its first views are waited for"
     assert sum(wait - one_time_out for wait in slow) < SETTINGS.skip_ms + len(slow) * one_time_out
     assert max(waits[-10:]) < one_time_out, "and then no more"
-    assert up[0].validator.status()["silent"] == [up[0].validator._validators.members[dead].id]
+    assert up[0].validator.status()["silent"] == [cluster.nodes[dead].id]
     assert_agreement(cluster)
 
 

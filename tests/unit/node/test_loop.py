@@ -82,7 +82,7 @@ class World:
         return self.live
 
     # outbox
-    def send(self, sends: Sequence[tuple[int | None, PeerMessage]]) -> None:
+    def send(self, sends: Sequence[tuple[str | None, PeerMessage]]) -> None:
         self.events.append("sent")
 
     def notify(self, notices: Sequence[Notice]) -> None:
@@ -144,7 +144,7 @@ class Votes:
         self.world.events.append(f"rotated {live_records!r}")
 
 
-def sends() -> list[tuple[int | None, PeerMessage]]:
+def sends() -> list[tuple[str | None, PeerMessage]]:
     return [(None, Want(0, 1))]
 
 
@@ -155,15 +155,15 @@ def full_turn() -> Turn:
         vote_records=[b"vote"],
         sends=sends(),
         notices=[FinalizedNotice(1)],
-        fetches=[FetchBlocks((1,), 1)],
-        penalties=[Penalty(1, "lied")],
+        fetches=[FetchBlocks(("peer-1",), 1)],
+        penalties=[Penalty("peer-1", "lied")],
     )
 
 
 def test_blocks_are_synced_before_votes_and_both_before_anything_leaves() -> None:
     world = World()
     world.turns = [full_turn()]
-    world.mailbox.put_now(PeerConnected(1))
+    world.mailbox.put_now(PeerConnected("peer-1"))
     world.run(lambda: "notified" in world.events)
     assert world.events == [
         "input",
@@ -182,7 +182,7 @@ def test_nothing_leaves_when_a_sync_fails_and_the_node_votes_no_more(store: str)
     world = World()
     world.turns = [full_turn(), full_turn()]
     world.failing = store
-    world.mailbox.put_now(PeerConnected(1))
+    world.mailbox.put_now(PeerConnected("peer-1"))
     world.run(lambda: False)
     assert "sent" not in world.events
     assert "notified" not in world.events
@@ -195,7 +195,7 @@ def test_nothing_leaves_when_a_sync_fails_and_the_node_votes_no_more(store: str)
 def test_a_turn_without_anything_to_keep_syncs_nothing() -> None:
     world = World()
     world.turns = [Turn(sends=sends())]
-    world.mailbox.put_now(PeerConnected(1))
+    world.mailbox.put_now(PeerConnected("peer-1"))
     world.run(lambda: "sent" in world.events)
     assert world.events == ["input", "sent"]
 
@@ -203,7 +203,7 @@ def test_a_turn_without_anything_to_keep_syncs_nothing() -> None:
 def test_writes_that_no_message_waits_for_are_not_synced() -> None:
     world = World()
     world.turns = [Turn(block_writes=[WRITE])]
-    world.mailbox.put_now(PeerConnected(1))
+    world.mailbox.put_now(PeerConnected("peer-1"))
     world.run(lambda: "blocks written" in world.events)
     assert "blocks synced" not in world.events
 
@@ -213,11 +213,11 @@ def test_what_arrives_during_a_sync_is_one_turn_afterwards() -> None:
     world.turns = [Turn(block_writes=[WRITE], sync_blocks=True, sends=sends()), Turn(sends=sends())]
 
     def arrive() -> None:
-        world.mailbox.put_now(PeerConnected(2))
-        world.mailbox.put_now(PeerConnected(3))
+        world.mailbox.put_now(PeerConnected("peer-2"))
+        world.mailbox.put_now(PeerConnected("peer-3"))
 
     world.on_block_write = arrive
-    world.mailbox.put_now(PeerConnected(1))
+    world.mailbox.put_now(PeerConnected("peer-1"))
     world.run(lambda: world.events.count("sent") == 2)
     assert world.events == ["input", "blocks synced", "sent", "input", "input", "sent"]
 
@@ -233,7 +233,7 @@ def test_what_execution_did_leaves_in_a_turn_of_its_own() -> None:
         return False
 
     world.execute_slice = executed  # type: ignore[method-assign]
-    world.mailbox.put_now(PeerConnected(1))
+    world.mailbox.put_now(PeerConnected("peer-1"))
     world.run(lambda: "sent" in world.events)
 
 
@@ -252,7 +252,7 @@ def test_blocks_are_on_disk_as_final_before_they_are_executed() -> None:
         world.slices = 3  # what the turn made final can be executed from now on
 
     world.on_block_write = release
-    world.mailbox.put_now(PeerConnected(1))
+    world.mailbox.put_now(PeerConnected("peer-1"))
     world.run(lambda: world.events.count("slice") == 3)
     assert world.events.index("blocks synced") < world.events.index("slice")
 
@@ -261,7 +261,7 @@ def test_what_a_turn_made_final_is_acted_on_without_waiting_for_anything_else() 
     world = World()
     final = Turn(block_writes=[FinalizedWrite(1, bytes(32), b"")], sync_blocks=True)
     world.turns = [final, Turn(sends=sends())]
-    world.mailbox.put_now(PeerConnected(1))
+    world.mailbox.put_now(PeerConnected("peer-1"))
     world.run(lambda: "sent" in world.events)
 
 
@@ -276,7 +276,7 @@ def test_a_vote_log_grown_large_is_rewritten_with_what_lives() -> None:
     world = World()
     world.log_bytes = 1 << 30
     world.turns = [Turn(vote_records=[b"vote"], sends=sends())]
-    world.mailbox.put_now(PeerConnected(1))
+    world.mailbox.put_now(PeerConnected("peer-1"))
     world.run(lambda: world.log_bytes == 0)
     assert world.events.index("sent") < world.events.index("rotated [b'live']")
 
@@ -284,7 +284,7 @@ def test_a_vote_log_grown_large_is_rewritten_with_what_lives() -> None:
 def test_the_backup_marker_goes_after_the_bound_is_synced() -> None:
     world = World()
     world.turns = [Turn(vote_records=[b"bound"], remove_backup_marker=True)]
-    world.mailbox.put_now(PeerConnected(1))
+    world.mailbox.put_now(PeerConnected("peer-1"))
     world.run(lambda: "marker removed" in world.events)
     assert world.events.index("votes synced") < world.events.index("marker removed")
 
@@ -293,7 +293,7 @@ def test_the_backup_marker_goes_also_where_the_log_had_the_bound_already() -> No
     """A crash between the sync of the bound and the removal: the next start has nothing to log."""
     world = World()
     world.turns = [Turn(remove_backup_marker=True, sends=sends())]
-    world.mailbox.put_now(PeerConnected(1))
+    world.mailbox.put_now(PeerConnected("peer-1"))
     world.run(lambda: "sent" in world.events)
     assert world.events.index("marker removed") < world.events.index("sent")
 
@@ -305,6 +305,6 @@ def test_a_defect_ends_the_loop() -> None:
         raise ZeroDivisionError
 
     world.take_turn = broken  # type: ignore[method-assign]
-    world.mailbox.put_now(PeerConnected(1))
+    world.mailbox.put_now(PeerConnected("peer-1"))
     with pytest.raises(ZeroDivisionError):
         world.run(lambda: False)

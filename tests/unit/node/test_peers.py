@@ -63,7 +63,7 @@ class Receiver:
     def __init__(self) -> None:
         self.mailbox = Mailbox()
         self.metrics = Metrics()
-        self.servicer = PeerServicer({ALPHA.id: 0, GAMMA.id: 2}, self.mailbox, self.metrics)
+        self.servicer = PeerServicer({ALPHA.id, GAMMA.id}, self.mailbox, self.metrics)
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[str]:
@@ -80,7 +80,7 @@ class Receiver:
 async def dialling(address: str, organisation: Organisation = ALPHA) -> AsyncIterator[tuple[Peers, Mailbox, Metrics]]:
     mailbox, metrics = Mailbox(), Metrics()
     tasks = Tasks()
-    peers = Peers({1: (BETA.id, address)}, identity(organisation), mailbox, metrics, tasks)
+    peers = Peers({BETA.id: address}, identity(organisation), mailbox, metrics, tasks)
     peers.start()
     try:
         yield peers, mailbox, metrics
@@ -92,10 +92,10 @@ def test_messages_of_a_turn_arrive_in_order_from_the_authenticated_sender() -> N
     async def main() -> None:
         receiver = Receiver()
         async with receiver.listening() as address, dialling(address) as (peers, mailbox, _):
-            assert await inputs(mailbox, 1) == [PeerConnected(1)]
-            peers.send([(None, Want(0, 1)), (1, Want(0, 2)), (3, Want(0, 3)), (None, BATCH)])
+            assert await inputs(mailbox, 1) == [PeerConnected(BETA.id)]
+            peers.send([(None, Want(0, 1)), (BETA.id, Want(0, 2)), (GAMMA.id, Want(0, 3)), (None, BATCH)])
             (received,) = await inputs(receiver.mailbox, 1)
-            assert received == PeerMessages(0, [Want(0, 1), Want(0, 2), BATCH])
+            assert received == PeerMessages(ALPHA.id, [Want(0, 1), Want(0, 2), BATCH])
 
     asyncio.run(main())
 
@@ -120,10 +120,10 @@ def test_many_messages_of_one_request_are_handed_over_in_parts() -> None:
 def test_what_waits_from_a_peer_that_lied_is_not_looked_at() -> None:
     async def main() -> None:
         receiver = Receiver()
-        await receiver.mailbox.put(ALPHA.id, 10, PeerMessages(0, [Want(0, 1)]))
-        await receiver.mailbox.put(GAMMA.id, 10, PeerMessages(2, [Want(0, 2)]))
-        receiver.servicer.penalise(0, ALPHA.id, "lied")
-        assert receiver.mailbox.drain() == [PeerMessages(2, [Want(0, 2)])]
+        await receiver.mailbox.put(ALPHA.id, 10, PeerMessages(ALPHA.id, [Want(0, 1)]))
+        await receiver.mailbox.put(GAMMA.id, 10, PeerMessages(GAMMA.id, [Want(0, 2)]))
+        receiver.servicer.penalise(ALPHA.id, "lied")
+        assert receiver.mailbox.drain() == [PeerMessages(GAMMA.id, [Want(0, 2)])]
 
     asyncio.run(main())
 
@@ -132,12 +132,12 @@ def test_a_peer_that_comes_back_is_dialled_again_and_announced() -> None:
     async def main() -> None:
         receiver = Receiver()
         async with receiver.listening() as address, dialling(address) as (peers, mailbox, _):
-            assert await inputs(mailbox, 1) == [PeerConnected(1)]
+            assert await inputs(mailbox, 1) == [PeerConnected(BETA.id)]
             receiver.servicer.close()
-            assert await inputs(mailbox, 1) == [PeerLost(1)]
-            assert not peers.links[1].connected
+            assert await inputs(mailbox, 1) == [PeerLost(BETA.id)]
+            assert not peers.links[BETA.id].connected
             receiver.servicer._closed = False
-            assert await inputs(mailbox, 1) == [PeerConnected(1)]
+            assert await inputs(mailbox, 1) == [PeerConnected(BETA.id)]
 
     asyncio.run(main())
 
@@ -150,11 +150,11 @@ def test_a_peer_that_was_heard_of_is_dialled_at_once(monkeypatch: pytest.MonkeyP
         receiver.servicer.close()
         paused = asyncio.Event()
         async with receiver.listening() as address, dialling(address) as (peers, mailbox, _):
-            monkeypatch.setattr(peers.links[1], "_note", lambda _: paused.set())
+            monkeypatch.setattr(peers.links[BETA.id], "_note", lambda _: paused.set())
             await paused.wait()  # it was turned away
             receiver.servicer._closed = False
-            peers.wake(1)
-            assert await inputs(mailbox, 1) == [PeerConnected(1)]
+            peers.wake(BETA.id)
+            assert await inputs(mailbox, 1) == [PeerConnected(BETA.id)]
 
     asyncio.run(main())
 
@@ -173,8 +173,8 @@ def test_a_peer_that_drops_streams_is_dialled_less_and_less_often_however_loud_i
             if len(pauses) == 12:
                 enough.set()
 
-        def drop(index: int) -> None:
-            receiver.servicer._end(index, grpc.StatusCode.ABORTED, "dropped")
+        def drop(organisation: str) -> None:
+            receiver.servicer._end(organisation, grpc.StatusCode.ABORTED, "dropped")
 
         monkeypatch.setattr(Link, "_pause", pause)
         monkeypatch.setattr(random, "uniform", lambda least, most: 1.0)
@@ -182,8 +182,8 @@ def test_a_peer_that_drops_streams_is_dialled_less_and_less_often_however_loud_i
             while not enough.is_set():
                 for item in await inputs(mailbox, 1):
                     if isinstance(item, PeerConnected):
-                        peers.wake(1)
-                        drop(0)
+                        peers.wake(BETA.id)
+                        drop(ALPHA.id)
 
     asyncio.run(main())
     seconds = [seconds for seconds, _ in pauses]
@@ -195,7 +195,7 @@ def test_a_peer_that_drops_streams_is_dialled_less_and_less_often_however_loud_i
 
 def test_being_heard_of_cuts_a_pause_short_only_where_it_may() -> None:
     async def main() -> float:
-        link = Link(1, BETA.id, "", identity(ALPHA), Mailbox(), Metrics())
+        link = Link(BETA.id, "", identity(ALPHA), Mailbox(), Metrics())
         link.wake()
         await link._pause(1000.0, cut_short=True)
         link.wake()
@@ -210,7 +210,7 @@ def test_messages_to_a_peer_that_is_away_are_dropped_not_kept() -> None:
     async def main() -> None:
         async with dialling("127.0.0.1:9") as (peers, _, _):  # the discard port: nobody listens
             peers.send([(None, BATCH)] * 1000)
-            assert peers.links[1]._queued_bytes == 0
+            assert peers.links[BETA.id]._queued_bytes == 0
 
     asyncio.run(main())
 
@@ -223,7 +223,7 @@ def test_a_peer_too_slow_loses_its_stream_and_is_resent_what_matters(monkeypatch
         async with receiver.listening() as address, dialling(address) as (peers, mailbox, metrics):
             await inputs(mailbox, 1)
             peers.send([(None, BATCH)] * 10)
-            assert await inputs(mailbox, 2) == [PeerLost(1), PeerConnected(1)]
+            assert await inputs(mailbox, 2) == [PeerLost(BETA.id), PeerConnected(BETA.id)]
             resets = metrics.registry.get_sample_value("lossbook_peer_resets_total", {"peer": BETA.id})
             assert resets == 1
 
@@ -275,11 +275,11 @@ def test_invalid_messages_cost_the_peer_its_stream_for_a_while(offence: str) -> 
             assert await exchange(address, ALPHA, OFFENCES[offence]) is grpc.StatusCode.INVALID_ARGUMENT
             assert await exchange(address, ALPHA, b"") is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert receiver.metrics.registry.get_sample_value("lossbook_peer_penalties_total", {"peer": ALPHA.id}) == 1
-        standing = receiver.servicer.standing(0)
+        standing = receiver.servicer.standing(ALPHA.id)
         assert standing.offences == 1
         assert standing.reason
         assert standing.ignored_s > 0
-        assert receiver.servicer.standing(2).offences == 0, "and nobody else anything"
+        assert receiver.servicer.standing(GAMMA.id).offences == 0, "and nobody else anything"
         assert not receiver.mailbox.drain()
 
     asyncio.run(main())
@@ -294,7 +294,7 @@ def test_a_peer_that_does_not_stop_sending_loses_its_stream(monkeypatch: pytest.
         receiver = Receiver()
         async with receiver.listening() as address, asyncio.timeout(20):
             assert await exchange(address, ALPHA, request(*wants)) is grpc.StatusCode.INVALID_ARGUMENT
-        assert receiver.servicer.standing(0).reason == "sends more messages than any honest node"
+        assert receiver.servicer.standing(ALPHA.id).reason == "sends more messages than any honest node"
 
     asyncio.run(main())
 
@@ -326,10 +326,10 @@ def test_a_second_stream_of_a_peer_replaces_the_first() -> None:
     async def main() -> None:
         receiver = Receiver()
         async with receiver.listening() as address, dialling(address) as (_, mailbox, _):
-            assert await inputs(mailbox, 1) == [PeerConnected(1)]
+            assert await inputs(mailbox, 1) == [PeerConnected(BETA.id)]
             async with dialling(address) as (_, second, _):
-                assert await inputs(second, 1) == [PeerConnected(1)]
-                assert await inputs(mailbox, 1) == [PeerLost(1)]
+                assert await inputs(second, 1) == [PeerConnected(BETA.id)]
+                assert await inputs(mailbox, 1) == [PeerLost(BETA.id)]
 
     asyncio.run(main())
 
@@ -365,7 +365,7 @@ def fetched(stores: Sequence[Store], fetch: Any, count: int = 1) -> list[Input]:
     """What comes back when INSURERS[1], [2], ... serve these stores."""
 
     async def main() -> list[Input]:
-        addresses: dict[int, tuple[str, str]] = {}
+        addresses: dict[str, str] = {}
         mailbox = Mailbox()
 
         async def serve(at: int, then: Callable[[], Any]) -> list[Input]:
@@ -378,7 +378,7 @@ def fetched(stores: Sequence[Store], fetch: Any, count: int = 1) -> list[Input]:
                 SyncServicer(stores[at], NoSnapshots()),
             )
             async with serving(INSURERS[at + 1], registration) as (address, _):
-                addresses[at + 1] = (INSURERS[at + 1].id, address)
+                addresses[INSURERS[at + 1].id] = address
                 return await serve(at + 1, then)
 
         async def ask() -> list[Input]:
@@ -402,33 +402,33 @@ DIGEST = BATCH.header.digest
 
 
 def test_the_next_source_is_asked_when_the_first_has_it_not() -> None:
-    fetch = FetchBatches((1, 2), (DIGEST,))
-    assert fetched([Store(), Store([BATCH.raw])], fetch) == [BatchesFetched(2, (BATCH,))]
+    fetch = FetchBatches((BETA.id, GAMMA.id), (DIGEST,))
+    assert fetched([Store(), Store([BATCH.raw])], fetch) == [BatchesFetched(GAMMA.id, (BATCH,))]
 
 
 def test_the_next_source_is_asked_when_the_first_answers_nonsense() -> None:
-    fetch = FetchBatches((1, 2), (DIGEST,))
-    assert fetched([Store(lie=b"\xff\xff"), Store([BATCH.raw])], fetch) == [BatchesFetched(2, (BATCH,))]
+    fetch = FetchBatches((BETA.id, GAMMA.id), (DIGEST,))
+    assert fetched([Store(lie=b"\xff\xff"), Store([BATCH.raw])], fetch) == [BatchesFetched(GAMMA.id, (BATCH,))]
 
 
 def test_a_batch_that_was_not_asked_for_is_not_handed_in() -> None:
-    fetch = FetchBatches((1,), (b"x" * 32,))
-    assert fetched([Store(lie=BATCH.raw)], fetch) == [FetchFailed(fetch, 1)]
+    fetch = FetchBatches((BETA.id,), (b"x" * 32,))
+    assert fetched([Store(lie=BATCH.raw)], fetch) == [FetchFailed(fetch, BETA.id)]
 
 
 @pytest.mark.parametrize(
-    "fetch", [FetchBatches((1,), (DIGEST,)), FetchProposals((1,), (DIGEST,)), FetchBlocks((1,), 1)]
+    "fetch", [FetchBatches((BETA.id,), (DIGEST,)), FetchProposals((BETA.id,), (DIGEST,)), FetchBlocks((BETA.id,), 1)]
 )
 def test_what_nobody_has_fails_once_all_sources_were_asked(fetch: Any) -> None:
-    assert fetched([Store()], fetch) == [FetchFailed(fetch, 1)]
+    assert fetched([Store()], fetch) == [FetchFailed(fetch, BETA.id)]
 
 
 def test_a_fetch_from_nobody_but_oneself_fails_at_once() -> None:
-    fetch = FetchBatches((0,), (DIGEST,))
-    assert fetched([], fetch) == [FetchFailed(fetch, 0)]
+    fetch = FetchBatches((ALPHA.id,), (DIGEST,))
+    assert fetched([], fetch) == [FetchFailed(fetch, ALPHA.id)]
 
 
 def test_a_lying_proposal_is_not_handed_in() -> None:
     raw = block_pb2.Proposal(header=b"\xff").SerializeToString()
-    fetch = FetchProposals((1,), (DIGEST,))
-    assert fetched([Store(lie=raw)], fetch) == [FetchFailed(fetch, 1)]
+    fetch = FetchProposals((BETA.id,), (DIGEST,))
+    assert fetched([Store(lie=raw)], fetch) == [FetchFailed(fetch, BETA.id)]

@@ -16,6 +16,7 @@ from simulator.adversaries.two_votes import TwoVotes
 from tests.support.chain import Chain
 from tests.support.cluster import Cluster, Node
 from tests.support.evidence import forged_statement, statement, two_notarize
+from tests.support.insurers import INSURERS
 from tests.unit.node.test_byzantine import assert_agreement, honest
 
 CHAIN = Chain()
@@ -52,7 +53,7 @@ class Bench:
 
     def receive(self, *received: Statement, sender: int = 1) -> None:
         for each in received:
-            self.pool.on_statement(each, sender, self.turn)
+            self.pool.on_statement(each, INSURERS[sender].id, self.turn)
 
     def listable(self) -> list[Statement]:
         return list(self.pool.listable(set()))
@@ -71,7 +72,7 @@ def test_a_statement_is_checked_once_kept_and_passed_on_once() -> None:
 def test_invalid_forged_evidence_costs_its_sender() -> None:
     bench = Bench()
     bench.receive(forged_statement(2), sender=3)
-    assert [penalty.peer for penalty in bench.turn.penalties] == [3]
+    assert [penalty.peer for penalty in bench.turn.penalties] == [INSURERS[3].id]
     assert not bench.turn.sends
     assert not bench.listable()
 
@@ -80,8 +81,8 @@ def test_a_peer_that_reconnects_gets_all_that_waits() -> None:
     bench = Bench()
     bench.receive(statement(2), statement(3))
     bench.turn = Turn()
-    bench.pool.on_connected(1, bench.turn)
-    assert bench.turn.sends == [(1, statement(2)), (1, statement(3))]
+    bench.pool.on_connected(INSURERS[1].id, bench.turn)
+    assert bench.turn.sends == [(INSURERS[1].id, statement(2)), (INSURERS[1].id, statement(3))]
 
 
 def test_what_was_committed_is_neither_kept_nor_checked_again() -> None:
@@ -139,7 +140,7 @@ def test_a_statement_that_one_node_holds_is_executed_once_by_all_and_the_network
     cluster = Cluster(seed=1)
     cluster.start()
     cluster.run(800)
-    cluster.nodes[0].give(PeerMessages(1, (statement(3),)))
+    cluster.nodes[0].give(PeerMessages(INSURERS[1].id, (statement(3),)))
     assert cluster.run(5_000, lambda: all(records(node) for node in cluster.nodes))
     assert_agreement(cluster)
     cluster.run(3_000)
@@ -167,7 +168,7 @@ def test_a_statement_reaches_the_ledger_though_its_holder_can_tell_nobody() -> N
     cluster = Cluster(seed=2, liars={0: Silent})
     cluster.start()
     cluster.run(800)
-    cluster.nodes[0].give(PeerMessages(1, (statement(3),)))
+    cluster.nodes[0].give(PeerMessages(INSURERS[1].id, (statement(3),)))
     assert cluster.run(15_000, lambda: all(records(node) for node in cluster.nodes))
 
 
@@ -176,9 +177,9 @@ def test_invalid_evidence_against_an_honest_node_costs_its_sender_and_is_never_l
     cluster.start()
     cluster.run(800)
     for node in cluster.nodes[:3]:
-        node.give(PeerMessages(3, (forged_statement(1),)))
+        node.give(PeerMessages(INSURERS[3].id, (forged_statement(1),)))
     cluster.run(10_000)
-    assert all([penalty.peer for penalty in node.penalties] == [3] for node in cluster.nodes[:3])
+    assert all([penalty.peer for penalty in node.penalties] == [INSURERS[3].id] for node in cluster.nodes[:3])
     assert not any(records(node) for node in cluster.nodes)
 
 
@@ -240,12 +241,12 @@ def test_old_evidence_is_neither_listed_nor_recorded_and_harms_nobody() -> None:
     cluster.start()
     cluster.run(60_000)
     for node in cluster.nodes[:3]:
-        node.give(PeerMessages(3, (statement(3),)))
+        node.give(PeerMessages(INSURERS[3].id, (statement(3),)))
     cluster.run(10_000)
     assert not any(records(node) or len(node.validator._statements) for node in cluster.nodes)
     assert not any(node.penalties for node in cluster.nodes)
-    young = statement(3, view=cluster.nodes[0].validator._core.view)
-    cluster.nodes[0].give(PeerMessages(3, (young,)))
+    young = statement(3, view=cluster.nodes[0].validator._present.core.view)
+    cluster.nodes[0].give(PeerMessages(INSURERS[3].id, (young,)))
     assert cluster.run(10_000, lambda: all(records(node) for node in cluster.nodes))
     assert_agreement(cluster)
 

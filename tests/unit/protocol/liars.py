@@ -14,7 +14,8 @@ from contracts.records import CLAIMS
 from crypto.hashing import TAG_HEADER, TAG_JUSTIFICATION, tagged
 from ledger import proof_building as building
 from ledger import proofs, wire
-from ledger.proof_types import EnvelopeProof, HeaderProof, JustifiedHeader, Proof, ReceiptProof, RecordProof
+from ledger.proof_types import EnvelopeProof, HeaderProof, Proof, ReceiptProof, RecordProof
+from ledger.types import JustifiedHeader
 from ledger.wire.proofs import encode_proof
 from tests.unit.protocol import stranger
 from tests.unit.protocol.stranger import Refused

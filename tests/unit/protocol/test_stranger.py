@@ -15,8 +15,8 @@ import pytest
 from contracts.records import POLICIES
 from ledger import proof_building as building
 from ledger.proof_building import FinalHeader
-from ledger.proof_types import EnvelopeProof, JustifiedHeader, Proof, ReceiptProof, RecordProof
-from ledger.types import Envelope
+from ledger.proof_types import EnvelopeProof, Proof, ReceiptProof, RecordProof
+from ledger.types import Envelope, JustifiedHeader
 from ledger.wire.proofs import encode_proof
 from tests.support.cluster import Cluster, Node
 from tests.support.insurers import Ledger, policy_issue
