@@ -45,7 +45,13 @@ def block_message(stored: StoredBlock) -> block_pb2.Block:
         payload=proposal.payload,
         batches=stored.batches,
         finalization=block_pb2.Certificate.FromString(stored.finalization) if stored.finalization else None,
+        tails=[_tail_message(raw) for raw in stored.tails],
     )
+
+
+def _tail_message(raw: bytes) -> block_pb2.JustifiedHeader:
+    proposal = block_pb2.Proposal.FromString(raw)
+    return block_pb2.JustifiedHeader(header=proposal.header, justification=proposal.justification)
 
 
 class _Subscription:

@@ -19,7 +19,8 @@ class StoredBlock(msgspec.Struct, frozen=True, gc=False):
 
     proposal: bytes  #: serialized Proposal (header, justification, payload, the leader's vote)
     batches: Sequence[bytes]  #: serialized Batches in payload order; empty where headers only were asked for
-    finalization: bytes  #: serialized Certificate; empty where only a descendant's is held
+    finalization: bytes  #: serialized Certificate; empty where only a descendant's is held; of the last tail, if any
+    tails: Sequence[bytes] = ()  #: serialized Proposals after the last block of an epoch, oldest first
 
 
 class ChainSource(Protocol):

@@ -13,7 +13,7 @@ from consensus.types import Header
 from ledger.block_port import BatchWrite, BlockStore, BlockWrite, FinalizedWrite, ProposalWrite
 from ledger.invariant import invariant
 from ledger.ports import CorruptStore
-from ledger.types import Block
+from ledger.types import Block, JustifiedHeader
 from ledger.wire import WireError, decode_header, decode_payload, encode_certificate, parse
 from lossbook.v1 import block_pb2
 from services.pulse import Pulse
@@ -33,8 +33,14 @@ def block_writes(block: Block) -> list[BlockWrite]:
     return [
         *[BatchWrite(batch.header.digest, batch.raw) for batch in block.batches],
         ProposalWrite(block.header.digest, proposal.SerializeToString(deterministic=True)),
+        *[_tail_write(tail) for tail in block.tails],
         FinalizedWrite(block.header.height, block.header.digest, finalization),
     ]
+
+
+def _tail_write(tail: JustifiedHeader) -> ProposalWrite:
+    proposal = block_pb2.Proposal(header=tail.header.raw, justification=tail.justification.raw)
+    return ProposalWrite(tail.header.digest, proposal.SerializeToString(deterministic=True))
 
 
 class StoredChain:
@@ -72,7 +78,8 @@ class StoredChain:
             return None
         proposal = self._required(self._store.proposal(digest), f"the block of height {height}")
         batches = self._batches(proposal, height) if with_batches else []
-        return StoredBlock(proposal, batches, self._store.finalization(height) or b"")
+        finalization = self._store.finalization(height) or b""
+        return StoredBlock(proposal, batches, finalization, self._tails(digest, finalization))
 
     def header(self, height: int) -> Header | None:
         """Header of a finalized height; None where it is not stored."""
@@ -104,6 +111,16 @@ class StoredChain:
             self._required(self._store.batch(digest), f"batch {digest.hex()} of height {height}")
             for digest in payload.batch_digests
         ]
+
+    def _tails(self, digest: bytes, finalization: bytes) -> list[bytes]:
+        """What stands between the last block of an epoch and the tail that its certificate names, oldest first."""
+        tails: list[bytes] = []
+        at = block_pb2.Certificate.FromString(finalization).digest if finalization else digest
+        while at != digest:
+            proposal = self._required(self._store.proposal(at), f"tail {at.hex()[:16]}")
+            tails.append(proposal)
+            at = decode_header(parse(block_pb2.Proposal, proposal).header).parent_digest
+        return tails[::-1]
 
     @staticmethod
     def _required(raw: bytes | None, what: str) -> bytes:

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ledger.ports import CorruptStore
-from ledger.types import Block
-from ledger.wire import decode_block
+from ledger.types import Block, JustifiedHeader
+from ledger.wire import decode_block, make_justification
 from lossbook.v1 import blocks_pb2_grpc
 from services import subscription
 from services.auth import Authenticator
@@ -19,7 +19,7 @@ from services.server import Server
 from services.stored_chain import StoredChain, block_writes
 from services.subscription import FeedLost, ServerHeartbeat, subscribe
 from store.memory_blocks import MemoryBlockStore
-from tests.support.chain import Chain
+from tests.support.chain import Chain, altered_header
 from tests.support.chain_server import identity_of
 from tests.support.insurers import INSURERS, SUPERVISOR, policy_issue
 
@@ -48,6 +48,40 @@ def test_a_stored_block_is_served_as_it_came(chain: Chain) -> None:
         assert found is not None
         assert decode_block(block_message(found)) == block
         assert served.header(block.header.height) == block.header
+
+
+def with_tails(chain: Chain, count: int) -> Block:
+    """The newest block as if it ended its epoch, finalized with so many tails."""
+    last = chain.blocks[-1]
+    tails: list[JustifiedHeader] = []
+    for view in range(1, count + 1):
+        parent = tails[-1].header if tails else last.header
+        justification = make_justification(chain.notarization(parent), ())
+        after = altered_header(
+            last, view=parent.view + view, parent_digest=parent.digest, justification_digest=justification.digest
+        )
+        tails.append(JustifiedHeader(after.header, justification))
+    final = chain.finalization(tails[-1].header if tails else last.header)
+    return Block(last.header, last.justification, last.payload, last.batches, final, tuple(tails))
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_the_tails_that_finalized_the_last_block_of_an_epoch_are_served_with_it(chain: Chain, count: int) -> None:
+    store = MemoryBlockStore()
+    block = with_tails(chain, count)
+    store.commit(block_writes(block))
+    found = StoredChain(store, lambda: block.header.height).block(block.header.height)
+    assert found is not None
+    assert decode_block(block_message(found)) == block
+
+
+def test_a_missing_tail_is_a_damaged_store(chain: Chain) -> None:
+    store = MemoryBlockStore()
+    block = with_tails(chain, 2)
+    lost = block.tails[0].header.digest
+    store.commit([write for write in block_writes(block) if write.digest != lost])
+    with pytest.raises(CorruptStore, match="tail"):
+        StoredChain(store, lambda: block.header.height).block(block.header.height)
 
 
 def test_headers_only_leave_the_batches_out(chain: Chain) -> None:
