@@ -6,7 +6,7 @@ from ledger.epochs import Seat
 from ledger.types import Envelope
 from tests.support.cluster import Cluster, Node, epoch_key
 from tests.support.insurers import INSURERS, Ledger, policy_issue
-from tests.unit.node.test_cluster import assert_agreement, executed, policy, proven
+from tests.unit.node.test_cluster import assert_agreement, policy, proven
 
 MAKER = Ledger()
 
