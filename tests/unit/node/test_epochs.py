@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -15,7 +15,7 @@ from node.turn import EpochNotice, PeerMessage
 from tests.support.epoch_cluster import Cluster, Node, epoch_key
 from tests.support.epoch_oracle import check_agreement
 from tests.support.insurers import INSURERS, SUPERVISOR, Ledger, Organisation, make_genesis, policy_issue
-from tests.unit.node.test_cluster import accepted, assert_agreement, executed, policy, proven
+from tests.unit.node.test_cluster import accepted, assert_agreement, executed, proven
 
 MAKER = Ledger()
 
@@ -230,7 +230,7 @@ def test_what_a_removed_origin_promised_is_listed_in_the_next_epoch() -> None:
     market = Market()
     market.load(5)
     market.change(*[seat(node, 1) for node in market.nodes[:3]])
-    late = []
+    late: list[Envelope] = []
     while market.nodes[3].validator.epoch.number == 0:
         late.append(market.envelope(b"late-%011d" % len(late), 3))
         market.nodes[3].submit(late[-1])
@@ -461,9 +461,10 @@ def test_a_boundary_that_was_notarized_and_never_final_loses_to_another() -> Non
         return sender.index == witness and to.index != witness and speaks
 
     witness = 2
+    core = market.nodes[witness].validator._present.core
     market.cluster.lose = lose
-    assert market.cluster.run(5_000, lambda: bool(first) and market.nodes[witness].validator._present.core.view > first[0].view)
-    notarized = market.nodes[witness].validator._present.core.certificate(VoteKind.NOTARIZE, first[0].view)
+    assert market.cluster.run(5_000, lambda: bool(first) and core.view > first[0].view)
+    notarized = core.certificate(VoteKind.NOTARIZE, first[0].view)
     assert notarized is not None
     assert notarized.digest == first[0].digest
     market.cluster.isolate(witness)
@@ -599,5 +600,3 @@ def test_every_node_says_which_epoch_began_and_who_votes_in_it() -> None:
         assert notice == EpochNotice(1, boundaries(chain)[0].height + 1, tuple(n.id for n in market.nodes[:3]))
         assert node.validator.status()["epoch"] == 1
         assert node.validator.status()["validators"] == [n.id for n in market.nodes[:3]]
-
-
