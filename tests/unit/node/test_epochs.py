@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from consensus.records import OwnVote
 from consensus.types import Certificate, Header, Proposal, Vote, VoteKind
+from consensus.votes import vote_message
 from ledger import wire
 from ledger.epochs import Seat
 from ledger.types import Ack, Batch, Envelope
-from node.turn import EpochNotice, PeerMessage
-from tests.support.epoch_cluster import Cluster, Node, epoch_key
+from node.turn import AlarmNotice, EpochNotice, PeerMessage, PeerMessages
+from tests.support.cluster import Cluster, Node, epoch_key
 from tests.support.epoch_oracle import check_agreement
 from tests.support.insurers import INSURERS, SUPERVISOR, Ledger, Organisation, make_genesis, policy_issue
+from tests.unit.node.byzantine_boundary import EndsEarly, GoesOn, NeverEnds
 from tests.unit.node.test_cluster import accepted, assert_agreement, executed, proven
 
 MAKER = Ledger()
@@ -28,7 +30,7 @@ def seat(node: Node, epoch: int) -> Seat:
 class Market:
     """A cluster, the sets of its epochs, and what was submitted to it."""
 
-    def __init__(self, seed: int = 1, newcomers: int = 0) -> None:
+    def __init__(self, seed: int = 1, newcomers: int = 0, liars: Mapping[int, type[Node]] | None = None) -> None:
         organisations = [*INSURERS]
         for number in range(newcomers):
             newcomer = Organisation(f"insurer-{5 + number}", "insurer")
@@ -36,7 +38,7 @@ class Market:
             organisations.append(newcomer)
         genesis = make_genesis((*organisations, SUPERVISOR)) if newcomers else None
         self.maker = Ledger(genesis) if newcomers else MAKER
-        self.cluster = Cluster(seed, genesis=genesis, organisations=organisations)
+        self.cluster = Cluster(seed, genesis=genesis, organisations=organisations, liars=liars)
         self.nodes = self.cluster.nodes
         first = [Seat(card.id, card.consensus_key) for card in self.cluster.genesis.validators]
         self.sets: dict[int, Sequence[Seat]] = {0: first}
@@ -90,8 +92,11 @@ class Market:
         return self.judge()
 
     def judge(self) -> list[Header]:
-        assert_agreement(self.cluster)
-        assert not [penalty for node in self.nodes for penalty in node.penalties]
+        honest = [node for node in self.nodes if type(node) is Node]
+        if len(honest) == len(self.nodes):
+            assert_agreement(self.cluster)
+        liars = {node.id for node in self.nodes} - {node.id for node in honest}
+        assert {penalty.peer for node in honest for penalty in node.penalties} <= liars
         return check_agreement(self.cluster, self.sets)
 
 
@@ -139,6 +144,15 @@ def test_a_change_ends_the_epoch_at_the_first_block_whose_parents_state_holds_it
     assert approved is not None
     assert chain[boundary.height - 1].state_height >= approved
     assert all(header.state_height < approved for header in chain[: boundary.height - 1])
+
+
+@pytest.mark.parametrize("dead", range(4))
+def test_an_idle_network_changes_its_set_also_if_the_next_leader_is_dead(dead: int) -> None:
+    """Well before the next heartbeat: an approved change is work, so the others wait for that leader, and not long."""
+    market = Market()
+    market.nodes[dead].crash()
+    market.rotate(by=(dead + 1) % 4)
+    market.reach(1, within_ms=4_000)
 
 
 def test_an_idle_network_changes_its_set_without_waiting_for_heartbeats() -> None:
@@ -475,6 +489,58 @@ def test_a_boundary_that_was_notarized_and_never_final_loses_to_another() -> Non
     market.load(6)
     (boundary,) = boundaries(market.settle())
     assert boundary.digest != first[0].digest
+
+
+def test_a_laggard_with_nothing_to_say_follows() -> None:
+    """It was cut off before the first block: it has no certificate to show, and nothing to do."""
+    market = Market()
+    market.cluster.isolate(3)
+    market.rotate()
+    market.reach(1, market.nodes[:3])
+    market.cluster.run(2_000)
+    market.nodes[3].crash()
+    market.cluster.heal()
+    market.nodes[3].voting = False  # an observer: it makes no query either
+    market.nodes[3].start()
+    market.reach(1, within_ms=600)
+    market.settle()
+
+
+# -- liars -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize("liar", [EndsEarly, NeverEnds, GoesOn])
+def test_no_leader_ends_an_epoch_or_keeps_it_from_ending(liar: type[Node], index: int) -> None:
+    market = Market(liars={index: liar})
+    honest = [at for at in range(4) if at != index]
+    market.load(8, by=honest)
+    if liar is GoesOn:
+        market.cluster.lose = lambda _, __, message: finalizes(message) and market.cluster.time_ms < 6_000
+    market.rotate(by=honest[0])
+    market.load(8, by=honest)
+    market.reach(1, [market.nodes[at] for at in honest])
+    market.load(4, by=honest)
+    chain = market.settle([market.nodes[at] for at in honest])
+    assert len(boundaries(chain)) == 1
+
+
+def test_who_voted_twice_in_the_epoch_before_is_named_after_it_has_ended() -> None:
+    market = Market()
+    market.load(4)
+    market.rotate()
+    market.reach(1)
+    market.settle()
+    culprit, witness = market.nodes[1], market.nodes[0]
+    floor = witness.validator._before.core.floor
+    assert floor is not None
+    for digest in (b"one " * 8, b"two " * 8):
+        message = vote_message(market.cluster.genesis.chain_id, VoteKind.NOTARIZE, 0, floor.view, floor.view - 1, digest)
+        vote = Vote(VoteKind.NOTARIZE, 0, floor.view, floor.view - 1, digest, 1, culprit.key.sign(message))
+        witness.give(PeerMessages(culprit.id, (vote,)))
+    named = [notice.text for notice in witness.notices if isinstance(notice, AlarmNotice) and notice.kind == "evidence"]
+    assert named
+    assert all("signer=1" in text for text in named)
 
 
 # -- batches and acknowledgements ------------------------------------------------------------
