@@ -176,8 +176,18 @@ class Dissemination:
             self.pool.drop(header.digest)
 
     def _unlisted_origins(self) -> set[str]:
-        """Origins with an acknowledged head that may still be listed."""
-        return {origin for origin in self._epoch.origins if self._is_ahead(origin)}
+        """Origins with an acknowledged head that may still be listed; one that may not is not held any more."""
+        return {origin for origin in self._epoch.origins if self._is_ahead(origin) and self._may_list_head(origin)}
+
+    def _may_list_head(self, origin: str) -> bool:
+        digest = self._acked[origin].digest
+        held = self.pool.in_memory(digest)
+        known = held or self.pool.get(digest)
+        if known is None or self._epoch.may_list(known.batch.header.epoch):
+            return known is not None
+        if held is None:
+            self.pool.drop(digest)
+        return False
 
     # -- as origin ---------------------------------------------------------------------------
 

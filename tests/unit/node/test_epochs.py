@@ -430,10 +430,8 @@ def finalizes(message: PeerMessage) -> bool:
     return isinstance(message, Vote | Certificate) and message.kind is VoteKind.FINALIZE
 
 
-def test_tails_carry_the_boundary_to_finality() -> None:
-    """Every finalize vote is lost until tails have been built on the boundary."""
-    market = Market()
-    market.rotate()
+def lose_finality_until_there_are_tails(market: Market, count: int) -> None:
+    """Every finalize vote is lost from the first boundary on until so many tails have been built on it."""
     seen: set[bytes] = set()
 
     def lose(_: Node, __: Node, message: PeerMessage) -> bool:
@@ -441,9 +439,15 @@ def test_tails_carry_the_boundary_to_finality() -> None:
             header = message.header
             if header.next_valset_hash or header.parent_digest in seen:
                 seen.add(header.digest)
-        return finalizes(message) and 0 < len(seen) < 4
+        return finalizes(message) and 0 < len(seen) <= count
 
     market.cluster.lose = lose
+
+
+def test_tails_carry_the_boundary_to_finality() -> None:
+    market = Market()
+    market.rotate()
+    lose_finality_until_there_are_tails(market, 3)
     market.reach(1)
     market.load(5)
     chain = market.settle()
@@ -532,10 +536,14 @@ def test_who_voted_twice_in_the_epoch_before_is_named_after_it_has_ended() -> No
     market.reach(1)
     market.settle()
     culprit, witness = market.nodes[1], market.nodes[0]
-    floor = witness.validator._before.core.floor
+    before = witness.validator._before
+    assert before is not None
+    floor = before.core.floor
     assert floor is not None
     for digest in (b"one " * 8, b"two " * 8):
-        message = vote_message(market.cluster.genesis.chain_id, VoteKind.NOTARIZE, 0, floor.view, floor.view - 1, digest)
+        message = vote_message(
+            market.cluster.genesis.chain_id, VoteKind.NOTARIZE, 0, floor.view, floor.view - 1, digest
+        )
         vote = Vote(VoteKind.NOTARIZE, 0, floor.view, floor.view - 1, digest, 1, culprit.key.sign(message))
         witness.give(PeerMessages(culprit.id, (vote,)))
     named = [notice.text for notice in witness.notices if isinstance(notice, AlarmNotice) and notice.kind == "evidence"]
