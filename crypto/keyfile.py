@@ -143,6 +143,27 @@ def is_encrypted(path: Path) -> bool:
     return bool(_read(path)["encryption"]["cipher"] != PLAINTEXT)
 
 
+def destroy(path: Path) -> None:
+    """Overwrite the file with zeros, sync, and remove it durably; nothing to do where it is gone.
+
+    A best effort: flash memory and copying file systems may keep old blocks, so the disk itself should be encrypted.
+
+    Raises:
+        OSError: as the file system.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return
+    try:
+        os.pwrite(descriptor, bytes(os.fstat(descriptor).st_size), 0)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    path.unlink(missing_ok=True)
+    _sync_directory(path.parent)
+
+
 # ---------------------------------------------------------------- document
 
 
@@ -273,7 +294,11 @@ def _write_new(path: Path, raw: bytes) -> None:
         raise KeyFileError(path, f"cannot be written: {error.strerror}") from error
     finally:
         draft.unlink()
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)
     finally:

@@ -1,0 +1,109 @@
+"""Consensus keys on disk: made once for each epoch, kept apart, destroyed when their epoch is over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from crypto import keyfile
+from crypto.keyfile import KdfCost, KeyFileError, MissingPassphrase, WrongPassphrase
+from crypto.keys import SigningKey, verify
+from node.keys import KeyFiles
+
+CHEAP = KdfCost(operations=1, memory_bytes=8 << 10)
+CARD = SigningKey.from_seed(bytes(range(32)))
+WORDS = "quill and ink"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    keyfile.save(tmp_path / "consensus.key", CARD, "consensus", WORDS, cost=CHEAP)
+    return tmp_path
+
+
+def opened(home: Path, passphrase: str | None = WORDS) -> KeyFiles:
+    return KeyFiles(home, passphrase, CHEAP)
+
+
+def test_a_seat_is_signed_for_by_the_key_it_names(home: Path) -> None:
+    keys = opened(home)
+    made = keys.key_for(1)
+    for public in (CARD.public, made.public):
+        sign = keys.sign_for(7, public)
+        assert sign is not None
+        assert verify(public, b"message", sign(b"message"))
+    assert keys.sign_for(1, bytes(32)) is None
+    assert keys.sign_for(1, b"") is None, "a seat without a key"
+
+
+def test_the_key_of_an_epoch_is_made_once_and_survives_a_restart(home: Path) -> None:
+    keys = opened(home)
+    made = keys.key_for(3)
+    assert keys.key_for(3) is made
+    assert opened(home).key_for(3).public == made.public
+    assert keys.key_for(4).public != made.public
+    assert sorted(path.name for path in home.iterdir()) == ["consensus-3.key", "consensus-4.key", "consensus.key"]
+
+
+def test_a_new_key_is_protected_as_the_one_before(home: Path, tmp_path: Path) -> None:
+    opened(home).key_for(1)
+    assert keyfile.is_encrypted(home / "consensus-1.key")
+    with pytest.raises(WrongPassphrase):
+        keyfile.load(home / "consensus-1.key", "another")
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    keyfile.save(plain / "consensus.key", CARD, "consensus", None, unsafe_plaintext=True)
+    opened(plain, None).key_for(1)
+    assert not keyfile.is_encrypted(plain / "consensus-1.key")
+
+
+def test_no_key_is_written_in_clear_where_none_was_found_so(tmp_path: Path) -> None:
+    with pytest.raises(MissingPassphrase):
+        opened(tmp_path, None).key_for(1)
+
+
+def test_keys_of_epochs_that_are_over_are_destroyed(home: Path) -> None:
+    keys = opened(home)
+    for epoch in (1, 2, 3):
+        keys.key_for(epoch)
+    secret = keyfile.load(home / "consensus-1.key", WORDS).seed()
+    gone = keys.destroy_before(2, {CARD.public})
+    assert [path.name for path in gone] == ["consensus.key", "consensus-1.key"]
+    assert sorted(path.name for path in home.iterdir()) == ["consensus-2.key", "consensus-3.key"]
+    assert keys.sign_for(0, CARD.public) is None
+    assert keys.sign_for(1, SigningKey.from_seed(secret).public) is None
+    assert keys.destroy_before(2, {CARD.public}) == []
+
+
+def test_the_cards_key_stays_until_the_epoch_it_was_made_for_is_over(home: Path) -> None:
+    """A newcomer's card names the key of its first epoch, whichever number that has."""
+    keys = opened(home)
+    assert keys.destroy_before(5, set()) == []
+    assert keys.has(CARD.public)
+
+
+def test_a_destroyed_file_holds_nothing_where_a_second_name_kept_it(home: Path) -> None:
+    link = home / "copy"
+    link.hardlink_to(home / "consensus.key")
+    opened(home).destroy_before(1, {CARD.public})
+    assert set(link.read_bytes()) == {0}
+
+
+def test_destroying_what_is_gone_is_nothing(tmp_path: Path) -> None:
+    keyfile.destroy(tmp_path / "never")
+
+
+def test_files_of_other_names_are_left_alone(home: Path) -> None:
+    for name in ("consensus-1.key.old", "consensus-x.key", "consensus-01.key", "ledger.key"):
+        (home / name).write_bytes(b"not a key file")
+    keys = opened(home)
+    keys.destroy_before(9, set())
+    assert (home / "consensus-01.key").exists()
+
+
+def test_invalid_key_of_an_epoch_is_named(home: Path) -> None:
+    opened(home).key_for(1)
+    (home / "consensus-1.key").write_bytes(b"garbled")
+    with pytest.raises(KeyFileError, match=r"consensus-1\.key"):
+        opened(home)
