@@ -1,4 +1,4 @@
-"""Whole validators in one thread and virtual time: real signatures, memory stores, a seeded network.
+"""Whole validators across epochs, in one thread and virtual time: real signatures, memory stores, a seeded network.
 
 Each node is ``node.validator.Validator`` as the daemon runs it; this drives the same turns (store, then
 vote log, then send). A node can be cut off, crashed (it keeps what it synced) and started again.
@@ -84,6 +84,11 @@ class Node:
         self.up = False
         self.starts = 0
         self.wake_at: int | None = None
+
+    def sign(self, epoch: int, message: bytes) -> bytes:
+        """By its key of an epoch."""
+        key = self.key if epoch == 0 else key_of(self.id, "consensus", str(epoch))
+        return key.sign(message)
 
     def start(self) -> None:
         """Start, or start again, from what is on disk."""

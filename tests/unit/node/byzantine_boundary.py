@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import Any
 
-from consensus.types import Proposal
+from consensus.types import Header, Proposal, Vote, VoteKind
+from consensus.votes import vote_message
 from ledger import wire
-from tests.support.cluster import Node, Send
-from tests.unit.node.byzantine_forging import forged_proposal
+from tests.support.epoch_cluster import Node, Send
 
 NEXT = b"next" * 8
+
+
+def forged_proposal(node: Node, proposal: Proposal, **changes: Any) -> Proposal:
+    """The proposal with other header fields, and the leader's genuine vote for it."""
+    known: dict[str, Any] = {each.name: getattr(proposal.header, each.name) for each in fields(Header)}
+    header = wire.encode_header(**({name: v for name, v in known.items() if name not in ("digest", "raw")} | changes))
+    chain_id, epoch, view, parent = node.cluster.genesis.chain_id, header.epoch, header.view, header.parent_view
+    message = vote_message(chain_id, VoteKind.NOTARIZE, epoch, view, parent, header.digest)
+    signature = node.sign(epoch, message)
+    vote = Vote(VoteKind.NOTARIZE, epoch, view, parent, header.digest, proposal.vote.signer, signature)
+    return Proposal(header, proposal.justification, proposal.payload, vote)
 
 
 class EndsEarly(Node):

@@ -22,7 +22,7 @@ from node.epoch import Epoch, HeldKeys, no_key
 from node.epoch_log import EpochLog
 from node.instance import Instance
 from node.turn import OriginAnswer, OriginQuery, Turn
-from tests.support.cluster import Cluster
+from tests.support.epoch_cluster import Cluster
 from tests.support.insurers import INSURERS, key_of
 from tests.unit.node.test_dissemination import (
     EPOCH,
