@@ -23,6 +23,7 @@ from node.branches import Branches
 from node.building import Builder
 from node.catchup import Catchup
 from node.dissemination import CLOSE_BYTES, Dissemination, Signer
+from node.duties import Duties
 from node.epoch import Keyring, Verify, no_key
 from node.epoch_log import EpochLog
 from node.epochs import Epochs
@@ -173,6 +174,13 @@ def assemble(
         finality=finality,
         dissemination=batches,
         statements=statements,
+        duties=Duties(
+            chain_id=genesis.chain_id,
+            organisation=organisation,
+            keys=keys,
+            state=executor,
+            statements=statements,
+        ),
         catchup=Catchup(organisation, members, settings.delay_ms),
         retry_ms=settings.retry_ms,
     )

@@ -22,20 +22,29 @@ class Keyring(Protocol):
     def sign_for(self, epoch: int, public_key: bytes) -> Sign | None:
         """The key of this node's seat in an epoch; None where it is not here (or the seat has none: empty)."""
 
+    def made_for(self, epoch: int) -> bytes | None:
+        """The public key that this node has made for an epoch to come; None where it has not yet."""
+
 
 class HeldKeys:
     """A keyring of keys in memory.
 
     Args:
         keys: what signs for each public key.
+        made: public keys of epochs to come, by epoch.
     """
 
-    def __init__(self, keys: Mapping[bytes, Sign]) -> None:
+    def __init__(self, keys: Mapping[bytes, Sign], made: Mapping[int, bytes] | None = None) -> None:
         self._keys = keys
+        self._made = made or {}
 
     def sign_for(self, _: int, public_key: bytes) -> Sign | None:
         """See ``Keyring``."""
         return self._keys.get(public_key)
+
+    def made_for(self, epoch: int) -> bytes | None:
+        """See ``Keyring``."""
+        return self._made.get(epoch)
 
 
 class EpochSource(Protocol):

@@ -10,6 +10,7 @@ from ledger.contract import Contracts
 from ledger.epochs import EpochRecord, approved_change, find_epoch, held_at, membership
 from ledger.evidence import EvidenceRecord
 from ledger.execution import HEADS, ExecutableBlock, Execution, ListedBatch
+from ledger.key_statements import owes_readiness, owes_registration
 from ledger.parameters import Parameters, parameters_at
 from ledger.ports import HeightRecord, StateStore
 from ledger.state import State
@@ -76,6 +77,14 @@ class BlockExecutor:
     def parameters(self, height: int, parent_state_height: int) -> Parameters:
         """See ``ExecutedState``."""
         return parameters_at(self._state, height, parent_state_height)
+
+    def owes_registration(self, organisation: str) -> int | None:
+        """See ``OwedState``."""
+        return owes_registration(self._state, organisation)
+
+    def owes_readiness(self, organisation: str, time_ms: int) -> tuple[bytes, bytes] | None:
+        """See ``OwedState``."""
+        return owes_readiness(self._state, organisation, time_ms)
 
     # -- execution ---------------------------------------------------------------------------
 

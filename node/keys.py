@@ -64,13 +64,21 @@ class KeyFiles:
         """Whether this key is here."""
         return self.sign_for(0, public_key) is not None
 
+    def made_for(self, epoch: int) -> bytes | None:
+        """See ``Keyring``."""
+        key = self._keys.get(self._path(epoch))
+        return key.public if key is not None else None
+
+    def _path(self, epoch: int) -> Path:
+        return self._directory / f"consensus-{epoch}.key"
+
     def key_for(self, epoch: int) -> SigningKey:
         """The key this node made for an epoch; made now, if it was not.
 
         Raises:
             KeyFileError: it cannot be written.
         """
-        path = self._directory / f"consensus-{epoch}.key"
+        path = self._path(epoch)
         key = self._keys.get(path)
         if key is None:
             key = SigningKey.generate()

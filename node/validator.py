@@ -39,6 +39,7 @@ from node.branches import Branches
 from node.building import Builder, BuildRequest
 from node.catchup import BadBlocks, Catchup, as_proposal, check_chain
 from node.dissemination import Dissemination
+from node.duties import Duties
 from node.epoch import Epoch
 from node.epochs import Epochs
 from node.finality import Finality
@@ -69,6 +70,9 @@ from node.turn import (
 )
 
 NOTHING_LISTED = wire.encode_payload(())  #: by a tail
+OF_A_RESTING_CORE = (out.Persist, out.Send, out.Penalise, out.Alarm, out.Report)
+"""Effects of the core of the epoch before that still matter: its views and blocks do not."""
+
 SETTLE_ROUNDS_MAX = 64  #: a turn that is not settled after this many rounds goes on in the next one
 
 
@@ -79,6 +83,7 @@ class Validator:
         present: the core of the present epoch.
         epochs: how the next one begins, and how earlier ones ended.
         branches, builder, finality, dissemination, statements: the parts that are joined, all in the present epoch.
+        duties: what this node states about its own keys.
         catchup: backfill of finalized blocks.
         retry_ms: interval for which help to one peer is bounded.
     """
@@ -93,6 +98,7 @@ class Validator:
         finality: Finality,
         dissemination: Dissemination,
         statements: StatementPool,
+        duties: Duties,
         catchup: Catchup,
         retry_ms: int,
     ) -> None:
@@ -104,6 +110,7 @@ class Validator:
         self._finality = finality
         self._batches = dissemination
         self._statements = statements
+        self._duties = duties
         self._catchup = catchup
         self._rules = epochs.rules(present.epoch)
         self._budget = Budget(HELP_PER_INTERVAL, retry_ms)
@@ -261,7 +268,8 @@ class Validator:
             if self._finality.diverged and not _answers_peers(event):
                 continue
             for effect in taker.core.step(event, self._now):
-                self._carry_out(effect, taker)
+                if taker is self._present or isinstance(effect, OF_A_RESTING_CORE):
+                    self._carry_out(effect, taker)
 
     def _carry_out(self, effect: out.Effect, of: Instance) -> None:
         turn = self._turn
@@ -319,6 +327,8 @@ class Validator:
         if self._final_written is not None:
             self._step(into.HeadersStored(self._final_written))
             self._final_written = None
+        if not self._finality.behind:
+            self._duties.settle(self._present.epoch, self._now, self._turn)
         for _ in range(SETTLE_ROUNDS_MAX):
             if not self._settle():
                 break
