@@ -75,6 +75,7 @@ class Node:
         self.key = organisation.consensus_key or key_of(self.id, "consensus")
         keys = [self.key, *[key_of(self.id, "consensus", str(epoch)) for epoch in range(EPOCHS_MAX)]]
         self.keys = {key.public: key.sign for key in keys}
+        self.made: dict[int, bytes] = {}  #: keys of epochs to come, as the daemon makes them early in each
         self.voting = True
         self.blocks = MemoryBlockStore()
         self.states = MemoryStateStore()
@@ -102,7 +103,7 @@ class Node:
             genesis=self.cluster.genesis,
             organisation=self.id,
             voting=self.voting,
-            keys=HeldKeys(self.keys),
+            keys=HeldKeys(self.keys, self.made),
             verify=verify,
             state=state,
             state_store=self.states,
