@@ -23,6 +23,9 @@ NAMES = [
     "receipt-leaf",
     "receipt-root",
     "sealed-blob",
+    "key-possession",
+    "key-registration",
+    "readiness",
 ]
 
 
