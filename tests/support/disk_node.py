@@ -246,10 +246,10 @@ class _Outbox:
     def __init__(self, node: DiskNode) -> None:
         self._node = node
 
-    def send(self, sends: Sequence[tuple[int | None, PeerMessage]]) -> None:
+    def send(self, sends: Sequence[tuple[str | None, PeerMessage]]) -> None:
         node = self._node
         for to, message in sends:
-            for target in node.cluster.others(node.index) if to is None else (to,):
+            for target in node.cluster.others(node.index) if to is None else (node.cluster.market.index(to),):
                 node.faults.boundary(f"send {type(message).__name__}")
                 node.said.sent(message)
                 node.cluster.transmit(node.index, target, (node.encode(message),))
