@@ -18,7 +18,7 @@ from consensus.evidence import ConflictingVotes, FalseJustification
 from consensus.records import BuiltBlock, Certification, HeldCertificate, OwnVote
 from consensus.state import State
 from consensus.types import Certificate, Vote, VoteKind
-from node.turn import Penalty
+from node.turn import ExecutedNotice, Penalty, Turn
 from simulator.adversaries import LIARS
 from simulator.node import Node
 from simulator.plan import Plan
@@ -50,7 +50,10 @@ CASES: Final = (
 )
 """One for each row of the table of corner cases."""
 
-REQUIRED: Final = (*RULES, *(f"case: {name}" for name in CASES), *(f"liar: {name}" for name in LIARS))
+RECORDED: Final = "evidence: recorded"
+"""An honest node executed a block that records a breach of consensus."""
+
+REQUIRED: Final = (*RULES, *(f"case: {name}" for name in CASES), *(f"liar: {name}" for name in LIARS), RECORDED)
 
 DEFERRED: Final = 2
 """A header whose state height lies this far below its own builds on a parent that may not be final."""
@@ -74,6 +77,13 @@ class Coverage(Witness):
             self._case("X that points to a parent")
         elif "not in the validator set" in penalty.reason:
             self._case("unknown signer")
+
+    def turned(self, node: Node, turn: Turn) -> None:
+        """See Witness."""
+        if node.honest:
+            self.counts[RECORDED] += sum(
+                len(notice.breaches) for notice in turn.notices if isinstance(notice, ExecutedNotice)
+            )
 
     def stepping(self, node: Node, event: Event, now: Now) -> None:
         """See Witness."""

@@ -80,6 +80,7 @@ class Watch(Witness):
         self._market = market
         self._chain_id = market.genesis.chain_id
         self._keys = [key.public for key in market.keys]
+        self._signers = [member.id for member in market.genesis.validator_set().members]
         self._origins = {card.id for card in market.genesis.validators}
         timing = Timing(SETTINGS.delay_ms, SETTINGS.timeout_ms_max, SETTINGS.clock_delta_ms)
         self.world = World(market.n, honest, header_fact(genesis), timing)
@@ -288,6 +289,9 @@ class Watch(Witness):
             receipts = [
                 ReceiptFact(each.envelope_id, each.position, each.code not in REFUSED) for each in notice.receipts
             ]
+            for breach in notice.breaches:
+                act = (breach.epoch, breach.view, breach.kind)
+                self._tell("recorded", node.index, self._signers.index(breach.organisation), act, notice.height)
             self._tell("executed", node.index, notice.height, (record.state_root, record.receipts_root), receipts)
 
     def penalised(self, node: Node, penalty: Penalty) -> None:

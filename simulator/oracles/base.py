@@ -177,6 +177,9 @@ class Oracle:
     def evidence(self, node: int, culprit: int, text: str) -> None:
         """An honest node reports a culprit."""
 
+    def recorded(self, node: int, culprit: int, act: tuple[int, int, int], height: int) -> None:
+        """An honest node executed a block that records a culprit's breach: (epoch, view, kind)."""
+
     def penalty(self, node: int, peer: int, reason: str) -> None:
         """An honest node does not listen to a peer any more."""
 

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from simulator.oracles.base import Oracle
+from simulator.oracles.base import Oracle, World
 
 EXPECTED_ALARMS = ("evidence", "muted")
 
 
 class Blame(Oracle):
-    """Evidence and penalties name liars only; with at most f of them no honest node diverges or sees a fork."""
+    """Evidence, its records and penalties name liars only, and one block records a breach, for all.
+
+    With at most f liars no honest node diverges or sees a fork.
+    """
 
     name = "I11"
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._recorded: dict[tuple[int, tuple[int, int, int]], int] = {}
 
     def evidence(self, node: int, culprit: int, text: str) -> None:
         """See the class."""
         self.check(culprit not in self.world.honest, f"node {node} accuses the honest node {culprit}: {text}")
+
+    def recorded(self, node: int, culprit: int, act: tuple[int, int, int], height: int) -> None:
+        """See the class."""
+        self.check(culprit not in self.world.honest, f"node {node} records {act} of the honest node {culprit}")
+        first = self._recorded.setdefault((culprit, act), height)
+        self.check(first == height, f"the breach {act} of {culprit} is recorded at heights {first} and {height}")
 
     def penalty(self, node: int, peer: int, reason: str) -> None:
         """See the class."""

@@ -148,6 +148,17 @@ def test_i10_equal_roots_at_equal_heights(judge: Judge) -> None:
         judge("executed", 1, 1, (A, B), ())
 
 
+def test_i11_records_name_liars_only_and_each_breach_once(judge: Judge) -> None:
+    act = (0, 7, 1)
+    for node in (0, 1, 0):
+        judge("recorded", node, 3, act, 5)
+    judge("recorded", 0, 3, (0, 8, 1), 6)
+    with pytest.raises(Violation, match="heights 5 and 6"):
+        judge("recorded", 2, 3, act, 6)
+    with pytest.raises(Violation, match="of the honest node 1"):
+        judge("recorded", 0, 1, act, 5)
+
+
 def test_i11_nobody_honest_is_accused(judge: Judge) -> None:
     judge("evidence", 0, 3, "of a liar")
     with pytest.raises(Violation, match="I11"):
