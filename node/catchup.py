@@ -39,6 +39,13 @@ class BadBlocks(Exception):
         self.problem = problem
 
 
+class Unproven(BadBlocks):
+    """No Finalization came with them: nothing can be believed, and nobody blamed.
+
+    An honest node that is catching up itself may have stored blocks as final, and not yet the one that is certified.
+    """
+
+
 class ChainRules:
     """What backfilled headers and certificates of one epoch have to satisfy: the core's own rules."""
 
@@ -107,12 +114,13 @@ def check_chain(blocks: Sequence[Block], parent: Header, rules: ChainRules) -> t
     """The blocks up to the last one with a Finalization, at most to the end of the epoch, and that Finalization.
 
     Raises:
+        Unproven: none of them carries a Finalization.
         BadBlocks: a link, a commitment or a certificate does not hold.
     """
     end = next((i + 1 for i, block in enumerate(blocks) if block.header.next_valset_hash), len(blocks))
     last = max((i for i, block in enumerate(blocks[:end]) if block.finalization is not None), default=None)
     if last is None:
-        raise BadBlocks(parent.height + 1, "no Finalization among the blocks served")
+        raise Unproven(parent.height + 1, "no Finalization among the blocks served")
     chain = blocks[: last + 1]
     for block in chain:
         problem = rules.block_problem(block, parent)

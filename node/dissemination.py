@@ -430,6 +430,8 @@ class Dissemination:
             self._dirty.clear()
             return
         for origin in sorted(self._dirty):
+            if not self._is_ahead(origin):
+                continue  # executed, or left beside the chain and dropped from disk, within this very turn
             ack = self._own_ack(origin)
             turn.sends.append((None, ack))
             self._holders.add(ack, now, turn)

@@ -37,7 +37,7 @@ from ledger import wire
 from ledger.types import Ack, Batch, Payload, Statement
 from node.branches import Branches
 from node.building import Builder, BuildRequest
-from node.catchup import BadBlocks, Catchup, as_proposal, check_chain
+from node.catchup import BadBlocks, Catchup, Unproven, as_proposal, check_chain
 from node.dissemination import Dissemination
 from node.duties import Duties
 from node.epoch import Epoch
@@ -216,6 +216,8 @@ class Validator:
             return  # who votes on what follows is known when the end of the epoch is executed
         try:
             chain, certificate = check_chain(blocks, final, self._rules)
+        except Unproven:
+            return
         except BadBlocks as problem:
             self._turn.penalties.append(Penalty(item.sender, f"served blocks that do not hold: {problem}"))
             return

@@ -93,8 +93,7 @@ class Disk:
 
     def flip(self, random: Random) -> None:
         """Damage one bit of the vote log."""
-        names = [name for name in self.files.names(VOTES) if name.endswith(".log")]
-        path = VOTES / random.choice(names)
+        path = VOTES / random.choice(self.files.names(VOTES))
         self.files.flip(path, random.randrange(len(self.files.read(path))), 1 << random.randrange(8))
 
     def set_votes_aside(self) -> None:
@@ -106,5 +105,6 @@ class Disk:
         self._make_votes()
 
     def copied(self) -> Disk:
-        """A backup."""
+        """A backup of a node that was stopped."""
+        self.mend()
         return copy.deepcopy(self)

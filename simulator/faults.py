@@ -193,7 +193,7 @@ class Faults(Witness):
     def _repair(self, node: Node) -> None:
         """What an operator does: make room, and start the node again if it had stopped voting."""
         node.disk.mend()
-        if node.up and not node.voting_or_observing:
+        if node.up and node.failed:
             node.stop()
             node.start()
 
@@ -204,7 +204,6 @@ class Faults(Witness):
         if node.up:
             node.crash()
         node.disk.flip(node.random)
-        self._watch.rewound(node.index)
         self._later(fault.for_ms, self._start, node)
 
     def _restore(self, fault: Fault) -> None:

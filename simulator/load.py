@@ -62,5 +62,5 @@ class Clients:
 
     def _hand_in(self, gateway: int, envelope: Envelope) -> None:
         node = self._cluster.nodes[gateway]
-        if node.up and node.voting and not self._stopped:
+        if node.up and node.votes is not None and not node.failed and not self._stopped:
             node.submit(envelope)

@@ -110,7 +110,7 @@ class Node:
         self.fetcher = Fetcher(self)
         self.up = False
         self.life = 0  #: counts starts; what was on its way to an earlier life is lost
-        self.voting = False  #: it has a vote log and no store has failed
+        self.failed = False  #: a store refused: nothing is driven any more, questions are answered
         self.damaged = False  #: its vote log is, so it only observes
         self.doom: Boundary | None = None  #: where the power will fail
         self.died_at = ""  #: where the last crash was
@@ -135,12 +135,12 @@ class Node:
         self._turn_at, self._busy_until, self._more = None, 0, True
         self.fetcher.forget()
         self.votes: VoteLog | None = None
-        self.voting, self.damaged, problem = True, False, ""
+        self.failed, self.damaged, problem = False, False, ""
         try:
             self.votes = self.disk.open_votes()
             self._compare_votes(self.votes)
         except VoteLogDamaged as error:
-            self.voting, self.damaged, problem = False, True, str(error)
+            self.damaged, problem = True, str(error)
         except StoreError as error:  # the process ends with these words, and its supervisor starts it again
             cluster.witness.stopped_voting(self, str(error))
             cluster.timeline.after(START_AGAIN_MS, self._start_again, self.life)
@@ -203,7 +203,7 @@ class Node:
     def stop(self) -> None:
         """It ends in good order: everything is on disk."""
         if self.up:
-            if self.votes is not None and self.voting:
+            if self.votes is not None and not self.failed:
                 self.votes.close()
             self.up = self.paused = False
             self.life += 1
@@ -217,7 +217,7 @@ class Node:
 
     def give(self, item: Input) -> None:
         """Put an input into the inbox; a turn will take it."""
-        if self.up and self.voting_or_observing:
+        if self.up and not self.failed:
             self._inbox.append(item)
             self._schedule(self.cluster.timeline.now_ms + self.pace.turn_ms)
 
@@ -236,12 +236,7 @@ class Node:
     @property
     def signing(self) -> str:
         """``signing``, ``muted``, ``starting``, ``stopped``, ``observer``; or ``down``."""
-        return str(self.validator.status()["signing"]) if self.up and self.voting_or_observing else "down"
-
-    @property
-    def voting_or_observing(self) -> bool:
-        """False once a store has failed: then only questions are answered."""
-        return self.voting or self.votes is None
+        return str(self.validator.status()["signing"]) if self.up and not self.failed else "down"
 
     def give_to_life(self, life: int, item: Input) -> None:
         """An input on its way, unless the node was started again meanwhile."""
@@ -275,14 +270,14 @@ class Node:
         if life != self.life or at_ms != self._turn_at:
             return
         self._turn_at = None
-        if not self.up or self.paused or not self.voting_or_observing:
+        if not self.up or self.paused or self.failed:
             return
         try:
             self._turn()
         except SimulatedCrash:
             self.crash()
         except StoreError as error:
-            self.voting = False
+            self.failed = True
             self.cluster.witness.stopped_voting(self, str(error))
 
     def _turn(self) -> None:

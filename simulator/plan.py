@@ -13,10 +13,13 @@ import msgspec
 from simulator.network import Weather
 from simulator.node import Boundary, Pace
 
-SAFETY_MS: Final = (2_500, 6_000)
+SAFETY_MS: Final = (2_000, 5_000)
 """How long the faults last; an idle start of half a second not counted."""
 
 FIRST_FAULT_MS: Final = 300
+PERMILLE: Final = 1000
+HOPELESS_PERMILLE: Final = 60
+
 AMNESIA: Final = ("flip", "restore", "restore-unmarked")
 """Faults that may take votes from a node: it counts among the f."""
 
@@ -62,6 +65,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pacing: Pace
     liars: tuple[Liar, ...]
     faults: tuple[Fault, ...]
+    hopeless: bool = False
+    """More nodes than f may have forgotten votes: nobody may sign twice, and nothing else can be asked for."""
 
     def to_json(self) -> bytes:
         """As it is kept under tests/regressions."""
@@ -94,14 +99,17 @@ def draw(seed: int, n: int, liars: tuple[str, ...] = ()) -> Plan:
     forgetful = nodes[byzantine : faulty_max(n)]
     honest = nodes[byzantine:]
     faults = [_fault(random, honest, forgetful, n, safety_ms) for _ in range(random.randint(1, 4 + n // 2))]
+    hopeless = random.randrange(PERMILLE) < HOPELESS_PERMILLE
+    if hopeless:
+        faults += _many_restored(random, honest, safety_ms)
     return Plan(
         seed=seed,
         n=n,
         safety_ms=safety_ms,
         weather=_weather(random),
-        load=Load(every_ms=random.choice((30, 60, 120))),
+        load=Load(every_ms=random.choice((40, 80, 160))),
         pacing=Pace(
-            turn_ms=random.choice((0, 0, 1, 3)),
+            turn_ms=random.choice((0, 1, 2, 4)),
             sync_ms=random.choice((0, 0, 1, 4)),
             check_ms=random.choice((1, 1, 5, 60)),
             slice_envelopes=random.choice((1, 8, 64)),
@@ -109,7 +117,15 @@ def draw(seed: int, n: int, liars: tuple[str, ...] = ()) -> Plan:
         ),
         liars=chosen,
         faults=tuple(sorted(faults, key=lambda fault: (fault.at_ms, fault.kind))),
+        hopeless=hopeless,
     )
+
+
+def _many_restored(random: Random, honest: list[int], safety_ms: int) -> list[Fault]:
+    """Backups of most nodes, put back together, with their markers: the operators' worst day."""
+    at_ms = random.randint(FIRST_FAULT_MS, safety_ms // 2)
+    for_ms = random.randint(200, safety_ms // 2)
+    return [Fault(at_ms, "restore", node, for_ms=for_ms) for node in honest[: random.randint(2, len(honest))]]
 
 
 def _weather(random: Random) -> Weather:

@@ -40,6 +40,7 @@ LIVE_MS_MAX: Final = 40_000
 DRAIN_MS_MAX: Final = 60_000
 REST_HEARTBEATS: Final = 3
 REUNITE_MS_MAX: Final = 60_000
+LINGER_MS: Final = 10_000
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -90,10 +91,13 @@ class Run:
         """All phases; the first violation ends it."""
         try:
             self._attack()
-            self._heal()
-            self._drain()
-            self._rest()
-            self._reunite()
+            if self.plan.hopeless:
+                self._linger()
+            else:
+                self._heal()
+                self._drain()
+                self._rest()
+                self._reunite()
             self.watch.finish()
         except Violation as violation:
             return Failure(violation.oracle, violation.text, self.cluster.timeline.now_ms)
@@ -134,6 +138,16 @@ class Run:
         done = cluster.run(LIVE_MS_MAX, lambda: all(node.finalized_height >= goal for node in self.healed))
         self._demand(done, "I12", f"no {LIVE_BLOCKS} blocks within {LIVE_MS_MAX} ms of healing to {members}")
 
+    def _linger(self) -> None:
+        """All come back to fair weather; whoever may have forgotten votes has to keep quiet as far as it must."""
+        self.faults.healed = True
+        self.cluster.network.weather = FAIR
+        everybody = list(range(self.plan.n))
+        for node in self.cluster.nodes:
+            self._mend(node)
+            self.cluster.network.rejoin(node.index, everybody)
+        self.cluster.run(LINGER_MS)
+
     def _choose(self) -> list[Node]:
         """A quorum of honest nodes; those whose votes may be lost come last."""
         suspect = {fault.node for fault in self.plan.faults if fault.kind in ("flip", "restore", "restore-unmarked")}
@@ -146,7 +160,7 @@ class Run:
         node.clock.mend(self.cluster.timeline.now_ms)
         if node.paused:
             node.resume()
-        if node.up and not node.voting_or_observing:
+        if node.up and node.failed:
             node.stop()
         if not node.up:
             node.start()

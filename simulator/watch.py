@@ -231,9 +231,9 @@ class Watch(Witness):
     def started(self, node: Node) -> None:
         """See Witness."""
         if node.honest:
-            rewound = node.index in self._rewound or node.votes is None  # who only observes has no log
+            rewound = node.index in self._rewound
             self._rewound.discard(node.index)
-            self._tell("started", node.index, rewound)
+            self._tell("started", node.index, rewound, node.votes is not None)
 
     def stepping(self, node: Node, event: Event, now: Now) -> None:
         """See Witness."""
@@ -255,7 +255,7 @@ class Watch(Witness):
                     self._proposal(proposal)
                 case Persist(HeldCertificate(certificate)):
                     self._certificate(node, certificate)
-                case Persist(OwnVote(vote)) if node.honest and vote.kind == 1:
+                case Persist(OwnVote(vote)) if node.honest and vote.kind == 1 and vote not in self._genuine:
                     header = self.world.headers.get(vote.digest)
                     if header is not None:
                         self._tell("notarized", node.index, header, now.wall_ms, self._floor_before)

@@ -156,8 +156,8 @@ class Oracle:
     def header(self, header: HeaderFact) -> None:
         """A block was seen for the first time."""
 
-    def started(self, node: int, rewound: bool) -> None:
-        """An honest node starts; ``rewound``: from a copy of its disk, or with a new vote log."""
+    def started(self, node: int, rewound: bool, voting: bool) -> None:
+        """An honest node starts; ``rewound``: from a copy of its disk, or with a new vote log; or without any."""
 
     def position(self, node: int, view: int, floor_view: int) -> None:
         """Where an honest node stands after a turn that is on disk."""

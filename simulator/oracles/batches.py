@@ -19,7 +19,7 @@ class Listing(Oracle):
         #: node -> digest -> acker -> when this node first knew, by its monotonic clock
         self._known: dict[int, dict[bytes, dict[int, int]]] = defaultdict(dict)
 
-    def started(self, node: int, rewound: bool) -> None:
+    def started(self, node: int, rewound: bool, voting: bool) -> None:
         """What it was told it has forgotten."""
         self._known.pop(node, None)
 

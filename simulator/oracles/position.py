@@ -14,9 +14,9 @@ class Position(Oracle):
         super().__init__(world)
         self._at: dict[int, tuple[int, int]] = {}
 
-    def started(self, node: int, rewound: bool) -> None:
-        """See the class."""
-        if rewound:
+    def started(self, node: int, rewound: bool, voting: bool) -> None:
+        """See the class; who only observes keeps nothing."""
+        if rewound or not voting:
             self._at.pop(node, None)
 
     def position(self, node: int, view: int, floor_view: int) -> None:

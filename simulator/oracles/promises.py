@@ -26,7 +26,7 @@ class Promises(Oracle):
         """See the class."""
         self.accepted_ids.update(dict.fromkeys(envelope_ids, node))
 
-    def started(self, node: int, rewound: bool) -> None:
+    def started(self, node: int, rewound: bool, voting: bool) -> None:
         """An origin whose disk forgot its batches is one of the f: what it promised ends by its not_after."""
         if rewound:
             forgotten = [each for each, by in self.accepted_ids.items() if by == node]

@@ -284,7 +284,7 @@ class DiskNode(Node):
     @property
     def ended(self) -> bool:
         """The process is gone, or a store failed and nothing is driven any more until somebody restarts it."""
-        return not self.up or not self.voting_or_observing
+        return not self.up or self.failed
 
     def start(self) -> None:
         """From what is on disk; the process may end on the way."""

@@ -138,7 +138,7 @@ def test_i9_neither_view_nor_floor_goes_back(judge: Judge) -> None:
     judge("position", 0, 5, 4)
     with pytest.raises(Violation, match="I9"):
         judge("position", 0, 6, 3)
-    judge("started", 0, True)
+    judge("started", 0, True, True)
     judge("position", 0, 1, 0)
 
 
