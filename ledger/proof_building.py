@@ -18,8 +18,10 @@ import msgspec
 from consensus.types import Certificate, VoteKind
 from crypto import merkle
 from ledger.commitment import PUT, StateProof, decode_leaf
+from ledger.epochs import EpochRecord
 from ledger.proof_types import (
     EnvelopeProof,
+    HandOver,
     HeaderProof,
     MerklePath,
     ReceiptProof,
@@ -38,7 +40,9 @@ class FinalHeader(msgspec.Struct, frozen=True, gc=False):
 
     justified: JustifiedHeader
     finalization: Certificate | None
-    """Its own, where one is held."""
+    """Its own, where one is held; of the last tail, if there are tails."""
+    tails: tuple[JustifiedHeader, ...] = ()
+    """Of the last block of an epoch: the tails that lead to the one that was finalized, oldest first."""
 
 
 class HeaderSource(Protocol):
@@ -49,6 +53,9 @@ class HeaderSource(Protocol):
 
     def final_header(self, height: int) -> FinalHeader | None:
         """The finalized header of a height, 1 or above; None where it is not stored."""
+
+    def hand_over(self, epoch: int) -> HandOver | None:
+        """How this epoch ended; None while it lasts, or where its last block is not stored."""
 
 
 class ProvableState(Protocol):
@@ -76,15 +83,15 @@ def header_proof(source: HeaderSource, height: int) -> HeaderProof:
     headers: list[JustifiedHeader] = []
     while len(headers) < HEADERS_MAX:
         found = source.final_header(height + len(headers))
-        if found is None:
+        if found is None or (headers and found.justified.header.epoch != headers[0].header.epoch):
             break
         if headers:
             certificate = found.justified.justification.parent
             if certificate is not None and certificate.kind is VoteKind.FINALIZE:
-                return HeaderProof(tuple(headers), certificate)
+                return _proof(source, headers, certificate)
         headers.append(found.justified)
         if found.finalization is not None:
-            return HeaderProof(tuple(headers), found.finalization)
+            return _proof(source, [*headers, *found.tails], found.finalization)
     raise ProofUnavailable("no certificate is held at or above this height yet", _LATER)
 
 
@@ -100,8 +107,25 @@ def newest_header_proof(source: HeaderSource, least_state_height: int = 0) -> He
         if found is None or found.justified.header.state_height < least_state_height:
             break
         if found.finalization is not None:
-            return HeaderProof((found.justified,), found.finalization)
+            return _proof(source, [found.justified, *found.tails], found.finalization)
     raise ProofUnavailable("no header that certifies this state is final yet", _LATER)
+
+
+def make_hand_over(boundary: FinalHeader | None, next_epoch: EpochRecord) -> HandOver | None:
+    """How an epoch ended: its last block as it is stored, and who votes after it. None where that is not stored."""
+    if boundary is None or boundary.finalization is None:
+        return None
+    return HandOver((boundary.justified, *boundary.tails), boundary.finalization, next_epoch.members)
+
+
+def _proof(source: HeaderSource, headers: Sequence[JustifiedHeader], finalization: Certificate) -> HeaderProof:
+    hand_overs: list[HandOver] = []
+    for epoch in range(headers[0].header.epoch):
+        found = source.hand_over(epoch)
+        if found is None:
+            raise ProofUnavailable(f"the end of epoch {epoch} is not stored here", "ask a node that keeps all blocks")
+        hand_overs.append(found)
+    return HeaderProof(tuple(headers), finalization, tuple(hand_overs))
 
 
 def record_proof(source: HeaderSource, state: ProvableState, table: Table[Any], key: bytes) -> RecordProof:

@@ -6,8 +6,20 @@ import msgspec
 
 from consensus.types import Certificate, Header
 from ledger.commitment import StateProof
+from ledger.epochs import Seat
 from ledger.receipts_range import ReceiptProof as RangeProof
 from ledger.types import BatchHeader, Envelope, JustifiedHeader, Payload, Receipt
+
+
+class HandOver(msgspec.Struct, frozen=True, gc=False):
+    """That an epoch ended, and who votes in the next."""
+
+    headers: tuple[JustifiedHeader, ...]
+    """The block that ends the epoch, then its tails, where one of them was finalized."""
+    finalization: Certificate
+    """Of the last of them."""
+    members: tuple[Seat, ...]
+    """The next set, to which the first header commits."""
 
 
 class HeaderProof(msgspec.Struct, frozen=True, gc=False):
@@ -17,6 +29,8 @@ class HeaderProof(msgspec.Struct, frozen=True, gc=False):
     """At least one; the first is the one that is proved, each next one the child of the one before."""
     finalization: Certificate
     """Of the last header."""
+    hand_overs: tuple[HandOver, ...] = ()
+    """Out of each epoch before the subject's, from epoch 0 on."""
 
     @property
     def subject(self) -> Header:

@@ -38,9 +38,11 @@ from ledger.commitment import (
     twigs_of,
 )
 from ledger.genesis import Genesis
+from ledger.known_epochs import KnownEpochs
 from ledger.ports import HeightRecord
+from ledger.proof_errors import ProofError
 from ledger.proof_types import HeaderProof
-from ledger.proofs import ProofError, verify_header_proof
+from ledger.proofs import verify_header_proof
 from ledger.receipts_range import GROUP_BITS, receipts_root
 from ledger.types import Payload
 from ledger.wellformed import VerifyMany
@@ -143,7 +145,7 @@ def verify_manifest(manifest: Manifest, genesis: Genesis, verify: VerifyMany = v
     """
     certified = manifest.header.subject
     try:
-        verify_header_proof(manifest.header, genesis, verify)
+        verify_header_proof(manifest.header, KnownEpochs.of_genesis(genesis), verify)
     except ProofError as error:
         raise SnapshotError("manifest", str(error)) from error
     header = _first_ancestor(manifest)

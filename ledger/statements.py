@@ -27,7 +27,7 @@ from ledger import evidence, key_statements
 from ledger.epochs import FIRST_EPOCH
 from ledger.genesis import Genesis
 from ledger.genesis_header import genesis_header_of
-from ledger.proofs import PROTOCOL_VERSION
+from ledger.header_chain import PROTOCOL_VERSION
 from ledger.state import StateView
 from ledger.statement_types import Ed25519, Judge, Moment
 from ledger.types import KeyRegistration, Readiness, Statement

@@ -10,8 +10,9 @@ from crypto.keys import verify
 from ledger.acks import accepted_message
 from ledger.codes import Code
 from ledger.genesis import Genesis
+from ledger.proof_errors import ProofError
 from ledger.proof_types import Proof, ReceiptProof
-from ledger.proofs import ProofError, verify_proof
+from ledger.proofs import verify_proof
 from ledger.types import Receipt
 from ledger.wire import WireError, decode_receipt
 from ledger.wire.proofs import decode_receipt_proof

@@ -9,8 +9,9 @@ import grpc
 import msgspec
 
 from ledger.genesis import Genesis
+from ledger.proof_errors import ProofError
 from ledger.proof_types import Proof
-from ledger.proofs import ProofError, Proven, verify_proof
+from ledger.proofs import Proven, verify_proof
 from ledger.types import Block, Receipt
 from ledger.wire import WireError, decode_block, decode_receipt
 from ledger.wire.proofs import decode_envelope_proof, decode_receipt_proof, decode_record_proof

@@ -291,7 +291,7 @@ class Node:
         )
         add = self._server.add
         add("lossbook.v1.PeerService", peer_pb2_grpc.add_PeerServiceServicer_to_server, self._peer_servicer)
-        sync = SyncServicer(self._chain, SnapshotShelf(self._state, FinalHeaders(self._chain)))
+        sync = SyncServicer(self._chain, SnapshotShelf(self._state, FinalHeaders(self._chain, self._state)))
         add("lossbook.v1.SyncService", peer_pb2_grpc.add_SyncServiceServicer_to_server, sync)
         add(
             "lossbook.v1.SealedService",

@@ -10,10 +10,11 @@ from itertools import islice
 from typing import Any, Final
 
 from ledger import proof_building
+from ledger.epochs import find_epoch
 from ledger.ports import CorruptStore
 from ledger.proof_building import FinalHeader
-from ledger.proof_types import EnvelopeProof, ReceiptProof, RecordProof
-from ledger.state import State, Table
+from ledger.proof_types import EnvelopeProof, HandOver, ReceiptProof, RecordProof
+from ledger.state import State, StateView, Table
 from ledger.state_log import ProofUnavailable
 from ledger.types import JustifiedHeader, Payload
 from ledger.wire import (
@@ -35,10 +36,12 @@ ROOTS_SHOWN: Final = 64
 
 
 class FinalHeaders:
-    """``HeaderSource`` of proofs, and ``BlockSource`` of snapshots, over a chain."""
+    """``HeaderSource`` of proofs, and ``BlockSource`` of snapshots, over a chain and the state that says who voted."""
 
-    def __init__(self, chain: ChainSource) -> None:
+    def __init__(self, chain: ChainSource, state: StateView) -> None:
         self._chain = chain
+        self._state = state
+        self._hand_overs: dict[int, HandOver] = {}  #: by the epoch that ended; they never change
 
     def finalized_height(self) -> int:
         """The highest final height."""
@@ -50,12 +53,25 @@ class FinalHeaders:
         if stored is None:
             return None
         try:
-            proposal = parse(block_pb2.Proposal, stored.proposal)
-            justified = JustifiedHeader(decode_header(proposal.header), decode_justification(proposal.justification))
+            justified = _justified(stored.proposal)
             certificate = read_certificate(stored.finalization) if stored.finalization else None
+            tails = tuple([_justified(raw) for raw in stored.tails])
         except WireError as error:
             raise CorruptStore(f"the block of height {height} is unreadable ({error})") from error
-        return FinalHeader(justified, certificate)
+        return FinalHeader(justified, certificate, tails)
+
+    def hand_over(self, epoch: int) -> HandOver | None:
+        """How an epoch ended; None while it lasts, or where its last block is not stored."""
+        known = self._hand_overs.get(epoch)
+        if known is None:
+            record = find_epoch(self._state, epoch + 1)
+            if record is None:
+                return None
+            known = proof_building.make_hand_over(self.final_header(record.first_height - 1), record)
+            if known is None:
+                return None
+            self._hand_overs[epoch] = known
+        return known
 
     def payload(self, height: int) -> Payload | None:
         """What a finalized block lists; None where it is not stored."""
@@ -66,6 +82,12 @@ class FinalHeaders:
             return decode_payload(parse(block_pb2.Proposal, stored.proposal).payload)
         except WireError as error:
             raise CorruptStore(f"the block of height {height} is unreadable ({error})") from error
+
+
+def _justified(raw: bytes) -> JustifiedHeader:
+    """Header and justification of a serialized Proposal."""
+    proposal = parse(block_pb2.Proposal, raw)
+    return JustifiedHeader(decode_header(proposal.header), decode_justification(proposal.justification))
 
 
 class StateReader:
@@ -88,7 +110,7 @@ class StateReader:
     ) -> None:
         self._state = state
         self._chain = chain
-        self._headers = FinalHeaders(chain)
+        self._headers = FinalHeaders(chain, state)
         self._tables = {table.prefix: table for table in tables}
         self._position_of = position_of
 

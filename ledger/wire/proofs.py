@@ -17,17 +17,21 @@ from typing import Any, Final
 
 from crypto.merkle import PATH_LENGTH_MAX
 from ledger.commitment import BITMAP_BYTES, KEY_BYTES_MAX, VALUE_BYTES_MAX, LeafProof, StateProof
-from ledger.proof_types import EnvelopeProof, HeaderProof, MerklePath, Proof, ReceiptProof, RecordProof
+from ledger.epochs import VALIDATORS_MAX, Seat
+from ledger.proof_types import EnvelopeProof, HandOver, HeaderProof, MerklePath, Proof, ReceiptProof, RecordProof
 from ledger.receipts_range import ReceiptProof as RangeProof
+from ledger.types import JustifiedHeader
 from ledger.wire import batches, blocks, envelopes, receipts, votes
-from ledger.wire.checks import DIGEST, WireError, parse_canonical
-from lossbook.v1 import proof_pb2
+from ledger.wire.checks import DIGEST, WireError, exact_or_empty, parse_canonical
+from lossbook.v1 import block_pb2, proof_pb2
 
 PROOF_BYTES_MAX: Final = 8 << 20
 """A proof has some kilobytes; a long chain of headers with many skipped views stays below this."""
 
 HEADERS_MAX: Final = 1024
 """Headers between the proved one and the certificate: above the largest K a network may have."""
+
+ORGANISATION_BYTES_MAX: Final = 32  #: ids are 2 to 32 characters of ASCII
 
 LEAF_BYTES_MAX: Final = 64 + KEY_BYTES_MAX + VALUE_BYTES_MAX
 
@@ -75,6 +79,7 @@ def encode_header_proof(proof: HeaderProof) -> proof_pb2.HeaderProof:
     return proof_pb2.HeaderProof(
         headers=[blocks.encode_justified_header(one) for one in proof.headers],
         finalization=votes.encode_certificate(proof.finalization),
+        hand_overs=[encode_hand_over(each) for each in proof.hand_overs],
     )
 
 
@@ -84,10 +89,46 @@ def decode_header_proof(m: proof_pb2.HeaderProof) -> HeaderProof:
     Raises:
         WireError: a part does not parse, or there are no or too many headers.
     """
-    if not 1 <= len(m.headers) <= HEADERS_MAX:
-        raise WireError("HeaderProof", f"{len(m.headers)} headers; 1 to {HEADERS_MAX} are read")
-    headers = tuple([blocks.decode_justified_header(one) for one in m.headers])
-    return HeaderProof(headers, votes.decode_certificate(m.finalization))
+    return HeaderProof(
+        _decode_headers("HeaderProof", m.headers),
+        votes.decode_certificate(m.finalization),
+        tuple([decode_hand_over(each) for each in m.hand_overs]),
+    )
+
+
+def encode_hand_over(each: HandOver) -> proof_pb2.HandOver:
+    """The message of a hand-over."""
+    return proof_pb2.HandOver(
+        headers=[blocks.encode_justified_header(one) for one in each.headers],
+        finalization=votes.encode_certificate(each.finalization),
+        members=[
+            proof_pb2.EpochMember(organisation=seat.organisation, consensus_key=seat.consensus_key)
+            for seat in each.members
+        ],
+    )
+
+
+def decode_hand_over(m: proof_pb2.HandOver) -> HandOver:
+    """Read a hand-over; WireError as ``decode_header_proof``, and for members that cannot be."""
+    if not 1 <= len(m.members) <= VALIDATORS_MAX:
+        raise WireError("HandOver", f"{len(m.members)} members; 1 to {VALIDATORS_MAX} are read")
+    return HandOver(
+        _decode_headers("HandOver", m.headers),
+        votes.decode_certificate(m.finalization),
+        tuple([_decode_member(each) for each in m.members]),
+    )
+
+
+def _decode_member(m: proof_pb2.EpochMember) -> Seat:
+    if not 1 <= len(m.organisation.encode()) <= ORGANISATION_BYTES_MAX:
+        raise WireError("EpochMember", "an organisation id of an impossible length")
+    return Seat(m.organisation, exact_or_empty("EpochMember", "consensus_key", m.consensus_key, DIGEST))
+
+
+def _decode_headers(what: str, headers: Sequence[block_pb2.JustifiedHeader]) -> tuple[JustifiedHeader, ...]:
+    if not 1 <= len(headers) <= HEADERS_MAX:
+        raise WireError(what, f"{len(headers)} headers; 1 to {HEADERS_MAX} are read")
+    return tuple([blocks.decode_justified_header(one) for one in headers])
 
 
 # -- the three subjects ------------------------------------------------------------------------

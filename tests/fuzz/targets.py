@@ -22,7 +22,8 @@ from consensus.types import Certificate, Proposal, Vote
 from ledger import wire
 from ledger.cards import GenesisError
 from ledger.genesis import Genesis, WrongNetwork, load_genesis
-from ledger.proofs import ProofError, verify_bytes
+from ledger.proof_errors import ProofError
+from ledger.proofs import verify_bytes
 from ledger.types import Batch
 from ledger.wellformed import read_envelope
 from ledger.wire.proofs import decode_proof

@@ -12,6 +12,7 @@ from ledger import wire
 from ledger.execution import ExecutableBlock, ListedBatch
 from ledger.genesis_header import genesis_header
 from ledger.proof_building import FinalHeader
+from ledger.proof_types import HandOver
 from ledger.types import Batch, Envelope, JustifiedHeader, Payload
 from tests.support.insurers import INSURERS, Ledger
 
@@ -40,6 +41,10 @@ class Chain:
 
     def finalized_height(self) -> int:
         return len(self.headers)
+
+    def hand_over(self, epoch: int) -> HandOver | None:
+        """This chain stays in epoch 0."""
+        return None
 
     def final_header(self, height: int) -> FinalHeader | None:
         return self.headers[height - 1] if 1 <= height <= len(self.headers) else None

@@ -168,6 +168,10 @@ class Ledger:
         receipt = self.submit(operation, desks=desks, by=by)
         return receipt.operation_codes[0] if receipt.operation_codes else receipt.code
 
+    def batch_header(self, height: int, envelopes: Sequence[Envelope]) -> BatchHeader:
+        """Header of the only batch of a block."""
+        return self._header(FIRST.id, height, 0, envelopes)
+
     def _header(self, origin: str, height: int, at: int, envelopes: Sequence[Envelope]) -> BatchHeader:
         raw = encode_batch_header(
             chain_id=self.genesis.chain_id,

@@ -25,6 +25,7 @@ from ledger import commitment, receipts_range, wire
 from ledger import proof_building as building
 from ledger.acks import HELD, accepted_message, ack_message
 from ledger.codes import Code
+from ledger.epochs import EPOCHS
 from ledger.organisations import key_possession_message
 from ledger.proof_types import EnvelopeProof, Proof, ReceiptProof, RecordProof
 from ledger.readiness import readiness_message
@@ -102,11 +103,12 @@ def protocol_vectors(network: Network) -> dict[str, Any]:
 
 def proof_files(network: Network) -> dict[str, bytes]:
     """File name in proofs/ -> contents."""
-    second, first = network.blocks[1], network.blocks[0]
+    second, first, later = network.blocks[1], network.blocks[0], small_network.build_two_epochs()
     subjects: dict[str, RecordProof | ReceiptProof | EnvelopeProof] = {
         "record": building.record_proof(network, network.state, CLAIMS, CLAIM_1),
         "receipt": building.receipt_proof(network, network.state, 2),
         "envelope": building.envelope_proof(network, 2, second.payload, second.batches, 1),
+        "next-epoch-record": building.record_proof(later, later.state, EPOCHS, (1).to_bytes(8, "big")),
         "first-block-envelope": building.envelope_proof(network, 1, first.payload, first.batches, 0),
     }
     files = {

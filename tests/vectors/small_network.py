@@ -9,9 +9,12 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from hashlib import sha256
+from typing import Any
+
+import msgspec
 
 from consensus.evidence import ConflictingVotes, FalseJustification
-from consensus.types import Certificate, Header, Vote, VoteKind
+from consensus.types import Certificate, Header, Justification, Vote, VoteKind
 from consensus.votes import vote_message
 from contracts.dispatch import CONTRACTS
 from crypto.hashing import TAG_BATCH_SIGNATURE, TAG_ENVELOPE_SIGNATURE
@@ -21,12 +24,14 @@ from crypto.tls import make_authority
 from ledger import operations as ops
 from ledger import wire
 from ledger.cards import Card, CardBody, RoleKey, sign_card
+from ledger.epochs import approved_change, current_epoch, find_epoch
 from ledger.execution import ExecutableBlock, Execution, ListedBatch
 from ledger.genesis import Permissions, assemble, load_genesis, write_genesis_state
 from ledger.genesis_header import genesis_header
 from ledger.organisations import key_possession_message
 from ledger.parameters import CurrencyRule, Parameters
-from ledger.proof_building import FinalHeader
+from ledger.proof_building import FinalHeader, make_hand_over
+from ledger.proof_types import HandOver
 from ledger.readiness import readiness_message
 from ledger.registrations import possession_message, registration_message
 from ledger.state import State
@@ -60,6 +65,7 @@ PARAMETERS = Parameters(
 POLICY_1, POLICY_2 = bytes(range(0x10, 0x20)), bytes(range(0x20, 0x30))
 CLAIM_1 = bytes(range(0x30, 0x40))
 PROPOSAL = bytes(range(0x60, 0x70))
+FAREWELL = bytes(range(0x70, 0x80))
 SUBJECT_1, SUBJECT_2 = bytes(range(0x40, 0x50)), bytes(range(0x50, 0x60))
 
 
@@ -79,10 +85,16 @@ ADDED_KEY = seeded_key("alpha", "desk-4")
 """Signing key that alpha adds."""
 
 
+def consensus_key(owner: str, epoch: int) -> SigningKey:
+    """A validator's key of an epoch."""
+    return seeded_key(owner, f"consensus-{epoch}" if epoch else "consensus")
+
+
 def all_keys() -> list[tuple[str, str]]:
     """(owner, purpose) of every key of the network."""
     keys = [(owner, purpose) for owner in INSURERS for purpose in ("ledger", "consensus", *DESKS)]
-    return [*keys, (SUPERVISOR, "ledger"), (SUPERVISOR, "auditor")]
+    later = [(owner, "consensus-1") for owner in INSURERS]
+    return [*keys, *later, (SUPERVISOR, "ledger"), (SUPERVISOR, "auditor")]
 
 
 def card(owner: str) -> Card:
@@ -134,6 +146,8 @@ class Network:
         self.execution = Execution(self.state, CONTRACTS)
         self.blocks: list[Block] = []
         self.envelopes: list[Envelope] = []
+        self.start = self.root  #: header of view 0 of the present epoch
+        self.tails: dict[int, tuple[JustifiedHeader, ...]] = {}  #: by the height of the block that ends the epoch
         self._heads: dict[str, tuple[int, bytes]] = {}
 
     # -- HeaderSource
@@ -142,12 +156,18 @@ class Network:
         """Of the last block."""
         return len(self.blocks)
 
+    def hand_over(self, epoch: int) -> HandOver | None:
+        """How an epoch ended."""
+        record = find_epoch(self.state, epoch + 1)
+        return None if record is None else make_hand_over(self.final_header(record.first_height - 1), record)
+
     def final_header(self, height: int) -> FinalHeader | None:
         """The header of a height and its own Finalization, if it has one."""
         if not 1 <= height <= len(self.blocks):
             return None
         block = self.blocks[height - 1]
-        return FinalHeader(JustifiedHeader(block.header, block.justification), block.finalization)
+        justified = JustifiedHeader(block.header, block.justification)
+        return FinalHeader(justified, block.finalization, self.tails.get(height, ()))
 
     def payload(self, height: int) -> Payload | None:
         """What the block of a height lists."""
@@ -192,13 +212,19 @@ class Network:
         self._heads[origin] = (sequence + 1, batch.header.digest)
         return batch
 
+    @property
+    def epoch(self) -> int:
+        """The present one."""
+        return self.validators.epoch
+
     def certificate(
         self, kind: VoteKind, view: int, parent_view: int, digest: bytes, signers: Sequence[int]
     ) -> Certificate:
         """Votes of these signers."""
-        message = vote_message(self.genesis.chain_id, kind, 0, view, parent_view, digest)
-        signatures = tuple(seeded_key(INSURERS[signer], "consensus").sign(message) for signer in signers)
-        return Certificate(kind, 0, view, parent_view, digest, tuple(signers), signatures)
+        members = self.validators.members
+        message = vote_message(self.genesis.chain_id, kind, self.epoch, view, parent_view, digest)
+        signatures = tuple(consensus_key(members[signer].id, self.epoch).sign(message) for signer in signers)
+        return Certificate(kind, self.epoch, view, parent_view, digest, tuple(signers), signatures)
 
     def of_block(self, kind: VoteKind, header: Header, signers: Sequence[int]) -> Certificate:
         """A certificate of this header."""
@@ -207,55 +233,88 @@ class Network:
     def add(
         self,
         *batches: Batch,
+        listed: Sequence[Statement] = (),
         skipped: Sequence[Sequence[int]] = (),
         parent_kind: VoteKind = VoteKind.NOTARIZE,
         finalized_by: Sequence[int] = (),
+        ends_epoch: bool = False,
     ) -> Block:
         """The next block, executed.
 
         Args:
+            listed: statements.
             skipped: signers of a nullification for each view between the parent's and this one's.
             parent_kind: which certificate of the parent the justification holds.
             finalized_by: signers of its Finalization; empty: a descendant finalizes it.
+            ends_epoch: it names the set of the change that is approved.
         """
         parent = self.blocks[-1].header if self.blocks else self.root
-        view = parent.view + 1 + len(skipped)
-        justification = wire.make_justification(
-            self.of_block(parent_kind, parent, (0, 1, 3)) if self.blocks else None,
-            [
-                self.certificate(VoteKind.NULLIFY, parent.view + 1 + at, 0, b"", signers)
-                for at, signers in enumerate(skipped)
-            ],
-        )
-        payload = wire.encode_payload([batch.header.digest for batch in batches])
+        payload = wire.encode_payload([batch.header.digest for batch in batches], [each.raw for each in listed])
         roots = self.store.height_record(parent.height)
+        change = approved_change(self.state) if ends_epoch else None
         assert roots is not None
-        header = wire.encode_header(
-            version=1,
-            chain_id=self.genesis.chain_id,
-            epoch=0,
+        header, justification = self._header(
+            parent,
+            skipped,
+            parent_kind,
             height=parent.height + 1,
-            view=view,
-            parent_view=parent.view,
-            parent_digest=parent.digest,
             payload_root=payload.root,
-            justification_digest=justification.digest,
             timestamp_ms=parent.timestamp_ms + BLOCK_MS,
             state_height=parent.height,
             state_root=roots.state_root,
             receipts_root=roots.receipts_root,
-            valset_hash=self.validators.hash,
-            state_scheme=PARAMETERS.state_scheme,
+            next_valset_hash=change.next_valset_hash if change else b"",
         )
         finalization = self.of_block(VoteKind.FINALIZE, header, finalized_by) if finalized_by else None
         block = Block(header, justification, payload, batches, finalization)
         self.blocks.append(block)
-        listed = [
+        executable = [
             ListedBatch(batch.header, [wire.decode_envelope(raw) for raw in batch.envelopes]) for batch in batches
         ]
-        done = self.execution.run(ExecutableBlock.of(header, listed, ()))
+        done = self.execution.run(ExecutableBlock.of(header, executable, listed))
         self.store.commit(done.writes)
         return block
+
+    def end_epoch(self, *, skipped: Sequence[Sequence[int]], finalized_by: Sequence[int]) -> None:
+        """A tail after the last block, which is finalized with it; then the next epoch begins."""
+        boundary = self.blocks[-1]
+        repeated = ("height", "payload_root", "timestamp_ms", "state_height", "state_root", "receipts_root")
+        fields = {name: getattr(boundary.header, name) for name in repeated}
+        fields["payload_root"] = wire.encode_payload(()).root
+        tail, justification = self._header(boundary.header, skipped, VoteKind.NOTARIZE, **fields)
+        finalization = self.of_block(VoteKind.FINALIZE, tail, finalized_by)
+        self.blocks[-1] = msgspec.structs.replace(boundary, finalization=finalization)
+        self.tails[boundary.header.height] = (JustifiedHeader(tail, justification),)
+        epoch, record = current_epoch(self.state)
+        self.validators, self.start = record.validator_set(epoch), boundary.header
+
+    def _header(
+        self, parent: Header, skipped: Sequence[Sequence[int]], parent_kind: VoteKind, **fields: Any
+    ) -> tuple[Header, Justification]:
+        """A header on this parent, with views of this epoch between them nullified."""
+        first = parent.digest == self.start.digest
+        parent_view = 0 if first else parent.view
+        view = parent_view + 1 + len(skipped)
+        justification = wire.make_justification(
+            None if first else self.of_block(parent_kind, parent, (0, 1, 3)),
+            [
+                self.certificate(VoteKind.NULLIFY, parent_view + 1 + at, 0, b"", signers)
+                for at, signers in enumerate(skipped)
+            ],
+        )
+        header = wire.encode_header(
+            version=1,
+            chain_id=self.genesis.chain_id,
+            epoch=self.epoch,
+            view=view,
+            parent_view=parent_view,
+            parent_digest=parent.digest,
+            justification_digest=justification.digest,
+            valset_hash=self.validators.hash,
+            state_scheme=PARAMETERS.state_scheme,
+            **fields,
+        )
+        return header, justification
 
 
 def policy_issue(policy_id: bytes, subject_id: bytes, start_days: int, premium_minor: int | None) -> ops.PolicyIssue:
@@ -302,18 +361,27 @@ def statements(network: Network) -> list[Statement]:
     }
     header = wire.encode_header(**(fields | skipping))
     false = FalseJustification(vote(2, 10, parent.view, header.digest), header, justification)
-    chain_id = network.genesis.chain_id
-    present, coming = seeded_key("alpha", "consensus"), seeded_key("alpha", "consensus-1")
-    registration = KeyRegistration(
+    said = (registration(network, "alpha"), readiness(network, "delta", PROPOSAL))
+    return [wire.encode_statement(content) for content in (two, false, *said)]
+
+
+def registration(network: Network, owner: str) -> KeyRegistration:
+    """Its key of epoch 1, stated in epoch 0."""
+    chain_id, present, coming = network.genesis.chain_id, consensus_key(owner, 0), consensus_key(owner, 1)
+    return KeyRegistration(
         epoch=0,
-        signer=0,
+        signer=INSURERS.index(owner),
         consensus_key=coming.public,
-        signature=present.sign(registration_message(chain_id, 1, "alpha", coming.public)),
-        possession=coming.sign(possession_message(chain_id, 1, "alpha", coming.public)),
+        signature=present.sign(registration_message(chain_id, 1, owner, coming.public)),
+        possession=coming.sign(possession_message(chain_id, 1, owner, coming.public)),
     )
-    ready = COMING_KEY.sign(readiness_message(chain_id, 0, PROPOSAL, COMING_KEY.public))
-    readiness = Readiness(0, PROPOSAL, COMING_KEY.public, ready)
-    return [wire.encode_statement(content) for content in (two, false, registration, readiness)]
+
+
+def readiness(network: Network, owner: str, proposal_id: bytes) -> Readiness:
+    """It is ready to follow epoch 0."""
+    key = consensus_key(owner, 1)
+    message = readiness_message(network.genesis.chain_id, 0, proposal_id, key.public)
+    return Readiness(0, proposal_id, key.public, key.sign(message))
 
 
 def administration(made: Network) -> list[Envelope]:
@@ -381,4 +449,28 @@ def build() -> Network:
         parent_kind=VoteKind.FINALIZE,
     )
     made.add(finalized_by=(1, 2, 3))
+    return made
+
+
+def build_two_epochs() -> Network:
+    """``build``, and four more blocks.
+
+    6  view 8   three of four register their keys of epoch 1 (delta's is registered); alpha leaves by three votes
+    7  view 9   the three that remain are ready
+    8  view 10  ends epoch 0; finalized with a tail in view 12, after a skipped view
+    9  view 2   of epoch 1, after a skipped view; own Finalization
+    """
+    made = build()
+    admin = ("desk-3",)
+    leave = ops.GovernancePropose(FAREWELL, 0, TIME_MS + 86_400_000, set_change=ops.SetChange(remove=("alpha",)))
+    votes = [made.envelope([leave], by="bravo", desks=admin)]
+    votes += [
+        made.envelope([ops.GovernanceVote(FAREWELL, True)], by=owner, desks=admin) for owner in ("charlie", "delta")
+    ]
+    registrations = [wire.encode_statement(registration(made, owner)) for owner in INSURERS[:3]]
+    made.add(made.batch("charlie", votes), listed=registrations)
+    made.add(listed=[wire.encode_statement(readiness(made, owner, FAREWELL)) for owner in INSURERS[1:]])
+    made.add(ends_epoch=True)
+    made.end_epoch(skipped=((0, 1, 2),), finalized_by=(0, 2, 3))
+    made.add(skipped=((0, 1, 2),), finalized_by=(0, 1, 2))
     return made

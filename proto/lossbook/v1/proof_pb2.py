@@ -25,25 +25,29 @@ _sym_db = _symbol_database.Default()
 from lossbook.v1 import block_pb2 as lossbook_dot_v1_dot_block__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17lossbook/v1/proof.proto\x12\x0blossbook.v1\x1a\x17lossbook/v1/block.proto\"l\n\x0bHeaderProof\x12-\n\x07headers\x18\x01 \x03(\x0b\x32\x1c.lossbook.v1.JustifiedHeader\x12.\n\x0c\x66inalization\x18\x02 \x01(\x0b\x32\x18.lossbook.v1.Certificate\";\n\nMerklePath\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x10\n\x08siblings\x18\x03 \x03(\x0c\"+\n\nStateProof\x12\x0e\n\x06scheme\x18\x01 \x01(\r\x12\r\n\x05proof\x18\x02 \x01(\x0c\"{\n\x0bRecordProof\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.lossbook.v1.HeaderProof\x12\x0b\n\x03key\x18\x02 \x01(\x0c\x12\r\n\x05value\x18\x03 \x01(\x0c\x12&\n\x05state\x18\x04 \x01(\x0b\x32\x17.lossbook.v1.StateProof\"\x89\x01\n\x0cReceiptProof\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.lossbook.v1.HeaderProof\x12\x0f\n\x07receipt\x18\x02 \x01(\x0c\x12\x10\n\x08position\x18\x03 \x01(\x04\x12\r\n\x05\x63ount\x18\x04 \x01(\x04\x12\x10\n\x08siblings\x18\x05 \x03(\x0cJ\x04\x08\x06\x10\x07R\x05peaks\"\xaf\x01\n\rEnvelopeProof\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.lossbook.v1.HeaderProof\x12\x10\n\x08\x65nvelope\x18\x02 \x01(\x0c\x12)\n\x08in_batch\x18\x03 \x01(\x0b\x32\x17.lossbook.v1.MerklePath\x12\x14\n\x0c\x62\x61tch_header\x18\x04 \x01(\x0c\x12\x0f\n\x07payload\x18\x06 \x01(\x0cJ\x04\x08\x05\x10\x06R\nin_payload\"\xae\x01\n\x05Proof\x12\x10\n\x08\x63hain_id\x18\x01 \x01(\x0c\x12*\n\x06record\x18\x02 \x01(\x0b\x32\x18.lossbook.v1.RecordProofH\x00\x12,\n\x07receipt\x18\x03 \x01(\x0b\x32\x19.lossbook.v1.ReceiptProofH\x00\x12.\n\x08\x65nvelope\x18\x04 \x01(\x0b\x32\x1a.lossbook.v1.EnvelopeProofH\x00\x42\t\n\x07subjectb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17lossbook/v1/proof.proto\x12\x0blossbook.v1\x1a\x17lossbook/v1/block.proto\"\x97\x01\n\x0bHeaderProof\x12-\n\x07headers\x18\x01 \x03(\x0b\x32\x1c.lossbook.v1.JustifiedHeader\x12.\n\x0c\x66inalization\x18\x02 \x01(\x0b\x32\x18.lossbook.v1.Certificate\x12)\n\nhand_overs\x18\x03 \x03(\x0b\x32\x15.lossbook.v1.HandOver\"\x94\x01\n\x08HandOver\x12-\n\x07headers\x18\x01 \x03(\x0b\x32\x1c.lossbook.v1.JustifiedHeader\x12.\n\x0c\x66inalization\x18\x02 \x01(\x0b\x32\x18.lossbook.v1.Certificate\x12)\n\x07members\x18\x03 \x03(\x0b\x32\x18.lossbook.v1.EpochMember\":\n\x0b\x45pochMember\x12\x14\n\x0corganisation\x18\x01 \x01(\t\x12\x15\n\rconsensus_key\x18\x02 \x01(\x0c\";\n\nMerklePath\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x10\n\x08siblings\x18\x03 \x03(\x0c\"+\n\nStateProof\x12\x0e\n\x06scheme\x18\x01 \x01(\r\x12\r\n\x05proof\x18\x02 \x01(\x0c\"{\n\x0bRecordProof\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.lossbook.v1.HeaderProof\x12\x0b\n\x03key\x18\x02 \x01(\x0c\x12\r\n\x05value\x18\x03 \x01(\x0c\x12&\n\x05state\x18\x04 \x01(\x0b\x32\x17.lossbook.v1.StateProof\"\x89\x01\n\x0cReceiptProof\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.lossbook.v1.HeaderProof\x12\x0f\n\x07receipt\x18\x02 \x01(\x0c\x12\x10\n\x08position\x18\x03 \x01(\x04\x12\r\n\x05\x63ount\x18\x04 \x01(\x04\x12\x10\n\x08siblings\x18\x05 \x03(\x0cJ\x04\x08\x06\x10\x07R\x05peaks\"\xaf\x01\n\rEnvelopeProof\x12(\n\x06header\x18\x01 \x01(\x0b\x32\x18.lossbook.v1.HeaderProof\x12\x10\n\x08\x65nvelope\x18\x02 \x01(\x0c\x12)\n\x08in_batch\x18\x03 \x01(\x0b\x32\x17.lossbook.v1.MerklePath\x12\x14\n\x0c\x62\x61tch_header\x18\x04 \x01(\x0c\x12\x0f\n\x07payload\x18\x06 \x01(\x0cJ\x04\x08\x05\x10\x06R\nin_payload\"\xae\x01\n\x05Proof\x12\x10\n\x08\x63hain_id\x18\x01 \x01(\x0c\x12*\n\x06record\x18\x02 \x01(\x0b\x32\x18.lossbook.v1.RecordProofH\x00\x12,\n\x07receipt\x18\x03 \x01(\x0b\x32\x19.lossbook.v1.ReceiptProofH\x00\x12.\n\x08\x65nvelope\x18\x04 \x01(\x0b\x32\x1a.lossbook.v1.EnvelopeProofH\x00\x42\t\n\x07subjectb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lossbook.v1.proof_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_HEADERPROOF']._serialized_start=65
-  _globals['_HEADERPROOF']._serialized_end=173
-  _globals['_MERKLEPATH']._serialized_start=175
-  _globals['_MERKLEPATH']._serialized_end=234
-  _globals['_STATEPROOF']._serialized_start=236
-  _globals['_STATEPROOF']._serialized_end=279
-  _globals['_RECORDPROOF']._serialized_start=281
-  _globals['_RECORDPROOF']._serialized_end=404
-  _globals['_RECEIPTPROOF']._serialized_start=407
-  _globals['_RECEIPTPROOF']._serialized_end=544
-  _globals['_ENVELOPEPROOF']._serialized_start=547
-  _globals['_ENVELOPEPROOF']._serialized_end=722
-  _globals['_PROOF']._serialized_start=725
-  _globals['_PROOF']._serialized_end=899
+  _globals['_HEADERPROOF']._serialized_start=66
+  _globals['_HEADERPROOF']._serialized_end=217
+  _globals['_HANDOVER']._serialized_start=220
+  _globals['_HANDOVER']._serialized_end=368
+  _globals['_EPOCHMEMBER']._serialized_start=370
+  _globals['_EPOCHMEMBER']._serialized_end=428
+  _globals['_MERKLEPATH']._serialized_start=430
+  _globals['_MERKLEPATH']._serialized_end=489
+  _globals['_STATEPROOF']._serialized_start=491
+  _globals['_STATEPROOF']._serialized_end=534
+  _globals['_RECORDPROOF']._serialized_start=536
+  _globals['_RECORDPROOF']._serialized_end=659
+  _globals['_RECEIPTPROOF']._serialized_start=662
+  _globals['_RECEIPTPROOF']._serialized_end=799
+  _globals['_ENVELOPEPROOF']._serialized_start=802
+  _globals['_ENVELOPEPROOF']._serialized_end=977
+  _globals['_PROOF']._serialized_start=980
+  _globals['_PROOF']._serialized_end=1154
 # @@protoc_insertion_point(module_scope)

@@ -29,23 +29,84 @@ class HeaderProof(_message.Message):
 
     HEADERS_FIELD_NUMBER: _builtins.int
     FINALIZATION_FIELD_NUMBER: _builtins.int
+    HAND_OVERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def headers(self) -> _containers.RepeatedCompositeFieldContainer[_block_pb2.JustifiedHeader]: ...
     @_builtins.property
     def finalization(self) -> _block_pb2.Certificate: ...
+    @_builtins.property
+    def hand_overs(self) -> _containers.RepeatedCompositeFieldContainer[Global___HandOver]:
+        """Out of each epoch before that of headers[0], from epoch 0 on."""
+
     def __init__(
         self,
         *,
         headers: _abc.Iterable[_block_pb2.JustifiedHeader] | None = ...,
         finalization: _block_pb2.Certificate | None = ...,
+        hand_overs: _abc.Iterable[Global___HandOver] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["finalization", b"finalization"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finalization", b"finalization", "headers", b"headers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finalization", b"finalization", "hand_overs", b"hand_overs", "headers", b"headers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HeaderProof: _TypeAlias = HeaderProof  # noqa: Y015
+
+@_typing.final
+class HandOver(_message.Message):
+    """That an epoch ended, and who votes in the next: headers[0] is the block that ends it, the next ones are its tails; the
+    certificate finalizes the last; members are the set to which headers[0] commits.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADERS_FIELD_NUMBER: _builtins.int
+    FINALIZATION_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def headers(self) -> _containers.RepeatedCompositeFieldContainer[_block_pb2.JustifiedHeader]: ...
+    @_builtins.property
+    def finalization(self) -> _block_pb2.Certificate: ...
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___EpochMember]: ...
+    def __init__(
+        self,
+        *,
+        headers: _abc.Iterable[_block_pb2.JustifiedHeader] | None = ...,
+        finalization: _block_pb2.Certificate | None = ...,
+        members: _abc.Iterable[Global___EpochMember] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["finalization", b"finalization"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finalization", b"finalization", "headers", b"headers", "members", b"members"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandOver: _TypeAlias = HandOver  # noqa: Y015
+
+@_typing.final
+class EpochMember(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORGANISATION_FIELD_NUMBER: _builtins.int
+    CONSENSUS_KEY_FIELD_NUMBER: _builtins.int
+    organisation: _builtins.str
+    consensus_key: _builtins.bytes
+    """Empty: it registered none."""
+    def __init__(
+        self,
+        *,
+        organisation: _builtins.str = ...,
+        consensus_key: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consensus_key", b"consensus_key", "organisation", b"organisation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EpochMember: _TypeAlias = EpochMember  # noqa: Y015
 
 @_typing.final
 class MerklePath(_message.Message):

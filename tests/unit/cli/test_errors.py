@@ -12,7 +12,7 @@ import pytest
 from cli import base
 from ledger import codes
 from ledger.invariant import InvariantViolated
-from ledger.proofs import BadSignature
+from ledger.proof_errors import BadSignature
 from ledger.wire import encode_receipt
 from lossbook_sdk.errors import Failed, NothingReachable, Rejected
 from store.errors import HomeMissing

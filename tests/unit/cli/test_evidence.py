@@ -13,7 +13,7 @@ import pytest
 from ledger import proof_building, wire
 from ledger.evidence import EVIDENCE
 from ledger.proof_building import FinalHeader
-from ledger.proof_types import Proof
+from ledger.proof_types import HandOver, Proof
 from ledger.proofs import verify_proof
 from ledger.types import Block, JustifiedHeader
 from lossbook.v1 import block_pb2
@@ -52,6 +52,10 @@ class Query:
     def final_header(self, height: int) -> FinalHeader | None:
         block = self.chain.blocks[height - 1] if 1 <= height <= len(self.chain.blocks) else None
         return FinalHeader(JustifiedHeader(block.header, block.justification), block.finalization) if block else None
+
+    def hand_over(self, epoch: int) -> HandOver | None:
+        """All of it happens in epoch 0."""
+        return None
 
     async def records(self, prefix: bytes, *, limit: int | None = None) -> AsyncIterator[Found]:
         for at, (key, value) in enumerate(self.chain.ledger.state.committed_after(EVIDENCE)):

@@ -13,7 +13,7 @@ from consensus.types import VoteKind
 from contracts.records import CLAIMS, POLICIES
 from ledger import operations as ops
 from ledger import proof_building as building
-from ledger import proofs
+from ledger import proof_errors, proofs
 from ledger.commitment import LeafProof, decode_leaf
 from ledger.genesis_header import genesis_header_of
 from ledger.proof_types import EnvelopeProof, HeaderProof, Proof, ReceiptProof, RecordProof
@@ -105,7 +105,7 @@ def test_every_changed_byte_is_refused(at: int, data: st.DataObject) -> None:
     raw = bytearray(raw_of(at))
     place = data.draw(st.integers(0, len(raw) - 1))
     raw[place] ^= data.draw(st.integers(1, 255))
-    with pytest.raises(proofs.ProofError) as caught:
+    with pytest.raises(proof_errors.ProofError) as caught:
         proofs.verify_bytes(bytes(raw), chain().genesis)
     assert caught.value.advice
 
@@ -115,7 +115,7 @@ def test_a_flipped_bit_in_any_byte_is_refused(at: int) -> None:
     raw = raw_of(at)
     for place in range(len(raw)):
         changed = raw[:place] + bytes([raw[place] ^ 1 << place % 8]) + raw[place + 1 :]
-        with pytest.raises(proofs.ProofError):
+        with pytest.raises(proof_errors.ProofError):
             proofs.verify_bytes(changed, chain().genesis)
 
 
@@ -123,22 +123,22 @@ def test_a_flipped_bit_in_any_byte_is_refused(at: int) -> None:
 def test_cut_or_lengthened_files_are_refused(at: int, cut: int, tail: bytes) -> None:
     raw = raw_of(at)
     changed = raw[: cut % len(raw)] + tail
-    with pytest.raises(proofs.ProofError):
+    with pytest.raises(proof_errors.ProofError):
         proofs.verify_bytes(changed, chain().genesis)
     if tail:
-        with pytest.raises(proofs.ProofError):
+        with pytest.raises(proof_errors.ProofError):
             proofs.verify_bytes(raw + tail, chain().genesis)
 
 
 @given(raw=st.binary(max_size=300))
 def test_arbitrary_bytes_are_unreadable(raw: bytes) -> None:
-    with pytest.raises(proofs.ProofError):
+    with pytest.raises(proof_errors.ProofError):
         proofs.verify_bytes(raw, chain().genesis)
 
 
 def test_another_networks_genesis_is_refused() -> None:
     other = make_genesis(parameters=msgspec.structs.replace(chain().genesis.parameters, k_max=7))
-    with pytest.raises(proofs.ProofOfOtherNetwork) as caught:
+    with pytest.raises(proof_errors.ProofOfOtherNetwork) as caught:
         proofs.verify_proof(record_proof(), other)
     assert "genesis" in caught.value.advice
 
@@ -155,17 +155,17 @@ def _with_header(proof: Proof, header: HeaderProof) -> Proof:
 
 
 def test_certificate_of_fewer_than_a_quorum_is_refused() -> None:
-    with pytest.raises(proofs.BadCertificate, match="quorum is 3"):
+    with pytest.raises(proof_errors.BadCertificate, match="quorum is 3"):
         proofs.verify_proof(_with_finalization((0, 1)), chain().genesis)
 
 
 def test_certificate_that_counts_a_signer_twice_is_refused() -> None:
-    with pytest.raises(proofs.BadCertificate, match="twice"):
+    with pytest.raises(proof_errors.BadCertificate, match="twice"):
         proofs.verify_proof(_with_finalization((0, 1, 1)), chain().genesis)
 
 
 def test_notarization_is_no_finalization() -> None:
-    with pytest.raises(proofs.BadCertificate, match="notarize"):
+    with pytest.raises(proof_errors.BadCertificate, match="notarize"):
         proofs.verify_proof(_with_finalization((0, 1, 2), VoteKind.NOTARIZE), chain().genesis)
 
 
@@ -177,7 +177,7 @@ def test_certificate_for_another_block_is_refused() -> None:
     proof = record_proof()
     other = chain().headers[1]
     assert other.finalization is not None
-    with pytest.raises(proofs.BadCertificate, match="another block"):
+    with pytest.raises(proof_errors.BadCertificate, match="another block"):
         proofs.verify_proof(
             _with_header(proof, HeaderProof(proof.subject.header.headers, other.finalization)), chain().genesis
         )
@@ -187,7 +187,7 @@ def test_headers_that_do_not_follow_are_refused() -> None:
     proof = uncertified_proof()
     headers = proof.subject.header.headers
     changed = HeaderProof((chain().headers[0].justified, headers[1]), proof.subject.header.finalization)
-    with pytest.raises(proofs.BadHeaderChain, match="not the child"):
+    with pytest.raises(proof_errors.BadHeaderChain, match="not the child"):
         proofs.verify_proof(_with_header(proof, changed), chain().genesis)
 
 
@@ -197,7 +197,7 @@ def test_anothers_justification_is_refused() -> None:
         proof.subject.header.headers[0], justification=chain().headers[1].justified.justification
     )
     changed = HeaderProof((justified,), proof.subject.header.finalization)
-    with pytest.raises(proofs.BadJustification, match="commits to"):
+    with pytest.raises(proof_errors.BadJustification, match="commits to"):
         proofs.verify_proof(_with_header(proof, changed), chain().genesis)
 
 
@@ -205,7 +205,7 @@ def test_value_of_another_record_is_refused() -> None:
     proof = record_proof()
     assert isinstance(proof.subject, RecordProof)
     changed = msgspec.structs.replace(proof.subject, value=b"\x90")
-    with pytest.raises(proofs.BadStateProof, match="not the one"):
+    with pytest.raises(proof_errors.BadStateProof, match="not the one"):
         proofs.verify_proof(Proof(proof.chain_id, changed), chain().genesis)
 
 
@@ -217,7 +217,7 @@ def test_replaced_record_is_not_passed_off_as_current() -> None:
     header = building.newest_header_proof(made)
     state = made.ledger.state.prove(CLAIMS, CLAIM, 2, value_at=1)
     old = RecordProof(header, CLAIMS.prefix + CLAIM, decode_leaf(state.subject.leaf).value, state)
-    with pytest.raises(proofs.BadStateProof, match="replaced at height 2"):
+    with pytest.raises(proof_errors.BadStateProof, match="replaced at height 2"):
         proofs.verify_proof(Proof(made.genesis.chain_id, old), made.genesis)
 
 
@@ -225,7 +225,7 @@ def test_receipt_at_another_position_is_refused() -> None:
     proof = receipt_proof()
     assert isinstance(proof.subject, ReceiptProof)
     moved = msgspec.structs.replace(proof.subject.path, position=2)
-    with pytest.raises(proofs.BadReceiptProof, match="position"):
+    with pytest.raises(proof_errors.BadReceiptProof, match="position"):
         proofs.verify_proof(Proof(proof.chain_id, msgspec.structs.replace(proof.subject, path=moved)), chain().genesis)
 
 
@@ -233,7 +233,7 @@ def test_another_payload_than_the_header_commits_to_is_refused() -> None:
     proof, other = envelope_proof(2, 0), uncertified_proof()
     assert isinstance(other.subject, EnvelopeProof)
     changed = msgspec.structs.replace(proof.subject, payload=other.subject.payload)
-    with pytest.raises(proofs.BadEnvelopeProof, match="not the one the header commits to"):
+    with pytest.raises(proof_errors.BadEnvelopeProof, match="not the one the header commits to"):
         proofs.verify_proof(Proof(proof.chain_id, changed), chain().genesis)
 
 
@@ -241,7 +241,7 @@ def test_envelope_of_a_batch_that_the_payload_does_not_list_is_refused() -> None
     proof, other = envelope_proof(2, 0), uncertified_proof()
     assert isinstance(proof.subject, EnvelopeProof)
     changed = msgspec.structs.replace(other.subject, header=proof.subject.header, payload=proof.subject.payload)
-    with pytest.raises(proofs.BadEnvelopeProof, match="does not list the batch once"):
+    with pytest.raises(proof_errors.BadEnvelopeProof, match="does not list the batch once"):
         proofs.verify_proof(Proof(proof.chain_id, changed), chain().genesis)
 
 
@@ -252,7 +252,7 @@ def test_header_of_height_1_is_the_child_of_the_genesis() -> None:
     proof = Proof(made.genesis.chain_id, subject)
     assert proofs.verify_proof(proof, made.genesis).header.parent_digest == genesis_header_of(made.genesis).digest
     other = msgspec.structs.replace(made.genesis, time_ms=made.genesis.time_ms - 1)
-    with pytest.raises(proofs.BadHeaderChain, match="not the child of the genesis"):
+    with pytest.raises(proof_errors.BadHeaderChain, match="not the child of the genesis"):
         proofs.verify_proof(proof, other)
 
 

@@ -13,7 +13,7 @@ from consensus.types import Header, Justification, VoteKind
 from contracts.records import CLAIMS
 from crypto.hashing import TAG_HEADER, TAG_JUSTIFICATION, tagged
 from ledger import proof_building as building
-from ledger import proofs, wire
+from ledger import proof_errors, proofs, wire
 from ledger.proof_types import EnvelopeProof, HeaderProof, Proof, ReceiptProof, RecordProof
 from ledger.types import JustifiedHeader
 from ledger.wire.proofs import encode_proof
@@ -46,7 +46,7 @@ def accepted(raw: bytes) -> None:
 
 
 def refused(raw: bytes) -> None:
-    with pytest.raises(proofs.ProofError):
+    with pytest.raises(proof_errors.ProofError):
         proofs.verify_bytes(raw, made().genesis)
     with pytest.raises(Refused):
         stranger.verify(raw, known())

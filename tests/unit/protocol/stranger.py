@@ -168,7 +168,9 @@ PROOF: Schema = {
     3: ("receipt", "message"),
     4: ("envelope", "message"),
 }
-HEADER_PROOF: Schema = {1: ("headers", "bytes..."), 2: ("finalization", "message")}
+HEADER_PROOF: Schema = {1: ("headers", "bytes..."), 2: ("finalization", "message"), 3: ("hand_overs", "bytes...")}
+HAND_OVER: Schema = {1: ("headers", "bytes..."), 2: ("finalization", "message"), 3: ("members", "bytes...")}
+EPOCH_MEMBER: Schema = {1: ("organisation", "string"), 2: ("consensus_key", "bytes")}
 JUSTIFIED_HEADER: Schema = {1: ("header", "bytes"), 2: ("justification", "bytes")}
 RECORD_PROOF: Schema = {1: ("header", "message"), 2: ("key", "bytes"), 3: ("value", "bytes"), 4: ("state", "message")}
 STATE_PROOF: Schema = {1: ("scheme", "u32"), 2: ("proof", "bytes")}
@@ -343,7 +345,8 @@ class Network:
     validators: list[tuple[str, bytes]]
     valset_hash: bytes
     genesis: dict[str, Any]
-    """What the header of height 1 is a child of: height, view, time and digest of the genesis header."""
+    """What the first header of the epoch is a child of: height, view 0, time and digest of that header."""
+    epoch: int = 0
 
     @property
     def quorum(self) -> int:
@@ -548,6 +551,7 @@ def _varint(value: int) -> bytes:
 
 NOTARIZE, NULLIFY, FINALIZE = 1, 2, 3
 BATCH_DIGESTS = ("previous", "attachment_root", "envelope_root")
+TAIL = ("height", "timestamp_ms", "state_height", "state_root", "receipts_root", "state_scheme")
 DIGESTS = ("chain_id", "parent_digest", "payload_root", "justification_digest", "state_root", "receipts_root")
 
 
@@ -555,7 +559,7 @@ def check_certificate(raw: bytes, network: Network, target: tuple[int, int, byte
     """14, 15: a quorum for (view, parent view, digest). Returns its kind."""
     certificate = read(raw, CERTIFICATE)
     kind, epoch, view = certificate["kind"], certificate["epoch"], certificate["view"]
-    require(kind in (NOTARIZE, NULLIFY, FINALIZE) and epoch == 0, "a certificate of another kind or epoch")
+    require(kind in (NOTARIZE, NULLIFY, FINALIZE) and epoch == network.epoch, "a certificate of another kind or epoch")
     require((view, certificate["parent_view"], certificate["digest"]) == target, "a certificate for something else")
     require(len(certificate["digest"]) == (0 if kind == NULLIFY else 32), "a certificate's digest has a wrong length")
     require(len(certificate["signer_bitmap"]) <= 32, "a bitmap is too long")
@@ -575,22 +579,53 @@ def check_certificate(raw: bytes, network: Network, target: tuple[int, int, byte
 
 
 def check_headers(raw: bytes | None, network: Network) -> dict[str, Any]:
-    """The header that is proved."""
+    """The header that is proved, in the epoch to which the hand-overs lead."""
     proof = read(raw or b"", HEADER_PROOF)
+    for each in proof["hand_overs"]:
+        network = next_epoch(each, network)
+    return check_final(proof, network)
+
+
+def next_epoch(raw: bytes, network: Network) -> Network:
+    """The network in its next epoch."""
+    proof = read(raw, HAND_OVER)
+    boundary = check_final(proof, network)
+    members = [read(each, EPOCH_MEMBER) for each in proof["members"]]
+    require(1 <= len(members) <= 256, "no members, or too many")
+    validators = [(member["organisation"], member["consensus_key"]) for member in members]
+    names = [name for name, _ in validators]
+    keys = [key for _, key in validators if key]
+    require(names == sorted(set(names)) and len(set(keys)) == len(keys), "members out of order, or a key twice")
+    preimage = struct.pack(">QI", network.epoch + 1, len(validators))
+    for name, key in validators:
+        require(len(key) in (0, 32) and 1 <= len(name.encode()) <= 32, "a member that cannot be")
+        preimage += struct.pack(">B", len(name.encode())) + name.encode() + (key or ZERO)
+    valset_hash = tagged("valset", preimage)
+    require(valset_hash == boundary["next_valset_hash"], "other members than the block names that ends the epoch")
+    return Network(network.chain_id, validators, valset_hash, boundary | {"view": 0}, network.epoch + 1)
+
+
+def check_final(proof: dict[str, Any], network: Network) -> dict[str, Any]:
+    """The first header of a row that a finalization covers."""
     require(1 <= len(proof["headers"]) <= 1024 and proof["finalization"] is not None, "no header or no finalization")
     headers: list[dict[str, Any]] = []
+    boundary: dict[str, Any] | None = None
     for one in proof["headers"]:
         justified = read(one, JUSTIFIED_HEADER)
         header = read(justified["header"], HEADER)
         header["digest"] = tagged("header", justified["header"])
         _check_own(header, network)
         if headers:
-            _check_child(header, headers[-1])
-        if header["parent_view"] == 0:
-            _check_child(header, network.genesis)
+            _check_child(header, headers[-1], boundary)
+        else:
+            first = header["height"] == network.genesis["height"] + 1
+            require(first == (header["parent_view"] == 0), "the first height, and no other, is on the epoch's genesis")
+            if first:
+                _check_child(header, network.genesis, None)
         require(tagged("justification", justified["justification"]) == header["justification_digest"], "justification")
         _check_justification(header, headers[-1] if headers else None, justified["justification"], network)
         headers.append(header)
+        boundary = header if header["next_valset_hash"] else boundary
     last = headers[-1]
     target = (last["view"], last["parent_view"], last["digest"])
     require(check_certificate(proof["finalization"], network, target) == FINALIZE, "no finalization")
@@ -599,16 +634,22 @@ def check_headers(raw: bytes | None, network: Network) -> dict[str, Any]:
 
 def _check_own(header: dict[str, Any], network: Network) -> None:
     require(all(len(header[name]) == 32 for name in DIGESTS), "a digest of a wrong length")
-    require(header["version"] == 1 and header["epoch"] == 0 and header["state_scheme"] == 1, "another version")
+    require(len(header["next_valset_hash"]) in (0, 32), "a digest of a wrong length")
+    require(header["version"] == 1 and header["state_scheme"] == 1, "another version")
     require(header["chain_id"] == network.chain_id, "a header of another network")
-    require(header["valset_hash"] == network.valset_hash and not header["next_valset_hash"], "other validators")
-    require(header["height"] >= 1 and header["view"] > header["parent_view"], "a height or view that cannot be")
-    require((header["height"] == 1) == (header["parent_view"] == 0), "height 1, and no other, is on the genesis")
+    require(header["epoch"] == network.epoch and header["valset_hash"] == network.valset_hash, "other validators")
+    require(header["height"] > network.genesis["height"], "a height before the epoch")
+    require(header["view"] > header["parent_view"], "a view that cannot be")
     require(header["state_height"] < header["height"], "a state from the future")
 
 
-def _check_child(header: dict[str, Any], parent: dict[str, Any]) -> None:
+def _check_child(header: dict[str, Any], parent: dict[str, Any], boundary: dict[str, Any] | None) -> None:
+    """``boundary``: the block that ends the epoch, if the parent is it or comes after it."""
     require(header["parent_digest"] == parent["digest"] and header["parent_view"] == parent["view"], "not its child")
+    if boundary is not None:
+        require(not header["next_valset_hash"] and header["payload_root"] == EMPTY_ROOT, "more than a tail")
+        require(all(header[name] == boundary[name] for name in TAIL), "a tail that does not repeat the block before")
+        return
     require(header["height"] == parent["height"] + 1, "a height is left out")
     require(header["timestamp_ms"] > parent["timestamp_ms"], "time runs backwards")
 

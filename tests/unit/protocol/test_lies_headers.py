@@ -16,7 +16,7 @@ from consensus.types import Certificate, Justification, VoteKind
 from consensus.votes import vote_message
 from crypto.hashing import TAG_CARD
 from ledger import proof_building as building
-from ledger import proofs, wire
+from ledger import proof_errors, proofs, wire
 from ledger.cards import GenesisError
 from ledger.genesis import load_genesis
 from ledger.genesis_header import genesis_header_of
@@ -210,7 +210,15 @@ HEADERS: dict[str, Callable[[], bytes]] = {
     "another chain": lambda: newest(chain_id=OTHER),
     "another epoch": lambda: newest(epoch=1),
     "another validator set": lambda: newest(valset_hash=OTHER),
-    "a next validator set": lambda: newest(next_valset_hash=OTHER),
+    "a child, and no tail, of the end of the epoch": lambda: file_of(
+        replace(
+            envelope_proof(),
+            header=signed(
+                (altered(2, next_valset_hash=OTHER), justification(2)),
+                (altered(3, parent_digest=altered(2, next_valset_hash=OTHER).digest), justification(3)),
+            ),
+        )
+    ),
     "another commitment scheme": lambda: newest(state_scheme=2),
     "no view of its own": lambda: newest(view=6),
     "a state from the future": lambda: newest(state_height=5),
@@ -285,7 +293,7 @@ def test_the_same_headers_unaltered() -> None:
 def test_invalid_genesis_header_is_the_reason() -> None:
     """What follows from the genesis file decides, not that something else is wrong with such a header."""
     for lie in ("child of another genesis", "as early as the genesis"):
-        with pytest.raises(proofs.BadHeaderChain, match="child of the genesis"):
+        with pytest.raises(proof_errors.BadHeaderChain, match="child of the genesis"):
             proofs.verify_bytes(HEADERS[lie](), made().genesis)
 
 

@@ -62,6 +62,7 @@ MESSAGES = (
     *(block_pb2.KeyRegistration, block_pb2.Readiness),
     *(block_pb2.Vote, block_pb2.Certificate, block_pb2.Justification, block_pb2.Block),
     *(proof_pb2.Proof, proof_pb2.HeaderProof, block_pb2.JustifiedHeader, proof_pb2.MerklePath),
+    *(proof_pb2.HandOver, proof_pb2.EpochMember),
     *(proof_pb2.RecordProof, proof_pb2.StateProof, proof_pb2.ReceiptProof, proof_pb2.EnvelopeProof),
     *(snapshot_pb2.SnapshotManifest, snapshot_pb2.LeafChunk, snapshot_pb2.ReceiptChunk),
     *(sealed_pb2.GetBlobsRequest, sealed_pb2.GetBlobsResponse),

@@ -15,7 +15,7 @@ import pytest
 from contracts.records import POLICIES
 from ledger import proof_building as building
 from ledger.proof_building import FinalHeader
-from ledger.proof_types import EnvelopeProof, Proof, ReceiptProof, RecordProof
+from ledger.proof_types import EnvelopeProof, HandOver, Proof, ReceiptProof, RecordProof
 from ledger.types import Envelope, JustifiedHeader
 from ledger.wire.proofs import encode_proof
 from tests.support.cluster import Cluster, Node
@@ -170,6 +170,10 @@ class Served:
 
     def finalized_height(self) -> int:
         return self._node.validator.finalized_height
+
+    def hand_over(self, epoch: int) -> HandOver | None:
+        """All of it happens in epoch 0."""
+        return None
 
     def final_header(self, height: int) -> FinalHeader | None:
         if not 1 <= height <= self.finalized_height():

@@ -23,7 +23,7 @@ from tests.vectors import make_protocol, small_network
 from tests.vectors.small_network import Network
 
 VECTORS = Path(__file__).parents[2] / "vectors"
-PROOFS = ("record", "receipt", "envelope", "first-block-envelope")
+PROOFS = ("record", "receipt", "envelope", "first-block-envelope", "next-epoch-record")
 
 
 @cache

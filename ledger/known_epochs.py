@@ -1,0 +1,85 @@
+"""What a verifier knows of a network's epochs, and how a proof's hand-overs add to it.
+
+A verifier starts from the genesis file, or from a checkpoint that people it trusts signed. Each proof brings the
+hand-overs from epoch 0 to its own; those that are known already are compared and cost no signature check, those that
+are new are verified and known from then on. So a client that verifies many proofs checks each hand-over once, and one
+that holds a checkpoint never believes a second history below it, whoever's old keys signed that (consensus.md §10).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from ledger.genesis import Genesis
+from ledger.header_chain import EpochStart, NamedJob, hand_over
+from ledger.proof_errors import BadHeaderChain, BelowCheckpoint, ConflictingHistory
+from ledger.proof_types import HandOver
+
+
+class KnownEpochs(msgspec.Struct, frozen=True):
+    """Epochs that were verified, or vouched for; immutable, so that a failed proof leaves no trace."""
+
+    chain_id: bytes
+    starts: Mapping[int, EpochStart]
+    """By epoch, without a gap: from epoch 0, or from the checkpoint's."""
+    floor: int = 0
+    """Height below which nothing is believed: the checkpoint's."""
+
+    @classmethod
+    def of_genesis(cls, genesis: Genesis) -> KnownEpochs:
+        """Epoch 0 and nothing more."""
+        return cls(genesis.chain_id, {0: EpochStart.of_genesis(genesis)})
+
+    @property
+    def latest(self) -> EpochStart:
+        """The last epoch that is known."""
+        return self.starts[max(self.starts)]
+
+    def follow(self, hand_overs: Sequence[HandOver]) -> tuple[KnownEpochs, list[NamedJob]]:
+        """What is known once these hand-overs, of epochs 0, 1, ... in order, are taken in.
+
+        Returns:
+            The epochs, to be used only if all of the signatures returned beside them are good.
+
+        Raises:
+            ConflictingHistory: a hand-over out of, or into, a known epoch is another one than is known.
+            ProofError: a new one does not show what it claims.
+        """
+        starts, jobs = dict(self.starts), list[NamedJob]()
+        first = min(starts)
+        for epoch, each in enumerate(hand_overs):
+            if epoch + 1 in starts:
+                _check_same(each, starts[epoch + 1])
+            elif epoch >= first:
+                starts[epoch + 1], more = hand_over(
+                    each.headers, each.finalization, each.members, self.chain_id, starts[epoch]
+                )
+                jobs += more
+        return msgspec.structs.replace(self, starts=starts), jobs
+
+    def start_of(self, epoch: int, height: int) -> EpochStart:
+        """What a header of this epoch and height is verified from.
+
+        Raises:
+            BelowCheckpoint: it lies before everything this verifier believes.
+            BadHeaderChain: nothing leads to its epoch.
+        """
+        if epoch < min(self.starts) or height < self.floor:
+            raise BelowCheckpoint(f"header of height {height}", f"the checkpoint is of height {self.floor}")
+        found = self.starts.get(epoch)
+        if found is None:
+            raise BadHeaderChain(
+                f"header of height {height}", f"it is of epoch {epoch}; the hand-overs end at {max(self.starts)}"
+            )
+        return found
+
+
+def _check_same(given: HandOver, known: EpochStart) -> None:
+    boundary = given.headers[0].header
+    if boundary.digest != known.genesis.digest:
+        raise ConflictingHistory(
+            f"end of epoch {known.validators.epoch - 1}",
+            f"block {boundary.digest.hex()[:16]} ends it here, {known.genesis.digest.hex()[:16]} did before",
+        )
