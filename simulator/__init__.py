@@ -27,10 +27,11 @@ The map of the room, from the bottom up:
     load         clients
     run          one seed from start to verdict: attack, heal to a quorum, drain, idle, compare
     campaign     many seeds, each twice, on many processes
+    mutants/     rules taken out of the product one at a time, which all this has to notice
     shrink       the shortest plan that still fails, and keeping it
     trace        one seed, told step by step
 
 Beside it, on the core alone: ``twins/``, every way two copies of one validator can split the other three, enumerated.
 
-Commands: ``lossbook sim run``, ``replay`` and ``twins`` (cli/sim/).
+Commands: ``lossbook sim run``, ``soak``, ``replay``, ``mutants`` and ``twins`` (cli/sim/).
 """

@@ -42,6 +42,15 @@ class Clients:
         """No more."""
         self._stopped = True
 
+    def submit_one(self, gateway: int) -> bytes:
+        """One envelope, by hand, though the rest has stopped; its id."""
+        number = len(self.not_after) + 1
+        not_after_ms = self._market.genesis.time_ms + self._cluster.timeline.now_ms + LONG_MS
+        envelope = self._market.envelope(gateway, number, not_after_ms, [policy(number)])
+        self.not_after[envelope.id] = envelope.not_after_ms
+        self._cluster.nodes[gateway].submit(envelope)
+        return envelope.id
+
     def _next(self) -> None:
         self._cluster.timeline.after(self._random.randint(1, 2 * self._load.every_ms), self._submit)
 

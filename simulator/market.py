@@ -67,6 +67,15 @@ class FakeMarket(Market):
     desks: tuple[Desk, ...]
     """By signer index."""
 
+    def genuine(self, raw: bytes) -> bool:
+        """Whether an envelope carries a signature of each of its signers, in order; judged by the notary alone."""
+        envelope = decode_envelope(raw)
+        message = TAG_ENVELOPE_SIGNATURE + envelope.body
+        return len(envelope.signatures) == len(envelope.signer_keys) and all(
+            self.verify(key, message, signature)
+            for key, signature in zip(envelope.signer_keys, envelope.signatures, strict=True)
+        )
+
     def envelope(self, by: int, salt: int, not_after_ms: int, operations: Sequence[ops.Operation]) -> Envelope:
         """A signed envelope of one insurer's clients."""
         desk = self.desks[by]

@@ -39,6 +39,12 @@ LIVE_BLOCKS: Final = 4
 LIVE_MS_MAX: Final = 40_000
 DRAIN_MS_MAX: Final = 60_000
 REST_HEARTBEATS: Final = 3
+SETTLE_MS: Final = 200
+"""After a heartbeat, until it is certified and all rest."""
+
+PROVE_MS_MAX: Final = 4_500
+"""Less than a heartbeat is away by then, and more than two blocks take with f leaders silent."""
+
 REUNITE_MS_MAX: Final = 60_000
 LINGER_MS: Final = 10_000
 
@@ -186,6 +192,18 @@ class Run:
             self._demand(after - before <= most, "idle", f"{after - before} blocks in {REST_HEARTBEATS} heartbeats")
             listed = [self.watch.listed(height) for height in range(before + 1, after + 1)]
             self._demand(not any(listed), "idle", "an idle network lists batches")
+            self._prove_one()
+
+    def _prove_one(self) -> None:
+        """An envelope that comes alone, right after a heartbeat, is PROVEN before the next one: R12 (b)."""
+        cluster, promises, at = self.cluster, self.watch.promises, self.healed[0]
+        before = max(node.finalized_height for node in self.healed)
+        cluster.run(SETTINGS.heartbeat_ms * 2, lambda: min(n.finalized_height for n in self.healed) > before)
+        cluster.run(SETTLE_MS)
+        envelope_id = self.clients.submit_one(at.index)
+        members = [node.index for node in self.healed]
+        done = cluster.run(PROVE_MS_MAX, lambda: promises.proven(envelope_id, members))
+        self._demand(done, "idle", f"a lone envelope was not PROVEN within {PROVE_MS_MAX} ms")
 
     def _reunite(self) -> None:
         """I13: everybody honest comes back."""
@@ -216,6 +234,9 @@ class Run:
         for at in range(1, height + 1):
             block = block_at(first.disk.blocks, at)
             self._demand(block is not None, "I13", f"node {first.index} lacks a part of block {at}")
+            if block is not None:
+                genuine = all(self.market.genuine(raw) for batch in block.batches for raw in batch.envelopes)
+                self._demand(genuine, "envelope", f"block {at} lists an envelope without all its signatures")
             for node in others:
                 other = block_at(node.disk.blocks, at)
                 same = (

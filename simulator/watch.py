@@ -9,8 +9,9 @@ from functools import cache
 from hashlib import sha256
 from typing import Any, Final
 
-from consensus.effects import Effect, Finalized, Persist, Report, Verify
-from consensus.events import Built, Event, Now
+from consensus.effects import Broadcast, Effect, Finalized, Persist, Report, Verify
+from consensus.events import Built, Event, Now, Tick
+from consensus.messages import Message, StartQuery
 from consensus.records import HeldCertificate, OwnVote
 from consensus.types import Certificate, Header, Proposal, Vote
 from ledger import wire
@@ -249,6 +250,8 @@ class Watch(Witness):
         if isinstance(event, Built) and node.honest:
             fact = header_fact(event.header, wire.decode_payload(event.payload).batch_digests)
             self._tell("built", node.index, fact, now.monotonic_ms)
+        if isinstance(event, Tick) and node.honest and not any(isinstance(effect, Persist) for effect in effects):
+            self._retried(node, [effect.message for effect in effects if isinstance(effect, Broadcast)])
         for effect in effects:
             match effect:
                 case Verify(proposal):
@@ -263,6 +266,13 @@ class Watch(Witness):
                     self._tell("evidence", node.index, evidence.culprit, str(evidence))
                 case Finalized(certificate):
                     self._certificate(node, certificate)
+
+    def _retried(self, node: Node, messages: Sequence[Message]) -> None:
+        """A step that sends and signs nothing new sends again."""
+        if messages and not any(isinstance(message, StartQuery) for message in messages):
+            sent = [(int(message.kind), message.view) for message in messages if isinstance(message, Vote)]
+            core = node.core
+            self._tell("retried", node.index, core.status().epoch, core.view, core.floor_view, sent)
 
     def turned(self, node: Node, turn: Turn) -> None:
         """See Witness."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cli.base import group
+from cli.sim.mutants import mutants
 from cli.sim.run import replay, run, soak
 from cli.sim.twins import twins
 
@@ -20,3 +21,4 @@ command.add_command(run)
 command.add_command(soak)
 command.add_command(replay)
 command.add_command(twins)
+command.add_command(mutants)

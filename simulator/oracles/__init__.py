@@ -7,14 +7,17 @@ arithmetic would hide itself.
     position       I9                  no way back
     state          I10, roots          what execution gives, and headers say
     batches        listing             what an honest leader lists
+    acks           acks                what an honest node says that it holds
     clocks         clock               whose block time an honest vote accepts
     durable        durable             on disk before it is said, and never gone
     promises       I14                 ACCEPTED is kept
-    blame          I11, penalty, alarm nobody honest is accused
+    retries        retry               what is said again
+    blame          I11, penalty, alarm, memory  nobody honest is accused, or forgets
 """
 
 from __future__ import annotations
 
+from simulator.oracles.acks import Acks
 from simulator.oracles.base import Oracle, World
 from simulator.oracles.batches import Listing
 from simulator.oracles.blame import Blame
@@ -24,6 +27,7 @@ from simulator.oracles.clocks import Clocks
 from simulator.oracles.durable import Durable
 from simulator.oracles.position import Position
 from simulator.oracles.promises import Promises
+from simulator.oracles.retries import Retries
 from simulator.oracles.state import Roots
 from simulator.oracles.votes import HonestVotes
 
@@ -34,9 +38,11 @@ ORACLES: tuple[type[Oracle], ...] = (
     Position,
     Roots,
     Listing,
+    Acks,
     Clocks,
     Durable,
     Promises,
+    Retries,
     Blame,
 )
 """In this order: ``Certificates`` fills the boxes that ``Chain`` reads."""

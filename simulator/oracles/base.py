@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 NOTARIZE: Final = 1
@@ -203,6 +203,9 @@ class Oracle:
 
     def reopened(self, node: int, missing: int) -> None:
         """An honest node opened its vote log; how many records that were synced are not in it."""
+
+    def retried(self, node: int, epoch: int, view: int, floor_view: int, sent: Collection[tuple[int, int]]) -> None:
+        """An honest node sent again what it had said: (kind, view) of the votes."""
 
     def finish(self) -> None:
         """The run is over."""

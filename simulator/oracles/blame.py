@@ -1,4 +1,4 @@
-"""I11, and its like for peers: nobody honest is ever blamed, and nobody honest alarms as if he were broken."""
+"""I11, and its like for peers: nobody honest is ever blamed, or alarms as if broken or forgetful."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ class Blame(Oracle):
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self._recorded: dict[tuple[int, tuple[int, int, int]], int] = {}
+        self._rewound: set[int] = set()
+
+    def started(self, node: int, rewound: bool, voting: bool) -> None:
+        """Whose disk was put back, or damaged, may miss votes ever after."""
+        if rewound or not voting:
+            self._rewound.add(node)
 
     def evidence(self, node: int, culprit: int, text: str) -> None:
         """See the class."""
@@ -36,3 +42,5 @@ class Blame(Oracle):
     def alarm(self, node: int, kind: str, text: str) -> None:
         """See the class."""
         self.check(kind in EXPECTED_ALARMS, f"node {node}: {kind}: {text}", "alarm")
+        forgot = kind == "muted" and node not in self._rewound
+        self.check(not forgot, f"node {node}, whose disk lost nothing: {text}", "memory")

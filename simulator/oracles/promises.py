@@ -51,6 +51,13 @@ class Promises(Oracle):
         """See the class."""
         self._certified[node] = max(state_height, self._certified.get(node, 0))
 
+    def proven(self, envelope_id: bytes, nodes: Sequence[int]) -> bool:
+        """Whether all these nodes hold its receipt under a certified root."""
+        height = self._height.get(envelope_id)
+        return height is not None and all(
+            min(self._certified.get(node, 0), self._executed.get(node, 0)) >= height for node in nodes
+        )
+
     def open(self, nodes: Sequence[int], not_after: Mapping[bytes, int]) -> list[str]:
         """ACCEPTED envelopes that one of these nodes can call neither PROVEN nor EXPIRED."""
         self.checks += 1
