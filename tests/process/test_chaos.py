@@ -80,7 +80,8 @@ def test_every_promise_is_kept_under_faults_and_the_kept_history_says_so_again(t
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_ends_its_daemons_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
-    command = [sys.executable, "-m", "cli", "chaos", "run", "--minutes", "5", "--json"]
+    # A parent in the background may have left SIGINT ignored; a person's shell does not.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "cli", "chaos", "run", "--minutes", "5", "--json"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as run:
         assert run.stderr is not None
