@@ -14,7 +14,7 @@ class DoubleVoter(Liar):
     def receive(self, sender: int, packet: Sequence[bytes]) -> None:
         """All votes for every proposal, in an order of their own for everybody."""
         for raw in packet:
-            message = self.cluster.decode(raw)
+            message = self.read(raw)
             if isinstance(message, Proposal) and self.up:
                 self.lie("votes N, X and F")
                 for to in self.others:

@@ -16,7 +16,7 @@ class FalseAcker(Liar):
     def receive(self, sender: int, packet: Sequence[bytes]) -> None:
         """An acknowledgement for a batch or for whatever somebody else acknowledges."""
         for raw in packet:
-            message = self.cluster.decode(raw)
+            message = self.read(raw)
             if not self.up:
                 break
             if isinstance(message, Batch):
