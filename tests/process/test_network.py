@@ -454,7 +454,7 @@ def test_a_node_with_a_damaged_vote_log_observes_and_says_how_to_recover(own_net
     wait_executed(network, "delta", height)
     assert network.detail("delta")["voting"] is False
     refused = network.submit("delta", network.envelope("delta", policy_issue(policy_id=new_id())))
-    assert refused.rejection.code == Code.NOT_READY
+    assert refused.rejection.code == Code.NOT_VOTING
     assert "node resync" in network.daemons["delta"].said()
 
 
@@ -471,7 +471,7 @@ def test_a_node_whose_disk_is_full_votes_no_more_goes_on_answering_and_recovers(
     network.wait_until("delta notices", lambda: network.detail("delta")["voting"] is False)
     assert "disk full" in str(network.detail("delta")["failure"])
     refused = network.submit("delta", network.envelope("delta", policy_issue(policy_id=new_id())))
-    assert refused.rejection.code == Code.NOT_READY
+    assert refused.rejection.code == Code.NOT_VOTING
     with network.channel("delta") as channel:
         query = query_pb2_grpc.QueryServiceStub(channel)
         request = query_pb2.GetRecordRequest(key=POLICIES.prefix + policy)
