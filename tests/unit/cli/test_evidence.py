@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
+from consensus.evidence import ConflictingVotes
 from ledger import proof_building, wire
 from ledger.evidence import EVIDENCE
 from ledger.proof_building import FinalHeader
 from ledger.proof_types import HandOver, Proof
 from ledger.proofs import verify_proof
-from ledger.types import Block, JustifiedHeader
+from ledger.types import Block, JustifiedHeader, KeyRegistration
 from lossbook.v1 import block_pb2
 from lossbook_sdk.query import Found
 from tests.support.chain import Chain
@@ -141,16 +142,22 @@ def legal_pair() -> bytes:
     return block_pb2.Statement(conflicting_votes=votes).SerializeToString(deterministic=True)
 
 
+def of_epoch(epoch: int) -> bytes:
+    return wire.encode_statement(ConflictingVotes(*(market_vote(N, 1, 2, block, epoch=epoch) for block in "ab"))).raw
+
+
 @pytest.mark.parametrize(
     ("raw", "why"),
     [
         (forged_statement(2).raw, "bad signature"),
         (legal_pair(), "honest"),
+        (wire.encode_statement(KeyRegistration(0, 2, bytes(32), bytes(64), bytes(64))).raw, "accuses nobody"),
+        (of_epoch(3), "of epoch 3"),
         (b"", "is no evidence"),
         (LISTED.raw[:-1], "is no evidence"),
         (bytes((256 << 10) + 1), "at most"),
     ],
-    ids=["forged", "legal pair", "empty", "cut", "too long"],
+    ids=["forged", "legal pair", "a key", "later epoch", "empty", "cut", "too long"],
 )
 def test_invalid_evidence_ends_with_exit_code_4(raw: bytes, why: str, genesis: Path, tmp_path: Path) -> None:
     (tmp_path / "it").write_bytes(raw)

@@ -12,6 +12,7 @@ from consensus.votes import vote_message
 from ledger import wire
 from ledger.codes import Code
 from ledger.epochs import Seat
+from ledger.evidence import EVIDENCE
 from ledger.types import Ack, Batch, Envelope
 from node.turn import (
     AcceptedNotice,
@@ -590,6 +591,12 @@ def test_who_voted_twice_in_the_epoch_before_is_named_after_it_has_ended() -> No
     named = [notice.text for notice in witness.notices if isinstance(notice, AlarmNotice) and notice.kind == "evidence"]
     assert named
     assert all(culprit.id in text for text in named)
+
+    def recorded(node: Node) -> list[tuple[str, int]]:
+        return [(record.organisation, record.epoch) for _, record in node.state.iterate(EVIDENCE)]
+
+    assert market.cluster.run(10_000, lambda: all(recorded(node) == [(culprit.id, 0)] for node in market.nodes))
+    assert not any(node.penalties for node in market.nodes)
 
 
 # -- batches and acknowledgements ------------------------------------------------------------
