@@ -138,20 +138,23 @@ class BatchPool:
         size = self._bytes[header.origin] + header.envelope_bytes
         return size <= bytes_max and self._counts[header.origin] < count_max
 
-    def evict(self, origin: str, head: bytes, bytes_max: int, count_max: int) -> None:
+    def evict(self, origin: str, head: bytes, bytes_max: int, count_max: int) -> list[Known]:
         """Forget this origin's oldest stored batches that are not in the chain down from ``head``, to below the bounds.
 
         They are on disk, and come back from there for a block that lists them.
         """
+        evicted: list[Known] = []
         chain: set[bytes] = set()
         while (known := self._known.get(head)) is not None:
             chain.add(head)
             head = known.batch.header.previous
         for digest, known in list(self._known.items()):
             if self._bytes[origin] <= bytes_max and self._counts[origin] <= count_max:
-                return
+                break
             if known.batch.header.origin == origin and known.checked and digest not in chain:
                 self.drop(digest)
+                evicted.append(known)
+        return evicted
 
     def successors(self, origin: str, head: Head) -> Iterator[Known]:
         """Checked batches that extend ``head``, highest incarnation first."""

@@ -332,6 +332,11 @@ class Branches:
             roots is not None and roots.state_root == header.state_root and roots.receipts_root == header.receipts_root
         )
 
+    def lists(self, digest: bytes) -> bool:
+        """Does a block above the last executed one list this batch?"""
+        root = self._tree.root
+        return any(digest in node.payload.batch_digests for node in self._tree.nodes() if node is not root)
+
     def missing_batches(self) -> list[bytes]:
         """Batches that blocks with a verdict outstanding list and that are not in memory; at most ``SHOWN_MAX``."""
         missing = [

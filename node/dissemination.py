@@ -29,7 +29,7 @@ Specification: ledger.md, "Batch, block, proofs" (design); docs/protocol.md for 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 
 import msgspec
 
@@ -40,6 +40,7 @@ from ledger import wire
 from ledger.acks import HELD, ack_message
 from ledger.block_port import BatchDrop, BatchWrite
 from ledger.types import BATCH_BYTES_MAX, BATCH_ENVELOPES_MAX, Ack, Batch, Envelope
+from node.aside import Aside
 from node.batches import NO_HEAD, BatchPool, Head, Known, StoredBatches
 from node.epoch import Epoch, Sign, Verify
 from node.holders import Holders
@@ -109,6 +110,7 @@ class Dissemination:
         }
         self._wanted = WantedBatches(self._others(), delay_ms)
         self._bad: dict[bytes, None] = {}
+        self._aside = Aside()
         self._seen = dict.fromkeys(self.executed, 0)  #: by origin: highest incarnation of a batch that arrived
         self._holders = Holders(
             chain_id=chain_id,
@@ -365,7 +367,9 @@ class Dissemination:
         if not room and header.origin != self._own_id:
             # A leader makes this node take more of an origin than it would: what lies longest beside its chain goes.
             head = self._acked[header.origin].digest
-            self.pool.evict(header.origin, head, ORIGIN_BYTES_MAX, ORIGIN_BATCHES_MAX)
+            for evicted in self.pool.evict(header.origin, head, ORIGIN_BYTES_MAX, ORIGIN_BATCHES_MAX):
+                own = self._epoch.own
+                self._aside.add(evicted, promised=own is not None and bool(evicted.ackers >> own & 1))
         self._seen[header.origin] = max(self._seen[header.origin], header.incarnation)
         self.pool.add(batch, None, checked=False)
         turn.checks.append(batch)
@@ -406,6 +410,8 @@ class Dissemination:
 
     def _advance(self, origin: str, turn: Turn) -> None:
         """Acknowledge as far as the chain of checked batches reaches."""
+        if self._aside.acknowledged_bytes(origin) >= ORIGIN_BYTES_MAX:
+            return  # its broken promises fill the disk: no further ones
         head = _higher(self.executed[origin], self._acked[origin])
         before = self._acked[origin]
         while True:
@@ -486,11 +492,12 @@ class Dissemination:
             known.envelopes = tuple([wire.decode_envelope(raw) for raw in known.batch.envelopes])
         return known.envelopes
 
-    def on_executed(self, heads: Mapping[str, Head], turn: Turn) -> None:
-        """A block was executed and moved these origins' heads."""
+    def on_executed(self, heads: Mapping[str, Head], listable: Callable[[bytes], bool], turn: Turn) -> None:
+        """A block was executed and moved these origins' heads; ``listable``: does a block above it list a digest?"""
+        passed: dict[str, Set[bytes]] = {}
         for origin, head in heads.items():
             before, self.executed[origin] = self.executed.get(origin, NO_HEAD), head
-            listed = self._listed_between(origin, before, head)
+            listed = passed[origin] = self._listed_between(origin, before, head)
             own = origin == self._own_id
             for digest in self.pool.overtaken(origin, head):
                 known = self.pool.in_memory(digest)
@@ -505,6 +512,10 @@ class Dissemination:
                 self._open_incarnation(max(self._incarnation, head.incarnation) + 1, turn)
             self._advance(origin, turn)
             self._holders.on_moved(origin)
+        back = [digest for digest in self._aside if self.pool.in_memory(digest) is not None]
+        for digest in back:
+            self._aside.discard(digest)
+        turn.block_writes += [BatchDrop(digest) for digest in self._aside.settle(self.executed, passed, listable)]
 
     def _listed_between(self, origin: str, before: Head, head: Head) -> Set[bytes]:
         """Digests that blocks listed to move the head from one to the other; empty if that cannot be told."""

@@ -203,7 +203,7 @@ class Finality:
         self._queue.popleft()
         moved = self._moved(node)
         self._branches.set_root(node)
-        self._batches.on_executed(moved, turn)
+        self._batches.on_executed(moved, self._branches.lists, turn)
         self._statements.on_executed(node.header)
         turn.notices.append(notice)
         return bool(self._queue)

@@ -107,6 +107,7 @@ class Side:
         self.log = list(log)
         self.now_ms = 10_000
         self.turn = Turn()
+        self.listable_above: set[bytes] = set()  #: what blocks above the last executed one list
         records = [wire.decode_record(raw) for raw in self.log]
         self.it = Dissemination(
             chain_id=GENESIS.chain_id,
@@ -153,8 +154,12 @@ class Side:
 
     def execute(self, *batches: Batch) -> Turn:
         """Blocks that list these batches were executed."""
-        self.it.on_executed({batch.header.origin: head_of(batch) for batch in batches}, self.turn)
+        heads = {batch.header.origin: head_of(batch) for batch in batches}
+        self.it.on_executed(heads, self.listable_above.__contains__, self.turn)
         return self.end()
+
+    def acked_head(self, origin: int) -> Head:
+        return self.it._acked[INSURERS[origin].id]
 
     def open(self, *incarnations: int) -> Turn:
         """As many peers as it takes answer with the incarnations they have seen."""
@@ -672,6 +677,86 @@ def test_nothing_goes_where_it_cannot_be_told_what_was_listed(side: Side) -> Non
     side.receive(*chain, beside)
     side.it.pool.drop(chain[1].header.digest)
     assert dropped_in(side.execute(chain[2])) == set()
+
+
+def pushed_out(side: Side, batches: Sequence[Batch]) -> list[Batch]:
+    """A leader lists these: they are taken without room; those that no memory holds afterwards."""
+    for batch in batches:
+        side.it.want(batch.header.digest, (3,), side.now)
+        side.receive(batch)
+    return [batch for batch in batches if side.it.pool.in_memory(batch.header.digest) is None]
+
+
+def test_what_leaders_listed_goes_from_disk_once_no_block_can_list_it(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dissemination, "ORIGIN_BATCHES_MAX", 5)
+    side.receive(*make_chain(1, 3, incarnation=100))
+    aside = pushed_out(side, [make_batch(1, incarnation=number + 2) for number in range(20)])
+    assert len(aside) > 10
+    other = make_batch(2)
+    side.receive(other)
+    kept = {batch.header.digest for batch in aside[:4]}
+    side.listable_above = set(kept)
+    assert dropped_in(side.execute(other)) == {batch.header.digest for batch in aside[4:]}
+    assert all(side.store.has_batch(digest) for digest in kept), "a block that may become final needs them"
+    after = make_batch(2, head_of(other))
+    side.receive(after)
+    side.listable_above.clear()
+    assert dropped_in(side.execute(after)) == kept
+
+
+def test_what_was_acknowledged_stays_on_disk_until_the_chain_has_passed_it(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dissemination, "ORIGIN_BATCHES_MAX", 3)
+    side.open()
+    promised = make_chain(1, 3)
+    side.receive(*promised)
+    assert side.acked_head(1) == head_of(promised[-1])
+    anew = make_chain(1, 3, incarnation=2)
+    assert pushed_out(side, anew) == []
+    held = [batch for batch in promised if side.it.pool.in_memory(batch.header.digest)]
+    assert len(held) < 3, "they stand beside the chain now"
+    other = make_batch(2)
+    side.receive(other)
+    assert dropped_in(side.execute(other)) == set(), "it promised to keep them"
+    assert dropped_in(side.execute(anew[0])) == {batch.header.digest for batch in promised}
+
+
+def test_an_origin_whose_promises_fill_the_disk_gets_no_further_ones(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = make_batch(1).header.envelope_bytes
+    monkeypatch.setattr(dissemination, "ORIGIN_BATCHES_MAX", 3)
+    monkeypatch.setattr(dissemination, "ORIGIN_BYTES_MAX", 7 * size)
+    side.open()
+    side.receive(*make_chain(1, 3))
+    for incarnation in range(2, 20):
+        pushed_out(side, make_chain(1, 3, incarnation=incarnation))
+    acknowledged = side.acked_head(1).incarnation
+    assert acknowledged < 6
+    assert side.it._aside.acknowledged_bytes(INSURERS[1].id) < (7 + 3) * size
+    passing = make_batch(1, incarnation=30)
+    pushed_out(side, [passing])
+    side.execute(passing)
+    assert side.it._aside.acknowledged_bytes(INSURERS[1].id) == 0
+    following = make_batch(1, head_of(passing), incarnation=30)
+    side.receive(following)
+    assert side.acked_head(1) == head_of(following), "the chain has passed them: it is trusted again"
+
+
+def test_what_was_pushed_out_and_then_executed_stays_on_disk(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dissemination, "ORIGIN_BATCHES_MAX", 5)
+    side.receive(*make_chain(1, 3, incarnation=100))
+    aside = pushed_out(side, [make_batch(1, incarnation=number + 2) for number in range(20)])
+    chosen = aside[7]
+    assert side.it.pool.get(chosen.header.digest), "execution brings it back"
+    assert chosen.header.digest not in dropped_in(side.execute(chosen))
+    assert side.store.has_batch(chosen.header.digest)
+    later = make_batch(1, head_of(chosen), incarnation=chosen.header.incarnation)
+    side.receive(later)
+    assert chosen.header.digest not in dropped_in(side.execute(later))
 
 
 # -- looking for batches ---------------------------------------------------------------------
