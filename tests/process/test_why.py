@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from lossbook.v1 import gateway_pb2
+from store.backup import write_backup_marker
 from tests.process.network import Network
 from tests.support.commands import document, lossbook
 from tests.support.insurers import policy_issue
@@ -87,3 +88,29 @@ def test_with_two_of_four_silent_the_others_name_them_and_say_what_is_missing(ne
     network.start("gamma")
     network.wait_ready("gamma")
     network.wait_until("all is well", lambda: set(reasons(network, "alpha")) <= {"well", "idle"})
+
+
+def test_with_two_of_four_restored_nobody_signs_and_everybody_says_who_and_that_only_a_rebuild_helps(
+    network: Network,
+) -> None:
+    assert final(network, "alpha") == gateway_pb2.STAGE_FINAL
+    restored = ("delta", "gamma")
+    for name in restored:
+        network.daemons[name].stop()
+    for name in restored:
+        write_backup_marker(network.home(name), "This is a backup.")
+        network.start(name)
+    for name in ("alpha", "beta", *restored):
+        found = wait_for(
+            network, name, "too-many-muted", "delta and gamma may have forgotten votes", "2 of 4 validators"
+        )
+        assert "docs/operations.md, Rebuild" in found["too-many-muted"]["next_step"]
+        assert "[-] quorum: delta and gamma may have forgotten votes" in readyz(network, name)
+    for name in restored:
+        assert "signs nothing in views up to" in reasons(network, name)["muted"]["text"]
+        assert network.detail(name)["signing"] == "muted"
+    stood_still = height(network)
+    raw = network.envelope("alpha", policy_issue(policy_id=bytes(16)))
+    assert network.submit("alpha", raw, timeout_s=5).stage < gateway_pb2.STAGE_FINAL
+    assert height(network) == stood_still
+    assert not any(network.detail(name)["evidence"] for name in ("alpha", "beta", *restored)), "nobody signed twice"
