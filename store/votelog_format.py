@@ -136,7 +136,11 @@ class SegmentHeader:
         if schema != SCHEMA:
             raise FormatError("another schema version", schema)
         _, _, _, number, first, log_id, chain_id, owner_length, owner, previous = _HEADER.unpack_from(data)
-        return cls(number, first, log_id, chain_id, owner[:owner_length].decode(), previous)
+        try:
+            name = owner[:owner_length].decode()
+        except UnicodeDecodeError as error:
+            raise FormatError("the organisation id is not text") from error
+        return cls(number, first, log_id, chain_id, name, previous)
 
 
 @dataclass(frozen=True, slots=True)
