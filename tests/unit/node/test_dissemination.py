@@ -682,7 +682,7 @@ def test_nothing_goes_where_it_cannot_be_told_what_was_listed(side: Side) -> Non
 def pushed_out(side: Side, batches: Sequence[Batch]) -> list[Batch]:
     """A leader lists these: they are taken without room; those that no memory holds afterwards."""
     for batch in batches:
-        side.it.want(batch.header.digest, (3,), side.now)
+        side.it.want(batch.header.digest, (WHO[3],), side.now)
         side.receive(batch)
     return [batch for batch in batches if side.it.pool.in_memory(batch.header.digest) is None]
 

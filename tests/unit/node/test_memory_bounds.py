@@ -60,7 +60,7 @@ class World:
             part = [message for _, message in zip(range(64), messages, strict=False)]
             self.sent += len(part)
             for message in part:
-                validator.handle(PeerMessages(LIAR, [message]), self.node.now())
+                validator.handle(PeerMessages(self.cluster.market.member(LIAR), [message]), self.node.now())
                 self._end_turn()
 
     def _end_turn(self) -> None:
