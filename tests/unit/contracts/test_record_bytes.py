@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from contracts.records import CLAIMS, POLICIES, ClaimRecord, PolicyRecord, Step
@@ -13,6 +11,7 @@ from ledger.execution import HEADS, REPLAYS, HeadRecord, ReplayRecord
 from ledger.organisations import KEYS, ORGANISATIONS, KeyRecord, OrganisationRecord
 from ledger.parameters import PARAMETERS, Parameters, ParametersRecord
 from ledger.view_marks import VIEW_MARKS, ViewMark
+from tests.support.pages import read_page
 
 TABLES = (ORGANISATIONS, KEYS, PARAMETERS, REPLAYS, HEADS, EPOCHS, MEMBERSHIP, EVIDENCE, VIEW_MARKS, POLICIES, CLAIMS)
 STEP = Step(1, 20_000, 1_750_000_000_000, 7, 2, 3)
@@ -88,9 +87,6 @@ def test_records_have_these_bytes(encoded: bytes, expected: str) -> None:
 
 
 def test_the_documentation_has_a_row_for_every_table() -> None:
-    page = Path(__file__).parents[3] / "docs" / "insurance.md"
-    if not page.exists():
-        pytest.skip("the documentation is not installed with the package")
-    text = page.read_text(encoding="utf-8")
+    text = read_page("insurance.md")
     for table in TABLES:
         assert f"| {table.prefix.hex()} {table.name} |" in text

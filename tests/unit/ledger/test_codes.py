@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from ledger.codes import Code, advice, name, retryable, text
+from tests.support.pages import read_page
 
 PINNED = {
     "OK": 0,
@@ -104,10 +103,7 @@ def test_codes_of_a_later_version_can_be_shown() -> None:
 
 
 def test_every_code_stands_in_the_documentation() -> None:
-    page = Path(__file__).parents[3] / "docs" / "insurance.md"
-    if not page.exists():
-        pytest.skip("the documentation is not installed with the package")
-    rows = set(page.read_text(encoding="utf-8").splitlines())
+    rows = set(read_page("insurance.md").splitlines())
     wanted = [f"| {code.value} | {code.name} | {text(code)} | {advice(code)} |" for code in Code]
     assert [row for row in wanted if row not in rows] == []
 

@@ -18,6 +18,8 @@ from simulator.adversaries.two_batches import TwoBatches
 from tests.support.cluster import SETTINGS, Cluster, Node
 from tests.support.insurers import INSURERS, Ledger, policy_issue
 
+pytestmark = pytest.mark.slow
+
 MAKER = Ledger()
 LIARS: list[type[Node]] = [Antedater, ServesFew, Flooder, RootLiar, LyingServer, Stripper, TwoBatches]
 

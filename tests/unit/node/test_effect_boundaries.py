@@ -25,6 +25,8 @@ from tests.support.disk_node import DiskNode, Faults
 from tests.support.insurers import market_genesis
 from tests.unit.node.test_cluster import assert_agreement, executed, policy
 
+pytestmark = pytest.mark.slow
+
 VICTIM = market_genesis().validator_set().leader(2)  #: leads a view of the run
 MINUTE_MS = 60_000
 

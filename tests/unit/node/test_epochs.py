@@ -28,6 +28,8 @@ from tests.support.epoch_oracle import check_agreement
 from tests.support.insurers import INSURERS, SUPERVISOR, Ledger, Organisation, make_genesis, policy_issue
 from tests.unit.node.byzantine_boundary import EndsEarly, GoesOn, NeverEnds
 
+pytestmark = pytest.mark.slow
+
 MAKER = Ledger()
 
 

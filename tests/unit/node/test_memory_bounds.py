@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -24,7 +23,10 @@ from node.turn import BatchChecked, OriginAnswer, OriginQuery, PeerMessage, Peer
 from simulator.adversaries.liar import Liar
 from tests.support.cluster import Cluster
 from tests.support.memory import held_bytes
+from tests.support.pages import read_page
 from tests.unit.node.test_cluster import policy
+
+pytestmark = pytest.mark.slow
 
 KB, MB = 1 << 10, 1 << 20
 VICTIM, LIAR = 0, 3
@@ -211,7 +213,7 @@ def test_a_flood_from_one_validator_stays_below_its_bound(name: str) -> None:
 
 
 def test_the_page_states_these_bounds() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "consensus.md").read_text(encoding="utf-8")
+    page = read_page("consensus.md")
     table = page.partition("### In bytes")[2].partition("\n## ")[0]
     stated = {
         name: int(size) * (KB if unit == "KiB" else MB)

@@ -12,6 +12,7 @@ import pytest
 import node.reasons
 from consensus.status import Status
 from node.reasons import PATIENCE_DELAYS, Facts, OwnBatch, PeerFacts, StoreFailure, reasons
+from tests.support.pages import read_page
 
 MEMBERS = ("alpha", "beta", "delta", "gamma")
 RUNNING = Status(
@@ -128,7 +129,7 @@ def test_every_reason_has_a_case_here_and_a_row_for_the_operator() -> None:
         re.findall(r'^[A-Z_]+: Final = "([a-z-]+)"', source, re.MULTILINE)
     )
     assert known == set(CASES)
-    operations = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
+    operations = read_page("operations.md")
     table = operations.partition("### Why there is no progress\n")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE)) == known
 

@@ -19,6 +19,8 @@ from tests.support.evidence import forged_statement, statement, two_notarize
 from tests.support.insurers import INSURERS
 from tests.unit.node.test_byzantine import assert_agreement, honest
 
+pytestmark = pytest.mark.slow
+
 CHAIN = Chain()
 RULES = HeaderRules(1, CHAIN.genesis.chain_id, CHAIN.validators, CHAIN.genesis_header)
 

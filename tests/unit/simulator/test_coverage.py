@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
-
-import pytest
 
 from simulator.adversaries import LIARS
 from simulator.coverage import CASES, REQUIRED, missing
+from tests.support.pages import read_page
 
 
 def test_every_rule_row_and_liar_is_required() -> None:
@@ -17,11 +15,7 @@ def test_every_rule_row_and_liar_is_required() -> None:
 
 
 def test_there_is_a_case_for_each_row_of_the_table_of_corner_cases() -> None:
-    path = Path(__file__).parents[3] / "docs" / "consensus.md"
-    if not path.exists():
-        pytest.skip("the documentation is not installed with the package")
-    page = path.read_text()
-    table = page.split("## Corner cases", 1)[1].split("\n## ", 1)[0]
+    table = read_page("consensus.md").split("## Corner cases", 1)[1].split("\n## ", 1)[0]
     rows = [line for line in table.splitlines() if line.startswith("|")][2:]
     assert len(CASES) == len(rows)
 

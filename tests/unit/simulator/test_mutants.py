@@ -8,6 +8,8 @@ from consensus.types import ValidatorSet
 from simulator.mutants.gate import MUTANTS, UnknownMutant, honest, hunt, named
 from simulator.mutants.planting import Mutant, planted
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_planted_fault_is_found_and_nothing_is_without_it(mutant: Mutant) -> None:

@@ -12,6 +12,8 @@ from simulator.campaign import Report, run_seed
 from simulator.plan import Plan, draw
 from simulator.run import run_plan
 
+pytestmark = pytest.mark.slow
+
 ONE_RUN = "from simulator.plan import draw; from simulator.run import run_plan; print(run_plan(draw(3, 4)).effects)"
 
 

@@ -19,6 +19,8 @@ from simulator.twins.enumeration import (
     shards_of,
 )
 
+pytestmark = pytest.mark.slow
+
 STRIDE = 2_203  #: prime, so that a slice has every offset and every cut in every view
 
 
