@@ -43,7 +43,14 @@ class BatchDrop(msgspec.Struct, frozen=True, gc=False):
     digest: bytes
 
 
-BlockWrite = BatchWrite | ProposalWrite | FinalizedWrite | BatchDrop
+class FirstHeightWrite(msgspec.Struct, frozen=True, gc=False):
+    """From this height on final blocks are held whole; a snapshot stands for those below."""
+
+    height: int
+    digest: bytes  #: of the block below, whose state was taken in
+
+
+BlockWrite = BatchWrite | ProposalWrite | FinalizedWrite | BatchDrop | FirstHeightWrite
 
 
 class BlockStore(Protocol):
@@ -63,6 +70,9 @@ class BlockStore(Protocol):
 
     def finalized_height(self) -> int | None:
         """Highest height stored as final; None in a new store."""
+
+    def first_height(self) -> int:
+        """Lowest height from which on final blocks are held whole: 1, or above the height of a snapshot."""
 
     def digest_at(self, height: int) -> bytes | None:
         """Digest of the final block of a height."""

@@ -11,7 +11,7 @@ crash at any point leaves the store as it was, with as many proved rows as had b
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from crypto.mmr import Mmr
 from ledger.commitment import TWIG_BITS, TWIG_LEAVES, leaf_hash
@@ -91,16 +91,20 @@ def is_complete(progress: ImportProgress, snapshot: Snapshot) -> bool:
     return progress.leaves >= record.leaf_count and progress.receipts >= record.receipt_count
 
 
-def install(store: ImportStore, snapshot: Snapshot, genesis: HeightRecord) -> State:
+def install(
+    store: ImportStore, snapshot: Snapshot, genesis: HeightRecord, first: Callable[[], None] = lambda: None
+) -> State:
     """Make the snapshot the state of this store, and open it; twice the time of an ordinary opening.
 
     Args:
         genesis: record of height 0.
+        first: done between the check and the switch: what must be on disk before the state counts.
 
     Raises:
         CorruptStore: the rows do not lead to the snapshot's roots; nothing was changed.
         StoreError: the disk refuses.
     """
     state = State.open_at(store, snapshot.record)
+    first()
     store.install(genesis, snapshot.record)
     return state

@@ -6,7 +6,8 @@ because their places never change.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from consensus.types import Header
@@ -21,6 +22,13 @@ from ledger.wire.snapshots import encode_manifest
 
 CHUNK_BYTES: Final = 1 << 20
 """Leaves or receipts of one chunk: at most a quarter of what a message may hold, some five milliseconds of hashing."""
+
+PIN_EVERY_S: Final = 10.0
+"""A newer one is pinned at most so often: who asks more often gets the last one."""
+
+PINS_MAX: Final = 4
+"""Pinned at a time, a bit a leaf and 64 bytes a twig each: below 10 MB at ten million leaves. One that had to go is no
+loss: what was fetched of it counts under the next."""
 
 
 class BlockSource(HeaderSource, Protocol):
@@ -90,6 +98,8 @@ def pin(state: State, source: BlockSource) -> PinnedSnapshot:
 
 
 def _ancestors(certified: Header, source: HeaderSource) -> tuple[Header, ...]:
+    if certified.epoch > 0:
+        raise ProofUnavailable("the set of validators has changed since the genesis", "fetch blocks instead")
     if certified.state_height < 1:
         raise ProofUnavailable("no state above the genesis is certified yet", "ask again in a moment")
     if certified.height - certified.state_height > ANCESTORS_MAX:
@@ -113,3 +123,36 @@ def _fitting(items: Iterator[bytes]) -> tuple[bytes, ...]:
             break
         taken.append(item)
     return tuple(taken)
+
+
+class SnapshotShelf:
+    """The snapshots a node has offered lately, each held still while it is fetched.
+
+    Args:
+        state: at its last executed height; a block may be open on it.
+        source: finalized blocks.
+        clock_s: monotonic seconds.
+    """
+
+    def __init__(self, state: State, source: BlockSource, clock_s: Callable[[], float]) -> None:
+        self._state = state
+        self._source = source
+        self._clock_s = clock_s
+        self._pinned_s = -PIN_EVERY_S
+        self._pins: OrderedDict[int, PinnedSnapshot] = OrderedDict()
+
+    def offer(self) -> PinnedSnapshot:
+        """The newest snapshot that can be proved; ProofUnavailable."""
+        now = self._clock_s()
+        if not self._pins or now - self._pinned_s >= PIN_EVERY_S:
+            pinned = pin(self._state, self._source)
+            self._pinned_s = now
+            self._pins[pinned.height] = pinned
+            self._pins.move_to_end(pinned.height)
+            if len(self._pins) > PINS_MAX:
+                self._pins.popitem(last=False)
+        return next(reversed(self._pins.values()))
+
+    def find(self, height: int) -> PinnedSnapshot | None:
+        """One that was offered, unless newer ones took its place."""
+        return self._pins.get(height)

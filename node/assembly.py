@@ -15,7 +15,8 @@ from ledger.block_port import BlockStore
 from ledger.contract import Contracts
 from ledger.genesis import Genesis, write_genesis_state
 from ledger.genesis_header import genesis_header_of
-from ledger.ports import CorruptStore, StateStore
+from ledger.ports import CorruptStore, ImportStore, StateStore
+from ledger.snapshot import verify_manifest
 from ledger.state import State
 from ledger.statement_types import Judge
 from node.batches import Head
@@ -29,6 +30,7 @@ from node.epoch_log import EpochLog
 from node.epochs import Epochs
 from node.executor import BlockExecutor
 from node.finality import Finality
+from node.snapshot_sync import Far, SnapshotSync
 from node.statements import StatementPool
 from node.validator import Validator
 
@@ -48,6 +50,10 @@ class Settings(msgspec.Struct, frozen=True):
     """By how much honest clocks may differ."""
     heartbeat_ms: int = 10_000
     """H: a block at least this often, so that supervisors see life."""
+    snapshot_blocks: int = 2_000
+    """Further behind than this a node fetches the state, not the blocks: some minutes of full load."""
+    snapshot_writes: int = 50_000
+    """Likewise, in records written meanwhile."""
 
 
 class StoredHeaders:
@@ -85,7 +91,7 @@ def assemble(
     keys: Keyring,
     verify: Verify,
     state: State,
-    state_store: StateStore,
+    state_store: ImportStore,
     blocks: BlockStore,
     contracts: Contracts,
     log_records: Iterable[bytes],
@@ -95,7 +101,7 @@ def assemble(
 ) -> Validator:
     """The node of an organisation, as its stores left it: a validator in epochs in which it has a seat and its key.
 
-    Without a vote log (``voting`` False) it only observes. The state must hold the genesis (``commit_genesis``);
+    Without a vote log (``voting`` False) it only observes. The state is that of ``node.opening.open_state``;
     ``Validator.start`` comes next.
 
     Raises:
@@ -182,6 +188,13 @@ def assemble(
             statements=statements,
         ),
         catchup=Catchup(organisation, members, settings.delay_ms),
+        snapshots=SnapshotSync(
+            peers=[member for member in members if member != organisation],
+            store=state_store,
+            verify=lambda manifest: verify_manifest(manifest, genesis, lambda jobs: [verify(*job) for job in jobs]),
+            delay_ms=settings.delay_ms,
+            far=Far(settings.snapshot_blocks, settings.snapshot_writes),
+        ),
         retry_ms=settings.retry_ms,
     )
 

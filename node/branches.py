@@ -56,6 +56,10 @@ class ExecutedState(Protocol):
     def changed_height(self) -> int:
         """Highest height executed since the start that changed the state; 0 if none did."""
 
+    @property
+    def base_height(self) -> int:
+        """Height this node began with, by a snapshot; 0 for the genesis. Roots of lower ones are not known here."""
+
     def roots(self, height: int) -> Roots | None:
         """Roots after an executed height; None above it or where pruned."""
 
@@ -303,11 +307,15 @@ class Branches:
         return size > self._executed.parameters(node.header.height, parent.state_height).block_bytes_max
 
     def _decide(self, node: BlockNode) -> None:
-        """VALID or INVALID by the state: its rules and its root, once the body is settled and the state executed."""
+        """VALID or INVALID by the state: its rules and its root, once the body is settled and the state executed.
+
+        A block that commits to a state below the snapshot this node began with lies below the header that certified the
+        snapshot: final, or never to be. Nothing is said about it, so nothing is signed.
+        """
         header, parent = node.header, self._tree.get(node.header.parent_digest)
         if node.verdict is not Verdict.PENDING or node.heads is None or parent is None:
             return
-        if self._executed.height < header.state_height:
+        if not self._executed.base_height <= header.state_height <= self._executed.height:
             return
         good = self.keeps_rules(node, parent.header) and self.roots_agree(header)
         node.verdict = Verdict.VALID if good else Verdict.INVALID

@@ -161,18 +161,22 @@ class Catchup:
         self._since_ms: int | None = None
         self._asked_ms: int | None = None
         self._turn = 0
+        self.gone = False
+        """Somebody said that the blocks are not held any more, and nobody else had them."""
 
     def enter(self, validators: Iterable[str]) -> None:
         """An epoch begins, with these validators; those of the one before may be gone."""
         self._peers = [peer for peer in validators if peer != self._organisation]
         self.complete()
 
-    def need(self, from_height: int, now: Now, turn: Turn) -> None:
-        """Blocks from here on are missing: ask, starting with another peer each time."""
+    def missing(self, now: Now) -> bool:
+        """Blocks are missing; False while they may still be on their way."""
         if self._since_ms is None:
             self._since_ms = now.monotonic_ms
-        if now.monotonic_ms < self._since_ms + self._delay_ms:
-            return  # it may still be on its way
+        return now.monotonic_ms >= self._since_ms + self._delay_ms
+
+    def need(self, from_height: int, now: Now, turn: Turn) -> None:
+        """Blocks from here on are missing: ask, starting with another peer each time."""
         if self._asked_ms is not None and now.monotonic_ms < self._asked_ms + RETRY_DELAYS * self._delay_ms:
             return
         self._asked_ms = now.monotonic_ms
@@ -184,9 +188,14 @@ class Catchup:
         """An answer came, good or bad: the next request may go out at once."""
         self._asked_ms = None
 
+    def failed(self, *, gone: bool) -> None:
+        """Nobody had what was asked for."""
+        self.gone = self.gone or gone
+
     def complete(self) -> None:
         """Nothing is missing."""
         self._asked_ms = self._since_ms = None
+        self.gone = False
 
     def deadline_ms(self) -> int | None:
         """When to ask, or to ask again."""

@@ -62,6 +62,16 @@ class Consensus(msgspec.Struct, frozen=True):
     heartbeat_ms: Annotated[
         int, msgspec.Meta(ge=100, le=3_600_000, description="H: an idle network makes a block this often, ms.")
     ] = ConsensusSettings().heartbeat_ms
+    snapshot_blocks: Annotated[
+        int,
+        msgspec.Meta(ge=1, le=1 << 40, description="Further behind than so many blocks the node fetches the state."),
+    ] = ConsensusSettings().snapshot_blocks
+    snapshot_writes: Annotated[
+        int,
+        msgspec.Meta(
+            ge=1, le=1 << 40, description="Further behind than so many written records the node fetches the state."
+        ),
+    ] = ConsensusSettings().snapshot_writes
 
     def settings(self) -> ConsensusSettings:
         """As the validator takes them."""

@@ -2,7 +2,7 @@
 
     open     lock the home, check genesis, keys and certificate, open the stores, restore the validator
     start    listen, dial the others, drive turns
-    run      until SIGTERM or Ctrl-C
+    run      until SIGTERM or Ctrl-C, or until a snapshot has come in: then it is opened again, in the same process
     close    take nothing new, finish the turn, sync, close
 
 Whatever keeps it from starting is one line that says what to do. A damaged vote log keeps it from voting only: it
@@ -33,11 +33,11 @@ from ledger.codes import Code
 from ledger.evidence import breaches
 from ledger.genesis import Genesis, load_genesis
 from ledger.ports import StoreError as StateStoreError
-from ledger.state import State
+from ledger.snapshot_making import SnapshotShelf
 from lossbook.v1 import blocks_pb2_grpc, gateway_pb2_grpc, peer_pb2_grpc, query_pb2_grpc, sealed_pb2_grpc
 from node import clock
 from node.admission import RoomKeeper
-from node.assembly import assemble, commit_genesis
+from node.assembly import assemble
 from node.checking import BatchChecker
 from node.config import NodeConfig
 from node.diagnosis import Diagnosis, described
@@ -48,6 +48,7 @@ from node.intake import Intake
 from node.loop import TurnLoop
 from node.mailbox import Mailbox
 from node.metrics import Metrics
+from node.opening import open_state
 from node.outbox import NodeOutbox
 from node.peers import Peers, PeerServicer
 from node.reader import NodeReader
@@ -75,7 +76,6 @@ from services.query import QueryServicer
 from services.sealed import SealedServicer
 from services.server import ListenError, Server
 from services.settings import SettingError
-from services.snapshots import SnapshotShelf
 from services.state_reader import FinalHeaders
 from services.stored_chain import StoredChain
 from services.sync import SyncServicer
@@ -175,8 +175,7 @@ class Node:
     def _build(self, key: SigningKey) -> None:
         genesis, stores, settings = self._genesis, self._stores, self._config.settings
         voting = stores.votes is not None
-        self._state = State.open(stores.state)
-        commit_genesis(genesis, self._state, stores.state)
+        self._state = open_state(genesis, stores.state, stores.blocks)
         for organisation, count in breaches(self._state).items():
             self.metrics.breaches.labels(organisation).set(count)
         head = self._state.head
@@ -232,6 +231,7 @@ class Node:
             validator=self.validator,
             mailbox=self._mailbox,
             blocks=stores.blocks,
+            imports=stores.state,
             votes=stores.votes,
             outbox=self._outbox,
             metrics=self.metrics,
@@ -291,7 +291,8 @@ class Node:
         )
         add = self._server.add
         add("lossbook.v1.PeerService", peer_pb2_grpc.add_PeerServiceServicer_to_server, self._peer_servicer)
-        sync = SyncServicer(self._chain, SnapshotShelf(self._state, FinalHeaders(self._chain, self._state)))
+        headers = FinalHeaders(self._chain, self._state)
+        sync = SyncServicer(self._chain, SnapshotShelf(self._state, headers, time.monotonic))
         add("lossbook.v1.SyncService", peer_pb2_grpc.add_SyncServiceServicer_to_server, sync)
         add(
             "lossbook.v1.SealedService",
@@ -338,8 +339,11 @@ class Node:
         if self._config.settings.unsafe.clock_offset_ms:
             _log.warning("the clock is wrong on purpose", offset_ms=self._config.settings.unsafe.clock_offset_ms)
 
-    async def wait(self, stop: asyncio.Event) -> None:
-        """Until ``stop`` is set; a failed store does not end it, a defect does, by its own exception."""
+    async def wait(self, stop: asyncio.Event) -> bool:
+        """Until ``stop`` is set, or a snapshot waits to be installed: True, and the node has to be opened again.
+
+        A failed store does not end it, a defect does, by its own exception.
+        """
         stopping, defects = asyncio.create_task(stop.wait()), asyncio.create_task(self._tasks.watch())
         waiting: set[asyncio.Task[Any]] = {stopping, defects, self._turns}
         try:
@@ -347,9 +351,12 @@ class Node:
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
+                if self.loop.installs:
+                    return True
         finally:
             stopping.cancel()
             defects.cancel()
+        return False
 
     async def close(self) -> None:
         """End cleanly: the running turn is carried out to its end, then everything is closed."""
@@ -418,6 +425,7 @@ class Node:
             "voting": self._stores.votes is not None and not self.loop.failure,
             "peers": {peer.organisation: "connected" if peer.connected else peer.problem for peer in facts.peers},
             "offences": {peer.organisation: peer.offences for peer in facts.peers if peer.offences},
+            "blocks_from": self._chain.first_height(),
             "waiting_envelopes": len(self._tracker),
             "waiting_bytes": self._tracker.waiting_bytes,
             "mailbox_bytes": self._mailbox.held_bytes,
@@ -508,19 +516,24 @@ EXPECTED: Final = (
 
 
 async def _main(config: NodeConfig, passphrase: str | None) -> int:
-    node = Node.open(config, passphrase)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    while await _live(Node.open(config, passphrase), stop):
+        _log.info("a snapshot has come in; the node is opened on it")
+    return 0
+
+
+async def _live(node: Node, stop: asyncio.Event) -> bool:
+    """One life of the node; whether another one begins, on the snapshot that has come in."""
     try:
         await node.start()
         try:
-            await node.wait(stop)
+            return await node.wait(stop)
         finally:
             await node.close()
     finally:
         node.close_stores()
-    return 0
 
 
 def run(config: NodeConfig, passphrase: str | None = None) -> int:

@@ -48,7 +48,7 @@ class Epochs:
     ) -> None:
         self._config = config
         self._genesis = genesis
-        self._organisation = organisation
+        self.organisation = organisation
         self._voting = voting
         self._source = source
         self._blocks = blocks
@@ -69,7 +69,7 @@ class Epochs:
         Raises:
             CorruptStore: state and blocks do not belong together.
         """
-        return open_epoch(self._source, self._final_header, self._organisation, self._keys, voting=self._voting)
+        return open_epoch(self._source, self._final_header, self.organisation, self._keys, voting=self._voting)
 
     def instance(self, epoch: Epoch, now: Now) -> Instance:
         """The core of an epoch, as the log left it; the first event has to be ``Started``."""

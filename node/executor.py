@@ -34,6 +34,7 @@ class BlockExecutor:
         self._store = store
         self._execution = Execution(state, contracts)
         self._operations = 0
+        self.base_height = store.base_height()  #: of the snapshot this state began with; 0 for the genesis
         self.changed_height = 0  #: highest height executed since the start that changed the state
 
     @property

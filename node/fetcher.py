@@ -18,19 +18,25 @@ import grpc
 
 from crypto.merkle import root as merkle_root
 from ledger import wire
+from ledger.snapshot import LeafChunk
+from ledger.snapshot_import import Log
 from ledger.types import Batch, Block
+from ledger.wire.snapshots import decode_chunk, decode_manifest
 from lossbook.v1 import peer_pb2, peer_pb2_grpc
 from node.mailbox import Mailbox
 from node.metrics import Metrics
 from node.turn import (
     BatchesFetched,
     BlocksFetched,
+    ChunkFetched,
     Fetch,
     FetchBatches,
-    FetchBlocks,
+    FetchChunks,
     FetchFailed,
     FetchProposals,
+    FetchSnapshot,
     ProposalsFetched,
+    SnapshotOffered,
 )
 from services.identity import Identity
 from services.logs import get_logger
@@ -45,6 +51,8 @@ ACTIVE_OF_SOURCE_MAX: Final = 4
 BATCHES_S_MAX: Final = 5.0
 PROPOSALS_S_MAX: Final = 3.0
 BLOCKS_S_MAX: Final = 15.0
+SNAPSHOT_S_MAX: Final = 5.0
+CHUNKS_S_MAX: Final = 30.0
 """For one source: a slow link carries the bytes asked for in this time."""
 
 BLOCKS_BYTES: Final = 8 << 20
@@ -52,6 +60,11 @@ BLOCKS_BYTES: Final = 8 << 20
 
 BLOCKS_BYTES_MAX: Final = 96 << 20
 """More than this from one source is not what was asked for."""
+
+CHUNKS_BYTES_MAX: Final = 24 << 20
+"""Likewise of one answer with parts of a snapshot; an honest source ends it after sixteen megabytes."""
+
+_LOGS: Final = {Log.LEAVES: peer_pb2.SNAPSHOT_LOG_LEAVES, Log.RECEIPTS: peer_pb2.SNAPSHOT_LOG_RECEIPTS}
 
 _log = get_logger("fetcher")
 
@@ -102,7 +115,8 @@ class Fetcher:
             await channel.close()
 
     async def _run(self, fetch: Fetch, sources: Sequence[str]) -> None:
-        wanted = set(fetch.digests) if not isinstance(fetch, FetchBlocks) else set()
+        wanted = set(fetch.digests) if isinstance(fetch, FetchBatches | FetchProposals) else set()
+        gone = False
         for source in sources:
             place = (type(fetch), source)
             if self._asked[place] >= ACTIVE_OF_SOURCE_MAX:
@@ -113,12 +127,17 @@ class Fetcher:
                     self._metrics.fetches.labels(type(fetch).__name__, "done").inc()
                     return
             except grpc.aio.AioRpcError as error:
+                gone = gone or error.code() is grpc.StatusCode.OUT_OF_RANGE
                 _log.debug("source failed", source=source, problem=error.details())
             except (wire.WireError, _Unusable) as error:
                 _log.warning("source answered nonsense", source=source, problem=str(error))
             finally:
                 self._asked[place] -= 1
-        self._fail(fetch, sources[-1])
+        if isinstance(fetch, FetchSnapshot | FetchChunks):
+            # Behind the parts of this answer that still wait for a turn.
+            await self._mailbox.put(_snapshots_of(sources[-1]), 1, self._failed(fetch, sources[-1]))
+        else:
+            self._fail(fetch, sources[-1], gone=gone)
 
     async def _ask(self, fetch: Fetch, source: str, wanted: set[bytes]) -> bool:
         """Ask one source; True once nothing is missing."""
@@ -126,6 +145,10 @@ class Fetcher:
             return await self._batches(source, wanted)
         if isinstance(fetch, FetchProposals):
             return await self._proposals(source, wanted)
+        if isinstance(fetch, FetchSnapshot):
+            return await self._snapshot(source)
+        if isinstance(fetch, FetchChunks):
+            return await self._chunks(source, fetch)
         return await self._blocks(source, fetch.from_height)
 
     async def _batches(self, source: str, wanted: set[bytes]) -> bool:
@@ -179,12 +202,47 @@ class Fetcher:
         await self._mailbox.put(source, size, BlocksFetched(source, tuple(blocks)))
         return True
 
+    async def _snapshot(self, source: str) -> bool:
+        response = await self._stub(source).GetSnapshot(
+            peer_pb2.GetSnapshotRequest(), metadata=self._identity.metadata, timeout=SNAPSHOT_S_MAX
+        )
+        offered = SnapshotOffered(source, decode_manifest(response.manifest))
+        await self._mailbox.put(_snapshots_of(source), len(response.manifest), offered)
+        return True
+
+    async def _chunks(self, source: str, fetch: FetchChunks) -> bool:
+        call = self._stub(source).GetSnapshotChunks(
+            peer_pb2.GetSnapshotChunksRequest(
+                height=fetch.height, log=_LOGS[fetch.log], first=fetch.first, stop=fetch.stop
+            ),
+            metadata=self._identity.metadata,
+            timeout=CHUNKS_S_MAX,
+        )
+        size, stop = 0, fetch.first
+        async for response in call:
+            chunk = decode_chunk(response)
+            length = response.ByteSize()
+            size += length
+            stop = chunk.first + len(chunk.leaves if isinstance(chunk, LeafChunk) else chunk.receipts)
+            if size > CHUNKS_BYTES_MAX:
+                raise _Unusable(f"more than {CHUNKS_BYTES_MAX} bytes")
+            await self._mailbox.put(_snapshots_of(source), length, ChunkFetched(source, fetch, chunk))
+        return stop == fetch.stop
+
     def _stub(self, source: str) -> peer_pb2_grpc.SyncServiceAsyncStub:
         channel = self._channels.get(source)
         if channel is None:
             channel = self._channels[source] = self._identity.channel(source, self._addresses[source])
         return peer_pb2_grpc.SyncServiceStub(channel)
 
-    def _fail(self, fetch: Fetch, source: str) -> None:
+    def _fail(self, fetch: Fetch, source: str, *, gone: bool = False) -> None:
+        self._mailbox.put_now(self._failed(fetch, source, gone=gone))
+
+    def _failed(self, fetch: Fetch, source: str, *, gone: bool = False) -> FetchFailed:
         self._metrics.fetches.labels(type(fetch).__name__, "failed").inc()
-        self._mailbox.put_now(FetchFailed(fetch, source))
+        return FetchFailed(fetch, source, gone)
+
+
+def _snapshots_of(source: str) -> str:
+    """The source's own place in the mailbox for parts of snapshots: large, wanted, and not to hold up its votes."""
+    return f"{source} snapshot"

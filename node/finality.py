@@ -67,6 +67,7 @@ class Finality:
         self._branches = branches
         self._final = branches.root
         self._target: Certificate | None = None  #: highest Finalization known
+        self._backfilled: Certificate | None = None  #: highest Finalization whose block was backfilled
         self._certificates: dict[bytes, Certificate] = {}  #: Finalizations of blocks above the final one
         self._queue: deque[BlockNode] = deque()  #: final and stored, to be executed
         self._stored_next: list[BlockNode] = []  #: final, stored with this turn
@@ -81,7 +82,7 @@ class Finality:
     def enter(self, epoch: Epoch) -> None:
         """The next epoch begins."""
         self._epoch = epoch
-        self._target = None
+        self._target = self._backfilled = None
         self._certificates.clear()
 
     @property
@@ -107,6 +108,17 @@ class Finality:
         if self._target is None or certificate.view > self._target.view:
             self._target = certificate
 
+    def on_backfilled(self, certificate: Certificate) -> None:
+        """Its block and all before it are in hand; much higher ones may be known to be final, and still be missing."""
+        self.on_finalized(certificate)
+        if self._backfilled is None or certificate.view > self._backfilled.view:
+            self._backfilled = certificate
+
+    @property
+    def backfilling(self) -> bool:
+        """Backfilled blocks are not final here yet: their batches are being checked."""
+        return self._backfilled is not None and self._backfilled.view > self._view and not self.epoch_ended
+
     def settle(self, now: Now, turn: Turn) -> bool:
         """Move the final block forward; False where blocks on the way are not held (they must be fetched)."""
         target = self._target
@@ -125,7 +137,7 @@ class Finality:
                     self._diverge(turn, f"finalized block {node.header.height} breaks a rule of this node")
                 everybody = [member.id for member in self._epoch.validators.members]
                 self._branches.look_for(node, everybody, now)
-                return True
+                return reached is target
             certificate = self._certificates.pop(node.header.digest, None)
             tails = path[at + 1 :] if node.header.next_valset_hash else []
             for tail in tails:
@@ -227,7 +239,8 @@ class Finality:
         if not self._branches.keeps_rules(node, self._branches.root.header):
             self._diverge(turn, f"finalized block {header.height} breaks a rule of this node's state")
             return False
-        if header.state_height > self._executor.height or self._branches.roots_agree(header):
+        known = self._executor.base_height <= header.state_height <= self._executor.height
+        if not known or self._branches.roots_agree(header):
             return True
         self._diverge(turn, f"finalized block {header.height} commits to another state at height {header.state_height}")
         return False

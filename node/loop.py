@@ -25,6 +25,7 @@ from typing import Final, Protocol
 
 from consensus.events import Now
 from ledger.block_port import BlockWrite, FinalizedWrite
+from ledger.ports import ImportRows
 from ledger.ports import StoreError as StateStoreError
 from ledger.types import Batch
 from node import clock
@@ -77,6 +78,13 @@ class BlockSink(Protocol):
         """Make all writes appear at once."""
 
 
+class ImportSink(Protocol):
+    """The state store, as far as the loop writes it: parts of a snapshot."""
+
+    def import_rows(self, rows: ImportRows) -> None:
+        """Store the next rows of a snapshot."""
+
+
 class VoteSink(Protocol):
     """The vote log, as far as the loop writes it."""
 
@@ -122,6 +130,7 @@ class TurnLoop:
         validator: DrivenValidator,
         mailbox: Mailbox,
         blocks: BlockSink,
+        imports: ImportSink,
         votes: VoteSink | None,
         outbox: Outbox,
         metrics: Metrics,
@@ -131,6 +140,7 @@ class TurnLoop:
         self._validator = validator
         self._mailbox = mailbox
         self._blocks = blocks
+        self._imports = imports
         self._votes = votes
         self._outbox = outbox
         self._metrics = metrics
@@ -143,6 +153,8 @@ class TurnLoop:
         self._turn_began: float | None = None
         self.error: Exception | None = None
         """Of the store that failed; None while the node votes."""
+        self.installs = False
+        """A snapshot has come in: the loop has ended, so that another validator is assembled on it."""
 
     @property
     def failure(self) -> str:
@@ -197,6 +209,11 @@ class TurnLoop:
         self._metrics.turn(len(inputs), time.perf_counter() - began)
         await self._persist(turn)
         self._release(turn)
+        for rows in turn.import_rows:
+            self._imports.import_rows(rows)
+        if turn.install:
+            self.installs = self._stopping = True
+            return
         # What is final and stored is news to the validator: it acts on it in a turn that comes at once.
         self._effects_wait = self._effects_wait or _makes_final(turn)
         if self._votes is not None and self._votes.size_bytes > VOTE_LOG_BYTES_MAX:

@@ -8,8 +8,11 @@ hands them over, and then carries the ``Turn`` out **in this order**:
 2. ``turn.vote_records`` are appended to the vote log and synced;
 3. only then ``turn.sends`` and ``turn.notices`` leave;
 4. ``turn.checks`` go to the verification workers, ``turn.fetches`` to the fetcher; their results
-   come back as ``BatchChecked``, ``BatchesFetched``, ``BlocksFetched``, ``ProposalsFetched`` or
-   ``FetchFailed``.
+   come back as ``BatchChecked``, ``BatchesFetched``, ``BlocksFetched``, ``ProposalsFetched``,
+   ``SnapshotOffered``, ``ChunkFetched`` or ``FetchFailed``;
+5. ``turn.import_rows`` go into the state store, in order, unsynced;
+6. with ``turn.install`` the validator ends here: ``node.assembly.open_state`` installs the snapshot
+   that has come in, and another validator is assembled on it.
 
 If step 1 or 2 fails, nothing of step 3 may leave: the driver stops voting (``StoreFailed``).
 
@@ -27,6 +30,9 @@ from consensus.messages import Muted, StartAnswer, StartQuery, Want
 from consensus.types import Certificate, Proposal, Vote
 from ledger.block_port import BlockWrite
 from ledger.evidence import EvidenceRecord
+from ledger.ports import ImportRows
+from ledger.snapshot import Chunk, Manifest
+from ledger.snapshot_import import Log
 from ledger.types import Ack, Batch, Block, Envelope, Receipt, Statement
 
 # -- what peers say to each other (proto/lossbook/v1/peer.proto as values) -------------------
@@ -118,11 +124,27 @@ class BlocksFetched(msgspec.Struct, frozen=True, gc=False):
     blocks: Sequence[Block]
 
 
+class SnapshotOffered(msgspec.Struct, frozen=True, gc=False):
+    """A peer answered ``FetchSnapshot``; verified here, not by the driver."""
+
+    sender: str
+    manifest: Manifest
+
+
+class ChunkFetched(msgspec.Struct, frozen=True, gc=False):
+    """The next part of a peer's answer to ``FetchChunks``; verified here, not by the driver."""
+
+    sender: str
+    fetch: FetchChunks
+    chunk: Chunk
+
+
 class FetchFailed(msgspec.Struct, frozen=True, gc=False):
-    """The peer did not answer, or not with what was asked."""
+    """The peer did not answer, or not with all that was asked."""
 
     fetch: Fetch
     sender: str
+    gone: bool = False  #: somebody no longer holds the blocks asked for, and nobody else had them
 
 
 class Tick(msgspec.Struct, frozen=True, gc=False):
@@ -138,6 +160,8 @@ Input = (
     | BatchesFetched
     | ProposalsFetched
     | BlocksFetched
+    | SnapshotOffered
+    | ChunkFetched
     | FetchFailed
     | Tick
 )
@@ -167,7 +191,23 @@ class FetchBlocks(msgspec.Struct, frozen=True, gc=False):
     from_height: int
 
 
-Fetch = FetchBatches | FetchProposals | FetchBlocks
+class FetchSnapshot(msgspec.Struct, frozen=True, gc=False):
+    """The newest snapshot of one peer."""
+
+    sources: tuple[str]
+
+
+class FetchChunks(msgspec.Struct, frozen=True, gc=False):
+    """Leaves or receipts first <= index < stop, proved under the snapshot that this one peer offered."""
+
+    sources: tuple[str]
+    height: int
+    log: Log
+    first: int
+    stop: int
+
+
+Fetch = FetchBatches | FetchProposals | FetchBlocks | FetchSnapshot | FetchChunks
 
 
 class Stage(enum.IntEnum):
@@ -248,4 +288,6 @@ class Turn(msgspec.Struct):
     checks: list[Batch] = []
     fetches: list[Fetch] = []
     penalties: list[Penalty] = []
+    import_rows: list[ImportRows] = []
+    install: bool = False
     remove_backup_marker: bool = False  #: the bound it asks for is among ``vote_records``; after their sync

@@ -46,13 +46,16 @@ from node.finality import Finality
 from node.instance import Instance
 from node.peer_events import epoch_of, shows_end
 from node.reasons import OwnBatch
+from node.snapshot_sync import SnapshotSync
 from node.statements import StatementPool
 from node.turn import (
     AlarmNotice,
     BatchChecked,
     BatchesFetched,
     BlocksFetched,
+    ChunkFetched,
     EpochNotice,
+    FetchBlocks,
     FetchFailed,
     FetchProposals,
     Input,
@@ -64,6 +67,7 @@ from node.turn import (
     PeerMessages,
     Penalty,
     ProposalsFetched,
+    SnapshotOffered,
     Submitted,
     Tick,
     Turn,
@@ -85,6 +89,7 @@ class Validator:
         branches, builder, finality, dissemination, statements: the parts that are joined, all in the present epoch.
         duties: what this node states about its own keys.
         catchup: backfill of finalized blocks.
+        snapshots: what takes its place where too many are missing.
         retry_ms: interval for which help to one peer is bounded.
     """
 
@@ -100,6 +105,7 @@ class Validator:
         statements: StatementPool,
         duties: Duties,
         catchup: Catchup,
+        snapshots: SnapshotSync,
         retry_ms: int,
     ) -> None:
         self._present = present
@@ -112,6 +118,7 @@ class Validator:
         self._statements = statements
         self._duties = duties
         self._catchup = catchup
+        self._snapshots = snapshots
         self._rules = epochs.rules(present.epoch)
         self._budget = Budget(HELP_PER_INTERVAL, retry_ms)
         self._nonce = b""
@@ -165,8 +172,16 @@ class Validator:
                 self._on_blocks(item)
             case Tick():
                 self._step(into.Tick())
-            case FetchFailed() | PeerLost():
-                pass  # every fetch is repeated by its own deadline, every message by PeerConnected
+            case SnapshotOffered():
+                self._snapshots.on_offered(item, now, self._turn)
+            case ChunkFetched():
+                self._snapshots.on_chunk(item, now, self._turn)
+            case FetchFailed():
+                self._snapshots.on_failed(item, now, self._turn)
+                if isinstance(item.fetch, FetchBlocks):
+                    self._catchup.failed(gone=item.gone)
+            case PeerLost():
+                pass  # every other fetch is repeated by its own deadline, every message by PeerConnected
 
     def _is_penalised(self, peer: str) -> bool:
         return any(penalty.peer == peer for penalty in self._turn.penalties)
@@ -231,7 +246,7 @@ class Validator:
         proofs = [block.justification for block in chain] + [tail.justification for tail in chain[-1].tails]
         self._step(into.Witnessed(tuple([each for proof in proofs for each in proof.certificates])))
         self._step(into.CertificateReceived(self._present.peer(item.sender), certificate))
-        self._finality.on_finalized(certificate)
+        self._finality.on_backfilled(certificate)
 
     def _add_final(self, header: Header, justification: Justification, payload: Payload) -> None:
         leader = self._present.epoch.validators.leader(header.view)
@@ -252,7 +267,9 @@ class Validator:
         self._branches.enter(epoch)
         self._builder.enter(epoch)
         self._finality.enter(epoch)
-        self._catchup.enter([member.id for member in epoch.validators.members])
+        others = [member.id for member in epoch.validators.members]
+        self._catchup.enter(others)
+        self._snapshots.enter([member for member in others if member != self._epochs.organisation])
         self._batches.enter(epoch, self._turn)
         self._tip = self._finality.header
         self._work = self._final_written = None
@@ -337,6 +354,7 @@ class Validator:
         self._batches.flush(self._now, self._turn)
         if self._present.core.idle:
             self._progress_ms = self._now.monotonic_ms
+        self._snapshots.settle(self._now, self._turn)
         turn, self._turn = self._turn, Turn()
         return turn
 
@@ -346,8 +364,9 @@ class Validator:
         before = finality.header
         if finality.settle(now, self._turn):
             self._catchup.complete()
-        else:
-            self._catchup.need(finality.header.height + 1, now, self._turn)
+            self._snapshots.level()
+        elif not self._snapshots.fetching:
+            self._catch_up(finality.header.height)
         moved = finality.header is not before
         if moved:
             if finality.header.view > self._tip.view:
@@ -367,14 +386,26 @@ class Validator:
             self._step(into.Work(work))
         return moved or bool(judged) or built is not None
 
+    def _catch_up(self, height: int) -> None:
+        """Blocks above this height are missing here."""
+        catchup, snapshots, now = self._catchup, self._snapshots, self._now
+        if not catchup.missing(now):
+            return
+        snapshots.behind(height, gone=catchup.gone, now=now, turn=self._turn)
+        if not self._finality.backfilling and not snapshots.deciding(now):
+            catchup.need(height + 1, now, self._turn)
+
     @property
     def deadline_ms(self) -> int | None:
         """Monotonic time at which a ``Tick`` is due."""
+        snapshots = self._snapshots
+        blocks_wait = snapshots.fetching or self._finality.backfilling or snapshots.deciding(self._now)
         times = (
             self._present.core.deadline_ms,
             self._builder.deadline_ms(self._tip, self._now),
             self._batches.deadline_ms(),
-            self._catchup.deadline_ms(),
+            None if blocks_wait else self._catchup.deadline_ms(),
+            snapshots.deadline_ms(self._now),
         )
         return min((time for time in times if time is not None), default=None)
 
@@ -460,6 +491,7 @@ class Validator:
             "finalized_height": self.finalized_height,
             "executed_height": self.executed_height,
             "catching_up": self._finality.behind,
+            "snapshot": self._snapshots.progress,
             "backlog_bytes": self.backlog_bytes,
             "origin_open": self._batches.opened,
             "diverged": self._finality.diverged,

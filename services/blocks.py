@@ -119,7 +119,7 @@ class BlocksServicer(blocks_pb2_grpc.BlocksServiceServicer):
         if first.from_height < self._source.first_height():
             await context.abort(
                 grpc.StatusCode.OUT_OF_RANGE,
-                f"blocks below {self._source.first_height()} are pruned here: follow a node that keeps all",
+                f"blocks below {self._source.first_height()} are not held here: follow a node or replica that has them",
             )
         if not self._admit(caller):
             await context.abort(

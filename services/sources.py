@@ -30,10 +30,10 @@ class ChainSource(Protocol):
         """Highest height of which this and all below are stored and final; 0: genesis only."""
 
     def first_height(self) -> int:
-        """Lowest height that is still stored; 1 unless pruned."""
+        """Lowest height from which on blocks are stored; 1 unless a snapshot stands for those below."""
 
     def block(self, height: int, *, with_batches: bool = True) -> StoredBlock | None:
-        """The finalized block of a height; None where it is not stored."""
+        """The finalized block of a height; None where it is not stored. A few headers may be without their batches."""
 
     def batch(self, digest: bytes) -> bytes | None:
         """A serialized Batch, final or not."""

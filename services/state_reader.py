@@ -155,7 +155,7 @@ class StateReader:
         receipt = decode_receipt(self._state.receipt_blob(self._required_position(envelope_id)))
         stored = self._chain.block(receipt.height)
         if stored is None:
-            raise ProofUnavailable(f"block {receipt.height} is pruned here", "ask a node that keeps all blocks")
+            raise ProofUnavailable(f"block {receipt.height} is not held here", "ask another node or a replica")
         proposal = parse(block_pb2.Proposal, stored.proposal)
         batches = [decode_batch(raw) for raw in stored.batches]
         payload = decode_payload(proposal.payload)

@@ -7,7 +7,6 @@ payload stand where a node's stand, and everything that serves blocks reads only
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from consensus.types import Header
 from ledger.block_port import BatchWrite, BlockStore, BlockWrite, FinalizedWrite, ProposalWrite
@@ -18,8 +17,6 @@ from ledger.wire import WireError, decode_header, decode_payload, encode_certifi
 from lossbook.v1 import block_pb2
 from services.pulse import Pulse
 from services.sources import StoredBlock
-
-FIRST_HEIGHT: Final = 1  #: nothing prunes blocks yet
 
 
 def block_writes(block: Block) -> list[BlockWrite]:
@@ -67,11 +64,11 @@ class StoredChain:
 
     def first_height(self) -> int:
         """See ChainSource."""
-        return FIRST_HEIGHT
+        return self._store.first_height()
 
     def block(self, height: int, *, with_batches: bool = True) -> StoredBlock | None:
         """See ChainSource; CorruptStore where a part of a final block is missing."""
-        if height < FIRST_HEIGHT or height > self._height():
+        if not 1 <= height <= self._height() or (with_batches and height < self.first_height()):
             return None
         digest = self._store.digest_at(height)
         if digest is None:

@@ -9,12 +9,11 @@ from typing import Any, Final
 import grpc
 
 from ledger.snapshot import Chunk
-from ledger.snapshot_making import PinnedSnapshot
+from ledger.snapshot_making import PinnedSnapshot, SnapshotShelf
 from ledger.state_log import ProofUnavailable
 from ledger.wire.snapshots import encode_chunk
 from lossbook.v1 import block_pb2, peer_pb2, peer_pb2_grpc
 from services.blocks import block_message
-from services.snapshots import SnapshotSource
 from services.sources import ChainSource
 
 BLOCKS_BYTES_MAX: Final = 16 << 20
@@ -31,9 +30,9 @@ CHUNKS_BYTES_MAX: Final = 16 << 20
 
 
 class SyncServicer(peer_pb2_grpc.SyncServiceServicer):
-    """Serves a ``ChainSource`` and a ``SnapshotSource`` to other validators."""
+    """Serves a ``ChainSource`` and a ``SnapshotShelf`` to other validators."""
 
-    def __init__(self, source: ChainSource, snapshots: SnapshotSource) -> None:
+    def __init__(self, source: ChainSource, snapshots: SnapshotShelf) -> None:
         self._source = source
         self._snapshots = snapshots
 
@@ -44,7 +43,7 @@ class SyncServicer(peer_pb2_grpc.SyncServiceServicer):
         height = max(request.from_height, 1)
         if height < self._source.first_height():
             await context.abort(
-                grpc.StatusCode.OUT_OF_RANGE, f"blocks below {self._source.first_height()} are pruned here"
+                grpc.StatusCode.OUT_OF_RANGE, f"blocks below {self._source.first_height()} are not held here"
             )
         budget = min(request.limit_bytes or BLOCKS_BYTES_MAX, BLOCKS_BYTES_MAX)
         while height <= self._source.finalized_height():

@@ -10,24 +10,36 @@ from typing import TYPE_CHECKING, Final
 
 from crypto.merkle import root as merkle_root
 from ledger import wire
-from lossbook.v1 import block_pb2
+from ledger.snapshot import LeafChunk
+from ledger.wire.snapshots import decode_chunk, decode_manifest
+from lossbook.v1 import block_pb2, peer_pb2
 from node.turn import (
     BatchesFetched,
     BlocksFetched,
+    ChunkFetched,
     Fetch,
     FetchBatches,
     FetchBlocks,
+    FetchChunks,
     FetchFailed,
     FetchProposals,
+    FetchSnapshot,
     Input,
     ProposalsFetched,
+    SnapshotOffered,
 )
 from simulator.serving import Answer
 
 if TYPE_CHECKING:
     from simulator.node import Node
 
-PATIENCE_MS: Final = {FetchBatches: 1_000, FetchProposals: 600, FetchBlocks: 3_000}
+PATIENCE_MS: Final = {
+    FetchBatches: 1_000,
+    FetchProposals: 600,
+    FetchBlocks: 3_000,
+    FetchSnapshot: 1_000,
+    FetchChunks: 6_000,
+}
 """For one source; a fifth of the daemon's, as all times here."""
 
 
@@ -40,7 +52,9 @@ class _Request:
 
     def __init__(self, fetch: Fetch) -> None:
         self.fetch = fetch
-        self.wanted = set() if isinstance(fetch, FetchBlocks) else set(fetch.digests)
+        self.wanted = set(fetch.digests) if isinstance(fetch, FetchBatches | FetchProposals) else set()
+        self.got = False  #: what is not named by digests: all of it came
+        self.gone = False  #: somebody no longer holds the blocks
         self.at = 0  #: which source is being asked
         self.done = False
 
@@ -68,7 +82,7 @@ class Fetcher:
             request.at += 1
         if request.at >= len(sources):
             self._end(request)
-            node.give(FetchFailed(request.fetch, sources[-1] if sources else ""))
+            node.give(FetchFailed(request.fetch, sources[-1] if sources else "", request.gone))
             return
         cluster = node.cluster
         source = cluster.market.index(sources[request.at])
@@ -83,6 +97,8 @@ class Fetcher:
         if not other.up or other.paused or not node.cluster.network.reachable(source, node.index):
             return
         answer = other.serve(request.fetch)
+        if answer.silent:
+            return
         delay_ms = node.cluster.network.delay(source, node.index)
         node.cluster.timeline.after(delay_ms, self._answered, request, source, answer, life)
 
@@ -97,8 +113,9 @@ class Fetcher:
         except (wire.WireError, _Unusable):
             self._next(request, request.at, life)
             return
-        complete = bool(answer.blocks) if isinstance(request.fetch, FetchBlocks) else not request.wanted
-        if complete:
+        request.gone = request.gone or answer.gone
+        by_digest = isinstance(request.fetch, FetchBatches | FetchProposals)
+        if not request.wanted if by_digest else request.got:
             self._end(request)
         else:
             self._next(request, request.at, life)
@@ -134,5 +151,15 @@ class Fetcher:
             items.append(ProposalsFetched(source, tuple(proposals)))
         if answer.blocks:
             blocks = [wire.decode_block(wire.parse(block_pb2.Block, raw)) for raw in answer.blocks]
+            request.got = True
             items.append(BlocksFetched(source, tuple(blocks)))
+        if answer.manifest:
+            request.got = True
+            items.append(SnapshotOffered(source, decode_manifest(answer.manifest)))
+        if isinstance(request.fetch, FetchChunks):
+            for raw in answer.chunks:
+                chunk = decode_chunk(wire.parse(peer_pb2.GetSnapshotChunksResponse, raw))
+                stop = chunk.first + len(chunk.leaves if isinstance(chunk, LeafChunk) else chunk.receipts)
+                request.got = stop == request.fetch.stop
+                items.append(ChunkFetched(source, request.fetch, chunk))
         return items

@@ -19,12 +19,14 @@ from consensus.events import Event, Now
 from contracts.dispatch import CONTRACTS
 from ledger.block_port import FinalizedWrite
 from ledger.ports import StoreError
+from ledger.snapshot_making import SnapshotShelf
 from ledger.state import State
 from ledger.types import Batch, Block, Envelope
 from ledger.wire import WireError
 from node import peer_wire
-from node.assembly import Settings, assemble, commit_genesis
+from node.assembly import Settings, assemble
 from node.epoch import HeldKeys
+from node.opening import open_state
 from node.turn import (
     AlarmNotice,
     BatchesFetched,
@@ -43,7 +45,7 @@ from node.validator import Validator
 from simulator.clock import Clock
 from simulator.disk import Disk
 from simulator.fetching import Fetcher
-from simulator.serving import Answer, block_at, serve
+from simulator.serving import Answer, StoredBlocks, block_at, serve
 from store.errors import VoteLogDamaged
 from store.faulty_files import SimulatedCrash
 from store.votelog import VoteLog
@@ -106,6 +108,7 @@ class Node:
         self.random = Random(f"{cluster.seed}/node/{index}")
         self.clock = Clock()
         self.pace = Pace()
+        self.settings = SETTINGS
         self.disk = Disk(cluster.market.genesis.chain_id, self.id)
         self.fetcher = Fetcher(self)
         self.up = False
@@ -123,6 +126,7 @@ class Node:
         self._turn_at: int | None = None
         self._busy_until = 0
         self._more = False
+        self._installs = False
 
     # -- life ------------------------------------------------------------------------------
 
@@ -145,8 +149,9 @@ class Node:
             cluster.witness.stopped_voting(self, str(error))
             cluster.timeline.after(START_AGAIN_MS, self._start_again, self.life)
             return
-        self.state = State.open(self.disk.states)
-        commit_genesis(cluster.market.genesis, self.state, self.disk.states)
+        market, disk = cluster.market, self.disk
+        self.state: State = open_state(market.genesis, disk.states, disk.blocks, market.verify_many)
+        self.shelf = SnapshotShelf(self.state, StoredBlocks(disk.blocks), lambda: cluster.timeline.now_ms / 1000)
         nonce = self.life.to_bytes(16, "big") + self.index.to_bytes(16, "big")
         self.validator = self._assemble(nonce, now)
         self.up = True
@@ -179,7 +184,7 @@ class Node:
             blocks=self.disk.blocks,
             contracts=CONTRACTS,
             log_records=self.votes.records() if self.votes is not None else (),
-            settings=SETTINGS,
+            settings=self.settings,
             origin_nonce=nonce,
             now=now,
         )
@@ -296,6 +301,10 @@ class Node:
             validator.handle(Tick(), now)
         turn = validator.take_turn()
         self._carry_out(turn)
+        if self._installs:  # the same process opens its stores again, on the snapshot that has come in
+            self.stop()
+            self.start()
+            return
         self._execute(now)
         self._more = self._more or any(isinstance(write, FinalizedWrite) for write in turn.block_writes)
         self._schedule_next()
@@ -346,7 +355,10 @@ class Node:
             self.fetcher.fetch(fetch)
         self.notices.extend(turn.notices)
         self.alarms += [notice for notice in turn.notices if isinstance(notice, AlarmNotice)]
+        for rows in turn.import_rows:
+            self.disk.states.import_rows(rows)
         cluster.witness.turned(self, turn)
+        self._installs = turn.install
         if wrote:
             self._busy_until = cluster.timeline.now_ms + self.pace.sync_ms
 
@@ -413,7 +425,7 @@ class Node:
 
     def serve(self, fetch: Fetch) -> Answer:
         """What it answers to whoever lacks something; a node whose store failed still reads."""
-        return serve(self.disk.blocks, fetch)
+        return serve(self.disk.blocks, self.shelf, fetch)
 
     def connected(self, peer: int) -> None:
         """Its stream to a peer is up."""

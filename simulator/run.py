@@ -18,6 +18,7 @@ from typing import Final
 
 import msgspec
 
+from ledger.types import Block
 from simulator.adversaries import LIARS
 from simulator.cluster import Cluster
 from simulator.coverage import Coverage
@@ -229,31 +230,26 @@ class Run:
         return len(heights) == 1 and min(heights) >= goal and all(n.signing == "signing" for n in self.cluster.honest)
 
     def _compare(self, height: int) -> None:
-        """Headers, bodies, state and receipts of all honest nodes up to this height."""
-        first, *others = self.cluster.honest
-        for at in range(1, height + 1):
-            block = block_at(first.disk.blocks, at)
-            self._demand(block is not None, "I13", f"node {first.index} lacks a part of block {at}")
-            if block is not None:
-                genuine = all(self.market.genuine(raw) for batch in block.batches for raw in batch.envelopes)
-                self._demand(genuine, "envelope", f"block {at} lists an envelope without all its signatures")
-            for node in others:
-                other = block_at(node.disk.blocks, at)
-                same = (
-                    block is not None
-                    and other is not None
-                    and (block.header, block.justification, block.payload)
-                    == (
-                        other.header,
-                        other.justification,
-                        other.payload,
-                    )
-                    and block.batches == other.batches
-                )
-                self._demand(same, "I13", f"node {node.index} has another block {at} than node {first.index}")
-                records = (first.state.height_record(at), node.state.height_record(at))
-                self._demand(records[0] == records[1], "I13", f"node {node.index} has another state at {at}")
+        """Headers, bodies, state and receipts of all honest nodes up to this height.
 
+        A node that took a snapshot has the blocks above it; the state it took is compared as everybody's.
+        """
+        for at in range(1, height + 1):
+            holders = [node for node in self.cluster.honest if at >= node.disk.blocks.first_height()]
+            blocks = [(node, block_at(node.disk.blocks, at)) for node in holders]
+            for node, block in blocks:
+                self._demand(block is not None, "I13", f"node {node.index} lacks a part of block {at}")
+                same = _compared(block) == _compared(blocks[0][1])
+                self._demand(same, "I13", f"node {node.index} has another block {at} than node {holders[0].index}")
+            batches = blocks[0][1].batches if blocks and blocks[0][1] is not None else ()
+            genuine = all(self.market.genuine(raw) for batch in batches for raw in batch.envelopes)
+            self._demand(genuine, "envelope", f"block {at} lists an envelope without all its signatures")
+            records = {record for node in self.cluster.honest if (record := node.state.height_record(at)) is not None}
+            self._demand(len(records) == 1, "I13", f"{len(records)} states at {at}")
+
+        first = next((node for node in self.cluster.honest if node.disk.blocks.first_height() == 1), None)
+        if first is None:
+            return  # everybody took a snapshot: the blocks the model needs are gone
         for at, roots in enumerate(model_roots(self.market.genesis, first.disk.blocks, height), 1):
             record = first.state.height_record(at)
             told = f"the model has other roots at height {at} than node {first.index}"
@@ -290,3 +286,8 @@ def run_plan(plan: Plan, witnesses: Sequence[Witness] = ()) -> Outcome:
     run = Run(plan, witnesses)
     failure = run.execute()
     return run.outcome(failure, process_time() - began)
+
+
+def _compared(block: Block | None) -> object:
+    """What has to be equal; several Finalizations may exist."""
+    return block and (block.header, block.justification, block.payload, block.batches)

@@ -8,11 +8,20 @@ import msgspec
 
 from ledger import wire
 from ledger.block_port import BlockStore
-from ledger.types import Block
-from node.turn import Fetch, FetchBatches, FetchBlocks, FetchProposals
+from ledger.proof_building import FinalHeader
+from ledger.snapshot import LeafChunk
+from ledger.snapshot_import import Log
+from ledger.snapshot_making import SnapshotShelf
+from ledger.state_log import ProofUnavailable
+from ledger.types import Block, JustifiedHeader, Payload
+from ledger.wire.snapshots import encode_chunk
+from node.turn import Fetch, FetchBatches, FetchBlocks, FetchChunks, FetchProposals, FetchSnapshot
 
 BLOCKS_MAX: Final = 6
 """Of one answer: a node far behind asks more than once."""
+
+CHUNKS_MAX: Final = 8
+"""Likewise, of parts of a snapshot."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -21,14 +30,41 @@ class Answer(msgspec.Struct, frozen=True):
     batches: tuple[bytes, ...] = ()
     proposals: tuple[bytes, ...] = ()
     blocks: tuple[bytes, ...] = ()
+    manifest: bytes = b""
+    chunks: tuple[bytes, ...] = ()
+    gone: bool = False
+    """Blocks from this height on are not held any more."""
+    silent: bool = False
+    """No answer at all: whoever asked waits until its patience ends."""
 
     @property
     def empty(self) -> bool:
         """Nothing of what was asked for is here."""
-        return not (self.batches or self.proposals or self.blocks)
+        return not (self.batches or self.proposals or self.blocks or self.manifest or self.chunks)
 
 
-def serve(store: BlockStore, fetch: Fetch) -> Answer:
+class StoredBlocks:
+    """Finalized headers and payloads of a block store, as snapshots need them."""
+
+    def __init__(self, store: BlockStore) -> None:
+        self._store = store
+
+    def finalized_height(self) -> int:
+        """The highest final height."""
+        return self._store.finalized_height() or 0
+
+    def final_header(self, height: int) -> FinalHeader | None:
+        """The finalized header of a height; None where it is not stored."""
+        block = block_at(self._store, height)
+        return FinalHeader(JustifiedHeader(block.header, block.justification), block.finalization) if block else None
+
+    def payload(self, height: int) -> Payload | None:
+        """What the block of a height lists; None where it is not stored."""
+        block = block_at(self._store, height)
+        return block.payload if block else None
+
+
+def serve(store: BlockStore, snapshots: SnapshotShelf, fetch: Fetch) -> Answer:
     """The honest answer."""
     match fetch:
         case FetchBatches():
@@ -37,7 +73,27 @@ def serve(store: BlockStore, fetch: Fetch) -> Answer:
             found = (store.proposal(digest) for digest in fetch.digests)
             return Answer(proposals=tuple(raw for raw in found if raw is not None))
         case FetchBlocks():
-            return Answer(blocks=tuple(_blocks(store, fetch.from_height)))
+            gone = fetch.from_height < store.first_height()
+            return Answer(blocks=() if gone else tuple(_blocks(store, fetch.from_height)), gone=gone)
+        case FetchSnapshot():
+            try:
+                return Answer(manifest=snapshots.offer().manifest.raw)
+            except ProofUnavailable:
+                return Answer()
+        case FetchChunks():
+            return Answer(chunks=tuple(_chunks(snapshots, fetch)))
+
+
+def _chunks(snapshots: SnapshotShelf, fetch: FetchChunks) -> list[bytes]:
+    """Consecutive parts of a snapshot that was offered; none where it is kept no more."""
+    served: list[bytes] = []
+    snapshot, first = snapshots.find(fetch.height), fetch.first
+    while snapshot is not None and first < fetch.stop and len(served) < CHUNKS_MAX:
+        leaves = fetch.log is Log.LEAVES
+        chunk = snapshot.leaves(first, fetch.stop) if leaves else snapshot.receipts(first, fetch.stop)
+        first += len(chunk.leaves if isinstance(chunk, LeafChunk) else chunk.receipts)
+        served.append(encode_chunk(chunk).SerializeToString(deterministic=True))
+    return served
 
 
 def _blocks(store: BlockStore, from_height: int) -> list[bytes]:

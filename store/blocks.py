@@ -5,7 +5,7 @@
     "A" arrival u64      digest 32, batch or proposal
     "b" digest           arrival of a batch, u64           "p" digest     arrival of a proposal, u64
     "h" height u64       digest of the final block         "c" height u64   its own Finalization, where one is held
-    "m" name             "schema", "chain" (genesis digest)
+    "m" name             "schema", "chain" (genesis digest), "first" (lowest height held whole, u64; absent: 1)
 
 Integers are big-endian. Batches lie under rising numbers, **below** every other key: a file of new rows then overlaps
 old files only where those hold short rows, so LevelDB's compaction does not write old batches again (ADR 0013 has the
@@ -21,6 +21,7 @@ from ledger.block_port import (
     BatchWrite,
     BlockWrite,
     FinalizedWrite,
+    FirstHeightWrite,
     ProposalWrite,
 )
 from ledger.genesis import WrongNetwork
@@ -34,6 +35,7 @@ CACHE_BYTES = 8 << 20  #: short rows; batches are read once and bypass it
 DIGEST_BYTES = 32
 
 _END = b"\xff"  #: above every key
+_FIRST = b"mfirst"
 
 
 class LevelBlockStore:
@@ -79,6 +81,11 @@ class LevelBlockStore:
     def finalized_height(self) -> int | None:
         """See ``BlockStore``."""
         return self._next_height - 1 if self._next_height else None
+
+    def first_height(self) -> int:
+        """See ``BlockStore``."""
+        row = self._level.get(_FIRST)
+        return 1 if row is None else int.from_bytes(row, "big")
 
     def digest_at(self, height: int) -> bytes | None:
         """See ``BlockStore``."""
@@ -164,6 +171,8 @@ class _TurnOfWrites:
             self.next_height = max(self.next_height, write.height + 1)
             if write.certificate and self._row(b"c" + _u64(write.height)) is None:
                 self.rows[b"c" + _u64(write.height)] = write.certificate
+        elif isinstance(write, FirstHeightWrite):
+            self.rows[_FIRST] = _u64(write.height)
         elif (arrival := self._row(b"b" + digest)) is not None:
             self.rows[b"A" + arrival] = None
             self.rows[b"b" + digest] = None

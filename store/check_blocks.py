@@ -38,14 +38,16 @@ class BlockCheck:
         executed = (self._state.executed_height() or 0) if self._state is not None else 0
         if executed > top:
             problems.add(f"the state is executed up to height {executed}, final blocks end at {top}")
-        for height in range(1, top + 1):
+        first = self._blocks.first_height()
+        for height in range(first, top + 1):
             try:
                 for problem in self._block(height, executed):
                     problems.add(f"block {height}: {problem}")
             except (CorruptStore, wire.WireError) as error:
                 self._parent = None
                 problems.add(f"block {height}: {error.what if isinstance(error, CorruptStore) else error}")
-        return problems.finding("blocks", f"{top:,} final blocks, {self._batches:,} batches, all whole", advice)
+        held = f"{max(0, top + 1 - first):,} final blocks{f' from height {first:,} on' if first > 1 else ''}"
+        return problems.finding("blocks", f"{held}, {self._batches:,} batches, all whole", advice)
 
     def _block(self, height: int, executed: int) -> Iterator[str]:
         parent, self._parent = self._parent, None

@@ -10,6 +10,7 @@ from ledger.block_port import (
     BatchWrite,
     BlockWrite,
     FinalizedWrite,
+    FirstHeightWrite,
     ProposalWrite,
 )
 from ledger.invariant import invariant
@@ -67,6 +68,10 @@ class MemoryBlockStore:
         """See ``BlockStore``."""
         return max(self._heights, default=None)
 
+    def first_height(self) -> int:
+        """See ``BlockStore``."""
+        return self._first
+
     def digest_at(self, height: int) -> bytes | None:
         """See ``BlockStore``."""
         return self._heights[height][0] if height in self._heights else None
@@ -101,6 +106,7 @@ class MemoryBlockStore:
         self._batches: dict[bytes, bytes] = {}
         self._proposals: dict[bytes, bytes] = {}
         self._heights: dict[int, tuple[bytes, bytes]] = {}
+        self._first = 1
 
     def _check(self, writes: Sequence[BlockWrite]) -> None:
         """All guards before the first change."""
@@ -120,6 +126,8 @@ class MemoryBlockStore:
                 self._proposals.setdefault(write.digest, write.raw)
             elif isinstance(write, BatchDrop):
                 self._batches.pop(write.digest, None)
+            elif isinstance(write, FirstHeightWrite):
+                self._first = write.height
             else:
                 _, certificate = self._heights.get(write.height, (b"", b""))
                 self._heights[write.height] = (write.digest, certificate or write.certificate)

@@ -308,6 +308,7 @@ class DiskNode(Node):
             validator=validator,
             mailbox=Mailbox(),
             blocks=self.disk.blocks,
+            imports=self.disk.states,
             votes=self.disk.votes,
             outbox=_Outbox(self),
             metrics=Metrics(),

@@ -36,6 +36,7 @@ from node.turn import (
     BlocksFetched,
     Fetch,
     FetchBatches,
+    FetchBlocks,
     FetchProposals,
     Input,
     Notice,
@@ -208,6 +209,8 @@ class Node:
         if isinstance(fetch, FetchProposals):
             raws = [raw for digest in fetch.digests if (raw := self.blocks.proposal(digest)) is not None]
             return ProposalsFetched(self.id, [wire.decode_stored_proposal(r) for r in raws]) if raws else None
+        if not isinstance(fetch, FetchBlocks):
+            return None  # no snapshots here
         blocks = [self.block(height) for height in range(fetch.from_height, (self.blocks.finalized_height() or 0) + 1)]
         return BlocksFetched(self.id, blocks) if blocks else None
 

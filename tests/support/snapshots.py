@@ -9,7 +9,7 @@ from ledger.operations import Operation
 from ledger.ports import HeightRecord, ImportRows, ImportStore
 from ledger.snapshot import Chunk, LeafChunk, Snapshot, verify_leaves, verify_manifest, verify_receipts
 from ledger.snapshot_import import Importer, Log
-from ledger.snapshot_making import PinnedSnapshot, pin
+from ledger.snapshot_making import PinnedSnapshot, SnapshotShelf, pin
 from ledger.state_log import ProofUnavailable
 from ledger.types import Envelope
 from ledger.wire import decode_envelope
@@ -57,8 +57,11 @@ def pinned(chain: Chain) -> tuple[PinnedSnapshot, Snapshot]:
     return made, verify_manifest(made.manifest, chain.genesis)
 
 
-class NoSnapshots:
-    """``SnapshotSource`` of a node that cannot prove any."""
+class NoSnapshots(SnapshotShelf):
+    """Of a node that cannot prove any."""
+
+    def __init__(self) -> None:
+        """Nothing is asked of a state."""
 
     def offer(self) -> PinnedSnapshot:
         raise ProofUnavailable("no state above the genesis is certified yet", "ask again in a moment")

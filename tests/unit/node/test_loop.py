@@ -11,6 +11,7 @@ import pytest
 from consensus.events import Now
 from consensus.messages import Want
 from ledger.block_port import BatchWrite, BlockWrite, FinalizedWrite
+from ledger.ports import ImportProgress, ImportRows
 from ledger.types import Batch
 from node.loop import TurnLoop
 from node.mailbox import Mailbox
@@ -52,12 +53,17 @@ class World:
             validator=self,
             mailbox=self.mailbox,
             blocks=Blocks(self),
+            imports=self,
             votes=Votes(self),
             outbox=self,
             metrics=self.metrics,
             remove_marker=lambda: self.events.append("marker removed"),
             now=lambda: Now(self.clock_ms, 0),
         )
+
+    # state store
+    def import_rows(self, rows: ImportRows) -> None:
+        self.events.append(f"snapshot rows {rows.first_leaf}")
 
     # validator
     def handle(self, message: Input, now: Now, /) -> None:
@@ -308,3 +314,13 @@ def test_a_defect_ends_the_loop() -> None:
     world.mailbox.put_now(PeerConnected("peer-1"))
     with pytest.raises(ZeroDivisionError):
         world.run(lambda: False)
+
+
+def test_rows_of_a_snapshot_are_stored_in_order_and_the_loop_ends_where_it_is_to_be_installed() -> None:
+    world = World()
+    progress = ImportProgress(b"manifest", 0, 0)
+    rows = [ImportRows(progress, first, [], [], 0, [], []) for first in (0, 5)]
+    world.turns = [Turn(import_rows=rows, install=True)]
+    world.run(lambda: world.loop.installs)
+    assert world.events[-2:] == ["snapshot rows 0", "snapshot rows 5"]
+    assert world.loop.installs

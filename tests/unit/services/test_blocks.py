@@ -181,7 +181,7 @@ def test_a_block_larger_than_the_credit_arrives_and_what_it_overdrew_counts() ->
     ("first", "code", "advice"),
     [
         ({"from_height": 0}, grpc.StatusCode.INVALID_ARGUMENT, "1 or above"),
-        ({"from_height": 2, "credit_bytes": 1}, grpc.StatusCode.OUT_OF_RANGE, "pruned"),
+        ({"from_height": 2, "credit_bytes": 1}, grpc.StatusCode.OUT_OF_RANGE, "not held"),
     ],
 )
 def test_invalid_first_message_is_refused_with_advice(

@@ -10,11 +10,11 @@ import pytest
 
 from ledger.commitment import TWIG_LEAVES
 from ledger.snapshot import LeafChunk, ReceiptChunk, verify_leaves, verify_manifest, verify_receipts
+from ledger.snapshot_making import PIN_EVERY_S, PINS_MAX, SnapshotShelf
 from ledger.state_log import ProofUnavailable
 from ledger.wire.snapshots import decode_chunk, decode_manifest
 from lossbook.v1 import peer_pb2
 from services import sync
-from services.snapshots import PIN_EVERY_S, PINS_MAX, SnapshotShelf
 from services.sync import SyncServicer
 from tests.support.chains import Chain
 from tests.support.insurers import Ledger

@@ -1,0 +1,364 @@
+"""Catching up by a snapshot: whom to ask for which part, what to believe, and when it is complete. Pure.
+
+Driven by finality alone, as backfill is (consensus.md §6, third mechanism), and begun only where backfill would take
+too long, or nobody has the blocks any more:
+
+    ask       every peer for its newest snapshot; each manifest is verified before it counts. Blocks wait for the
+              first answer, for a moment
+    far?      a certified height too far above the own one (``Far``): begin; otherwise blocks do
+    fetch     spans of leaves, then of receipts, of several peers at a time, each proved under the manifest of the
+              peer that serves it; proved chunks go to the store in order
+    done      everything below the highest offered height is there: the driver installs it (``Turn.install``)
+
+A peer whose manifest or chunk does not hold loses its place in this fetch, is penalised, and its span goes to another.
+One that fails or is slow is asked last. Without anybody left the fetch is given up, what has come in stays, and
+backfill goes on; it is tried again later.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from consensus.events import Now
+from ledger.ports import ImportStore
+from ledger.snapshot import LeafChunk, Manifest, Snapshot, SnapshotError, verify_leaves, verify_receipts
+from ledger.snapshot_import import Importer, Log
+from node.turn import ChunkFetched, FetchChunks, FetchFailed, FetchSnapshot, Penalty, SnapshotOffered, Turn
+
+SPAN: Final = 16_384
+"""Leaves or receipts asked for at once: eight twigs, some four megabytes."""
+
+PARALLEL_MAX: Final = 4
+"""Peers asked at a time: more would not be faster than this node's own hashing."""
+
+AHEAD_BYTES_MAX: Final = 64 << 20
+"""Proved chunks that wait for one before them; above, only that one is asked for."""
+
+STRIKES_MAX: Final = 5
+"""Failures after which a peer is left out of this fetch."""
+
+DECIDE: Final = 2
+"""Times D that blocks wait for an answer."""
+
+ASK_AGAIN: Final = 20
+"""Times D until the peers are asked for snapshots again."""
+
+STALL: Final = 40
+"""Times D without a further part until a peer's span goes to another."""
+
+REST: Final = 60
+"""Times D until a fetch that was given up is tried again."""
+
+
+class Far(msgspec.Struct, frozen=True):
+    """When a snapshot is worth more than blocks; either suffices."""
+
+    blocks: int
+    """Heights behind."""
+    writes: int
+    """Leaves of the state log behind."""
+
+
+class _Span:
+    """A request under way."""
+
+    __slots__ = ("fetch", "next", "until_ms")
+
+    def __init__(self, fetch: FetchChunks, until_ms: int) -> None:
+        self.fetch = fetch
+        self.next = fetch.first
+        self.until_ms = until_ms
+
+    @property
+    def rest(self) -> tuple[Log, int, int]:
+        return self.fetch.log, self.next, self.fetch.stop
+
+
+class SnapshotSync:
+    """See the module text.
+
+    Args:
+        peers: organisations of the other validators.
+        store: where the snapshot goes; written by the driver only.
+        verify: what a manifest shows to be certified; SnapshotError.
+        delay_ms: D.
+        far: when a snapshot is worth more than blocks.
+    """
+
+    def __init__(
+        self,
+        *,
+        peers: Iterable[str],
+        store: ImportStore,
+        verify: Callable[[Manifest], Snapshot],
+        delay_ms: int,
+        far: Far,
+    ) -> None:
+        self._peers = tuple(peers)
+        self._store = store
+        self._verify = verify
+        self._delay_ms = delay_ms
+        self._far = far
+        self._liars: set[str] = set()
+        self._offers: dict[str, Snapshot] = {}
+        self._asked: set[str] = set()  #: for a snapshot, without an answer yet
+        self._ask_at_ms: int | None = None  #: peers are asked for snapshots again
+        self._rest_until_ms = 0
+        self._height = 0  #: own final height
+        self._gone = False  #: nobody has the blocks
+        self._reset()
+
+    def _reset(self) -> None:
+        self._importer: Importer | None = None
+        self._strikes: Counter[str] = Counter()
+        self._under_way: dict[str, _Span] = {}
+        self._returned: list[tuple[Log, int, int]] = []
+        self._assigned: dict[Log, int] = {}
+        self._ready: dict[tuple[Log, int], tuple[Sequence[bytes], Sequence[bytes], int]] = {}
+        self._ready_bytes = 0
+        self.complete = False
+
+    def enter(self, peers: Iterable[str]) -> None:
+        """An epoch begins; these are the other validators."""
+        self._peers = tuple(peers)
+
+    # -- what the validator asks -------------------------------------------------------------
+
+    @property
+    def fetching(self) -> bool:
+        """A snapshot comes in: blocks need not be fetched."""
+        return self._importer is not None
+
+    @property
+    def progress(self) -> dict[str, int] | None:
+        """How far the snapshot is, for the operator; None where none comes in."""
+        importer = self._importer
+        if importer is None:
+            return None
+        found = {"height": importer.snapshot.height}
+        for log, wanted in importer.wanted.items():
+            found |= {log.name.lower(): importer.held[log], f"{log.name.lower()}_wanted": wanted}
+        return found
+
+    def deadline_ms(self, now: Now) -> int | None:
+        """When peers have to be asked again, or one is not waited for any longer."""
+        if self.complete:
+            return None
+        times = [span.until_ms for span in self._under_way.values()]
+        if not self.fetching and self._decide_by_ms is not None and now.monotonic_ms < self._decide_by_ms:
+            times.append(self._decide_by_ms)
+        if self._ask_at_ms is not None and (self._asked or not self.fetching):
+            times.append(self._ask_at_ms)
+        return min(times, default=None)
+
+    # -- deciding ----------------------------------------------------------------------------
+
+    def deciding(self, now: Now) -> bool:
+        """Blocks shall wait: whether this node is far behind will be known in a moment."""
+        return self._decide_by_ms is not None and now.monotonic_ms < self._decide_by_ms
+
+    @property
+    def _decide_by_ms(self) -> int | None:
+        if self._ask_at_ms is None or self._offers or not self._asked:
+            return None
+        return self._ask_at_ms - (ASK_AGAIN - DECIDE) * self._delay_ms
+
+    def behind(self, height: int, *, gone: bool, now: Now, turn: Turn) -> None:
+        """Blocks above this height are missing; ``gone``: nobody has them."""
+        self._height, self._gone = height, gone
+        if self.fetching or now.monotonic_ms < self._rest_until_ms:
+            return
+        if self._ask_at_ms is None or now.monotonic_ms >= self._ask_at_ms:
+            self._strikes.clear()
+            self._ask(self._peers, now, turn)
+
+    def level(self) -> None:
+        """Nothing is missing."""
+        if not self.fetching:
+            self._ask_at_ms = None
+            self._offers.clear()
+
+    def _ask(self, peers: Iterable[str], now: Now, turn: Turn) -> None:
+        self._ask_at_ms = now.monotonic_ms + ASK_AGAIN * self._delay_ms
+        for peer in peers:
+            if peer not in self._liars and self._strikes[peer] < STRIKES_MAX:
+                self._asked.add(peer)
+                turn.fetches.append(FetchSnapshot((peer,)))
+
+    def on_offered(self, item: SnapshotOffered, now: Now, turn: Turn) -> None:
+        """A manifest arrived: it is certified, or its sender is a liar."""
+        self._asked.discard(item.sender)
+        if item.sender in self._liars:
+            return
+        try:
+            snapshot = self._verify(item.manifest)
+        except SnapshotError as error:
+            self._expose(item.sender, error, turn)
+        else:
+            self._offers[item.sender] = snapshot
+            if not self.fetching and now.monotonic_ms >= self._rest_until_ms and self._is_far(snapshot):
+                self._begin(snapshot, turn)
+        self._assign(now, turn)
+
+    def _is_far(self, snapshot: Snapshot) -> bool:
+        blocks = snapshot.height - self._height
+        executed = self._store.executed_height()
+        head = self._store.height_record(executed) if executed is not None else None
+        writes = snapshot.record.leaf_count - (head.leaf_count if head is not None else 0)
+        return blocks > 0 and (self._gone or blocks > self._far.blocks or writes > self._far.writes)
+
+    def _begin(self, snapshot: Snapshot, turn: Turn) -> None:
+        self._importer = Importer(self._store, snapshot)
+        self._assigned = dict(self._importer.held)
+        turn.import_rows.append(self._importer.retarget())
+
+    # -- fetching ----------------------------------------------------------------------------
+
+    def settle(self, now: Now, turn: Turn) -> None:
+        """End of a turn: nobody is waited for for ever."""
+        if not self.fetching or self.complete:
+            return
+        if self._ask_at_ms is not None and now.monotonic_ms >= self._ask_at_ms:
+            self._asked.clear()
+        for peer, span in list(self._under_way.items()):
+            if now.monotonic_ms >= span.until_ms:
+                self._strikes[peer] += 1
+                self._take_back(peer)
+        self._assign(now, turn)
+
+    def _assign(self, now: Now, turn: Turn) -> None:
+        """Give every peer that can serve something a span; without any, give up."""
+        importer = self._importer
+        if importer is None or self.complete:
+            return
+        if importer.complete and not self._goes_on(importer, turn):
+            self.complete = turn.install = True
+            return
+        for peer in self._usable():
+            if len(self._under_way) >= PARALLEL_MAX:
+                return
+            span = self._next_span(importer, self._offers[peer])
+            if span is not None:
+                log, first, stop = span
+                fetch = FetchChunks((peer,), self._offers[peer].height, log, first, stop)
+                self._under_way[peer] = _Span(fetch, now.monotonic_ms + STALL * self._delay_ms)
+                turn.fetches.append(fetch)
+        if not self._under_way and not self._asked:
+            self._give_up(now)
+
+    def _usable(self) -> list[str]:
+        """Peers with an offer and nothing to do, the most reliable first."""
+        free = [peer for peer in self._offers if peer not in self._under_way and self._strikes[peer] < STRIKES_MAX]
+        return sorted(free, key=lambda peer: (self._strikes[peer], peer))
+
+    def _next_span(self, importer: Importer, offer: Snapshot) -> tuple[Log, int, int] | None:
+        """The lowest missing span that the offer has; None where it has nothing, or enough waits already."""
+        offered = {Log.LEAVES: offer.record.leaf_count, Log.RECEIPTS: offer.record.receipt_count}
+        for log, wanted in importer.wanted.items():
+            returned = min((span for span in self._returned if span[0] is log), default=None)
+            if returned is not None:
+                self._returned.remove(returned)
+                first, stop = returned[1:]
+            else:
+                first = self._assigned[log]
+                stop = min((first // SPAN + 1) * SPAN, wanted)
+            end = min(stop, offered[log])
+            waits = self._ready_bytes > AHEAD_BYTES_MAX and first != importer.held[log]
+            if first >= end or waits:
+                if returned is not None:
+                    self._returned.append(returned)
+                continue
+            if returned is None:
+                self._assigned[log] = end
+            elif end < stop:
+                self._returned.append((log, end, stop))
+            return log, first, end
+        return None
+
+    def on_chunk(self, item: ChunkFetched, now: Now, turn: Turn) -> None:
+        """The next part of what a peer was asked for; stored once all before it is."""
+        span, importer, chunk = self._under_way.get(item.sender), self._importer, item.chunk
+        if span is None or importer is None or span.fetch is not item.fetch:
+            return  # of a fetch that is over
+        log, first, stop = span.rest
+        try:
+            items, hashes = self._prove(item, log, first, stop)
+        except SnapshotError as error:
+            self._expose(item.sender, error, turn)
+            self._assign(now, turn)
+            return
+        size = sum(len(each) for each in items)
+        self._ready[log, first] = (items, hashes, size)
+        self._ready_bytes += size
+        self._store_ready(importer, log, turn)
+        span.next = chunk.first + len(items)
+        span.until_ms = now.monotonic_ms + STALL * self._delay_ms
+        if span.next == stop:
+            del self._under_way[item.sender]
+        self._assign(now, turn)
+
+    def _prove(self, item: ChunkFetched, log: Log, first: int, stop: int) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        chunk, offer = item.chunk, self._offers[item.sender]
+        items = chunk.leaves if isinstance(chunk, LeafChunk) else chunk.receipts
+        if isinstance(chunk, LeafChunk) != (log is Log.LEAVES) or chunk.first != first or first + len(items) > stop:
+            raise SnapshotError(f"{log.name.lower()} from {first}", "something else was served")
+        if isinstance(chunk, LeafChunk):
+            return items, verify_leaves(chunk, offer)
+        return items, verify_receipts(chunk, offer)
+
+    def _store_ready(self, importer: Importer, log: Log, turn: Turn) -> None:
+        while (ready := self._ready.pop((log, importer.held[log]), None)) is not None:
+            items, hashes, size = ready
+            self._ready_bytes -= size
+            turn.import_rows.append(importer.take(log, items, hashes))
+
+    def on_failed(self, item: FetchFailed, now: Now, turn: Turn) -> None:
+        """A peer did not answer, or broke off: its span goes to another, its snapshot may have given way to a newer."""
+        peer = item.sender
+        if isinstance(item.fetch, FetchSnapshot):
+            self._asked.discard(peer)
+            self._strikes[peer] += 1
+        elif isinstance(item.fetch, FetchChunks):
+            span = self._under_way.get(peer)
+            if span is None or span.fetch is not item.fetch:
+                return
+            self._take_back(peer)
+            if span.next == span.fetch.first:
+                self._strikes[peer] += 1
+                self._offers.pop(peer, None)
+                self._ask((peer,), now, turn)
+        self._assign(now, turn)
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def _goes_on(self, importer: Importer, turn: Turn) -> bool:
+        """Everything is there; but if a much newer height was offered meanwhile, only the rest of that is missing."""
+        newest = max(self._offers.values(), key=lambda offer: offer.height, default=importer.snapshot)
+        grown = newest.record.leaf_count - importer.snapshot.record.leaf_count
+        if newest.height - importer.snapshot.height <= self._far.blocks and grown <= self._far.writes:
+            return False
+        importer.snapshot = newest
+        turn.import_rows.append(importer.retarget())
+        return not importer.complete
+
+    def _expose(self, peer: str, error: SnapshotError, turn: Turn) -> None:
+        self._liars.add(peer)
+        self._offers.pop(peer, None)
+        self._take_back(peer)
+        turn.penalties.append(Penalty(peer, f"served a snapshot that does not hold: {error}"))
+
+    def _take_back(self, peer: str) -> None:
+        span = self._under_way.pop(peer, None)
+        if span is not None:
+            self._returned.append(span.rest)
+
+    def _give_up(self, now: Now) -> None:
+        """Nobody is left: what is stored stays, and counts when it is tried again."""
+        self._rest_until_ms = now.monotonic_ms + REST * self._delay_ms
+        self._ask_at_ms = None
+        self._offers.clear()
+        self._reset()
