@@ -151,7 +151,8 @@ class Node:
             return
         market, disk = cluster.market, self.disk
         self.state: State = open_state(market.genesis, disk.states, disk.blocks, market.verify_many)
-        self.shelf = SnapshotShelf(self.state, StoredBlocks(disk.blocks), lambda: cluster.timeline.now_ms / 1000)
+        final = StoredBlocks(disk.blocks, self.state)
+        self.shelf = SnapshotShelf(self.state, final, lambda: cluster.timeline.now_ms / 1000)
         nonce = self.life.to_bytes(16, "big") + self.index.to_bytes(16, "big")
         self.validator = self._assemble(nonce, now)
         self.up = True

@@ -8,10 +8,13 @@ import msgspec
 
 from ledger import wire
 from ledger.block_port import BlockStore
-from ledger.proof_building import FinalHeader
+from ledger.epochs import find_epoch
+from ledger.proof_building import FinalHeader, make_hand_over
+from ledger.proof_types import HandOver
 from ledger.snapshot import LeafChunk
 from ledger.snapshot_import import Log
 from ledger.snapshot_making import SnapshotShelf
+from ledger.state import StateView
 from ledger.state_log import ProofUnavailable
 from ledger.types import Block, JustifiedHeader, Payload
 from ledger.wire.snapshots import encode_chunk
@@ -44,10 +47,11 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class StoredBlocks:
-    """Finalized headers and payloads of a block store, as snapshots need them."""
+    """Finalized headers and payloads of a block store, and who voted when, as snapshots need them."""
 
-    def __init__(self, store: BlockStore) -> None:
+    def __init__(self, store: BlockStore, state: StateView) -> None:
         self._store = store
+        self._state = state
 
     def finalized_height(self) -> int:
         """The highest final height."""
@@ -56,7 +60,20 @@ class StoredBlocks:
     def final_header(self, height: int) -> FinalHeader | None:
         """The finalized header of a height; None where it is not stored."""
         block = block_at(self._store, height)
-        return FinalHeader(JustifiedHeader(block.header, block.justification), block.finalization) if block else None
+        if block is None:
+            return None
+        tails, at = list[JustifiedHeader](), block.finalization.digest if block.finalization else block.header.digest
+        while at != block.header.digest and (raw := self._store.proposal(at)) is not None:
+            tail = wire.decode_stored_proposal(raw)
+            tails.insert(0, JustifiedHeader(tail.header, tail.justification))
+            at = tail.header.parent_digest
+        justified = JustifiedHeader(block.header, block.justification)
+        return FinalHeader(justified, block.finalization, tuple(tails))
+
+    def hand_over(self, epoch: int) -> HandOver | None:
+        """How an epoch ended; None while it lasts, or where its last block is not stored."""
+        record = find_epoch(self._state, epoch + 1)
+        return None if record is None else make_hand_over(self.final_header(record.first_height - 1), record)
 
     def payload(self, height: int) -> Payload | None:
         """What the block of a height lists; None where it is not stored."""
