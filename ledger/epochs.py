@@ -189,6 +189,18 @@ def held_at(change: ApprovedChange | None, state_height: int) -> bool:
     return change is not None and change.approved_height <= state_height
 
 
+def end_at(view: StateView, epoch: int, state_height: int) -> bytes:
+    """What the block that ends this epoch carries as ``next_valset_hash``, if the state after ``state_height`` holds an
+    approved change of its set; else empty.
+
+    Asked of a state that has executed ``state_height``, and perhaps more: the answer is the same.
+    """
+    change = approved_change(view)
+    if change is None or change.ending_epoch != epoch or not held_at(change, state_height):
+        return b""
+    return change.next_valset_hash
+
+
 # -- writing -----------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from consensus.types import Header
 from ledger import statements
 from ledger.contract import Contracts
-from ledger.epochs import EpochRecord, approved_change, find_epoch, held_at, membership
+from ledger.epochs import EpochRecord, end_at, find_epoch, membership
 from ledger.evidence import EvidenceRecord
 from ledger.execution import HEADS, ExecutableBlock, Execution, ListedBatch
 from ledger.key_statements import owes_readiness, owes_registration
@@ -70,10 +70,7 @@ class BlockExecutor:
 
     def next_valset_hash(self, epoch: int, state_height: int) -> bytes:
         """See ``ExecutedState``. A block in progress changes nothing in this: its height is above all asked for."""
-        change = approved_change(self._state)
-        if change is None or change.ending_epoch != epoch or not held_at(change, state_height):
-            return b""
-        return change.next_valset_hash
+        return end_at(self._state, epoch, state_height)
 
     def parameters(self, height: int, parent_state_height: int) -> Parameters:
         """See ``ExecutedState``."""

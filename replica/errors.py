@@ -57,20 +57,36 @@ class TruncatedStream(FeedError):
     kind = "truncated stream"
 
 
-class RootMismatch(Exception):
-    """A quorum certified a root that this replica's own execution contradicts: the divergence alarm.
+class Divergence(Exception):
+    """A quorum finalized what this replica's own execution contradicts.
 
     No source's fault: the block is final. Either this replica is broken or more than a third of the validators are.
+
+    Attributes:
+        height: of the block.
     """
 
-    def __init__(self, height: int, state_height: int, what: str, certified: bytes, own: bytes) -> None:
+    def __init__(self, height: int, what: str) -> None:
         super().__init__(
-            f"DIVERGENCE: block {height} certifies {what} {certified.hex()} after height {state_height}, "
-            f"own execution gives {own.hex()}. Nothing after it was executed. Keep this home as evidence, compare "
+            f"DIVERGENCE: block {height} {what}. Nothing after it was executed. Keep this home as evidence, compare "
             "roots with the other members (`lossbook replica status --json`), and rebuild with `lossbook replica "
             "resync` only if they agree with each other"
         )
         self.height = height
+
+
+class RuleBroken(Divergence):
+    """A final block breaks a rule that this replica's state holds: of parameters, or of the end of an epoch."""
+
+
+class RootMismatch(Divergence):
+    """A quorum certified a root that is not this replica's own."""
+
+    def __init__(self, height: int, state_height: int, what: str, certified: bytes, own: bytes) -> None:
+        super().__init__(
+            height,
+            f"certifies {what} {certified.hex()} after height {state_height}, own execution gives {own.hex()}",
+        )
         self.state_height = state_height
         self.what = what
         self.certified = certified

@@ -1,7 +1,7 @@
 """Own execution: every operation again, and the roots compared, block by block.
 
-    begin         the roots its header certifies must be those this replica computed after ``state_height``; then the
-                  block goes to ``ledger.execution``
+    begin         the roots its header certifies must be those this replica computed after ``state_height``, and it must
+                  keep the rules its state holds (``replica.rules``); then the block goes to ``ledger.execution``
     advance       one envelope; the caller may serve readers in between
     finish        totals; then, in this order, the block, the index and (last, atomically) the state are written
 
@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from consensus.justification import HeaderRules
 from consensus.types import Header
 from ledger.block_port import BlockStore
 from ledger.contract import Contracts
+from ledger.epochs import find_epoch, membership
 from ledger.evidence import breaches
 from ledger.execution import HEADS, ExecutableBlock, Execution, ListedBatch
 from ledger.genesis import Genesis, write_genesis_state
@@ -22,10 +24,11 @@ from ledger.genesis_header import genesis_header_of
 from ledger.ports import HeightRecord, StateStore
 from ledger.state import State
 from ledger.types import Envelope
-from replica.errors import ReplicaStateError, RootMismatch
+from replica.errors import ReplicaStateError, RootMismatch, RuleBroken
 from replica.index import Index
 from replica.projection import Projection, Report
-from replica.verify import Head, StartPoint, VerifiedBlock
+from replica.rules import block_problem
+from replica.verify import PROTOCOL_VERSION, Head, StartPoint, VerifiedBlock
 from services.stored_chain import StoredChain, block_writes
 
 
@@ -48,6 +51,7 @@ class ReplicaExecutor:
         self, genesis: Genesis, *, blocks: BlockStore, store: StateStore, index: Index, contracts: Contracts
     ) -> None:
         self.genesis_header = genesis_header_of(genesis)  #: height 0 has no certificate and needs none
+        self._chain_id = genesis.chain_id
         self._blocks = blocks
         self._store = store
         self._index = index
@@ -87,6 +91,33 @@ class ReplicaExecutor:
         }
         return StartPoint(self._tip, heads)
 
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next block."""
+        return membership(self.state).epoch
+
+    def epochs(self) -> dict[int, HeaderRules]:
+        """Rules of every epoch that has begun."""
+        return {epoch: self.epoch_rules(epoch) for epoch in range(self.epoch + 1)}
+
+    def epoch_rules(self, epoch: int) -> HeaderRules:
+        """What headers of an epoch that has begun agree with: its set is the one this state decided.
+
+        Raises:
+            ReplicaStateError: the stores do not hold it.
+        """
+        record = find_epoch(self.state, epoch)
+        start = self._header(record.first_height - 1) if record is not None else None
+        if record is None or start is None:
+            raise ReplicaStateError(
+                f"the stores do not hold how epoch {epoch} began. Run `lossbook replica resync` to follow again from "
+                "the genesis"
+            )
+        return HeaderRules(PROTOCOL_VERSION, self._chain_id, record.validator_set(epoch), start)
+
+    def _header(self, height: int) -> Header | None:
+        return self.genesis_header if height == 0 else self.chain.header(height)
+
     def roots(self, height: int) -> HeightRecord | None:
         """Roots after an executed height; None above it."""
         return self.state.height_record(height) if height <= self.height else None
@@ -98,8 +129,12 @@ class ReplicaExecutor:
 
         Raises:
             RootMismatch: it certifies roots that own execution contradicts; nothing was changed.
+            RuleBroken: it breaks a rule of the state; nothing was changed.
         """
         self._check_roots(block.header)
+        problem = block_problem(block.block, self._tip, self.state)
+        if problem is not None:
+            raise RuleBroken(block.header.height, problem)
         self._execution.begin(ExecutableBlock.of(block.header, _listed(block), block.statements))
         self._block = block
 

@@ -8,7 +8,9 @@
     served what no honest node can serve (FeedError)      is distrusted, on disk, for a day or until the operator says
     cannot be reached, refused, ended, fell silent,       waits, shortly first; its unfinal blocks are dropped
     or withholds blocks
-    certified roots that own execution contradicts        nothing: a quorum did. The replica stops executing: divergence
+    finalized what own execution contradicts              nothing: a quorum did. The replica stops executing: divergence
+
+Reading waits at the end of an epoch until it is executed: own state says who votes in the next.
 
 A store that fails stops the replica's progress too, not its answers: reading goes on at the last executed height.
 """
@@ -24,7 +26,7 @@ from ledger.genesis import Genesis
 from ledger.ports import StoreError
 from ledger.types import Block
 from ledger.wire import WireError
-from replica.errors import FeedError, ForgedBlock, RootMismatch, TruncatedStream
+from replica.errors import Divergence, FeedError, ForgedBlock, TruncatedStream
 from replica.execute import ReplicaExecutor
 from replica.sources import Distrust, Source, Sources
 from replica.verify import ChainVerifier, VerifiedBlock
@@ -68,9 +70,7 @@ def make_verifier(genesis: Genesis, executor: ReplicaExecutor) -> ChainVerifier:
     """A verifier that goes on after the last executed block."""
     return ChainVerifier(
         chain_id=genesis.chain_id,
-        validators=genesis.validator_set(),
-        parameters=genesis.parameters,
-        genesis=executor.genesis_header,
+        epochs=executor.epochs(),
         start=executor.start_point(),
     )
 
@@ -137,7 +137,7 @@ class Follower:
                 task.cancel()
             results = await asyncio.gather(reading, executing, return_exceptions=True)
         for result in results:
-            if isinstance(result, RootMismatch):
+            if isinstance(result, Divergence):
                 self.diverged = True
                 self._stop(result)
             elif isinstance(result, StoreError):
@@ -211,6 +211,18 @@ class Follower:
         for verified in final:
             self.network_height = max(self.network_height, verified.header.height)
             await self._queue.put(verified)
+        if self._verifier.epoch_ended:
+            await self._executed(self._verifier.final_height)
+            self._verifier.enter(self._executor.epoch_rules(self._executor.epoch))
+            _log.info("epoch", epoch=self._executor.epoch, first_height=self._verifier.next_height)
+
+    async def _executed(self, height: int) -> None:
+        """Wait until this height is executed. A failure of execution ends ``run``, and the waiting with it."""
+        while True:
+            grown = self._executor.chain.grown.waiter()
+            if self._executor.height >= height:
+                return
+            await grown.wait()
 
     def _lost(self, source: Source, reason: str) -> None:
         self.sources.failed(source, self._wall_ms(), reason)

@@ -5,12 +5,14 @@ Pure: blocks in, finalized and fully checked blocks out. For each block, in heig
     examine   everything that hashing and comparing can decide:
               1  header: version, chain, epoch, height + 1, parent digest and view, time, validator set, state height
               2  justification: the preimage the header commits to; the parent's certificate (absent only where the
-                 parent is the genesis); one nullification for every skipped view, in order
+                 parent is the epoch's genesis); one nullification for every skipped view, in order
               3  payload: the preimage the header commits to; exactly the listed batches, in the listed order; every
                  statement decodes and is true
-              4  each batch: chain, epoch, origin, its place right after the origin's last listed batch, envelope root
+              4  each batch: chain; epoch, the block's or the one before; origin; its place right after the origin's
+                 last listed batch; envelope root
               5  each envelope: well-formed, one signature for each key
-              6  Finalization, where one is served
+              6  tails, after the block that ends the epoch only: each repeats it, with 1 and 2 of its own
+              7  Finalization, where one is served: of the block, or of its last tail
               and collects every signature that has to be checked
     (caller)  checks the signatures, in worker processes where they are many
     accept    refuses the block for the first bad signature; else keeps it, and hands out what is now final: a
@@ -19,7 +21,11 @@ Pure: blocks in, finalized and fully checked blocks out. For each block, in heig
 A block without a Finalization of its own waits here until a descendant brings one (consensus.md §10). Nothing in the
 waiting room is ever stored; ``forget_unfinal`` empties it when the source changes.
 
-Sources of the rules: consensus.md §1, §7, §10; ledger.md, "Batch, block, proofs".
+The block that ends an epoch has no descendant but its tails, so it brings its Finalization with it. Nothing after it
+can be judged before the caller has executed it: only the state says who votes next (``enter``). What only the state
+decides of a block, parameters and whether it has to end its epoch, is judged when it is executed (``replica.rules``).
+
+Sources of the rules: consensus.md §1, §7, §9, §10; ledger.md, "Batch, block, proofs".
 """
 
 from __future__ import annotations
@@ -29,8 +35,8 @@ from typing import Final, NamedTuple, NoReturn
 
 import msgspec
 
-from consensus.justification import HeaderRules
-from consensus.types import Certificate, Header, ValidatorSet, VoteKind
+from consensus.justification import HeaderRules, tail_problem
+from consensus.types import Certificate, Header, Justification, VoteKind
 from consensus.votes import VoteChecker
 from crypto.hashing import TAG_BATCH_SIGNATURE
 from crypto.merkle import EMPTY_ROOT
@@ -38,9 +44,8 @@ from crypto.merkle import root as merkle_root
 from ledger import statements
 from ledger.codes import Code
 from ledger.invariant import invariant
-from ledger.parameters import Parameters
 from ledger.statement_types import Ed25519, Judge
-from ledger.types import Batch, Block, Envelope, Statement
+from ledger.types import Batch, BatchHeader, Block, Envelope, JustifiedHeader, Statement
 from ledger.wellformed import read_envelope, signature_jobs
 from ledger.wire import WireError, decode_statement
 from replica.errors import FeedError, ForgedBlock, ForgedCertificate, Gap, TruncatedStream
@@ -113,27 +118,15 @@ class ChainVerifier:
 
     Args:
         chain_id: genesis digest; the one thing that is trusted.
-        validators: set of the epoch.
-        parameters: of the network.
-        genesis: header of height 0.
+        epochs: rules of every epoch that has begun, by its number; the last is the present one.
         start: where to go on.
     """
 
-    def __init__(
-        self,
-        *,
-        chain_id: bytes,
-        validators: ValidatorSet,
-        parameters: Parameters,
-        genesis: Header,
-        start: StartPoint,
-    ) -> None:
+    def __init__(self, *, chain_id: bytes, epochs: Mapping[int, HeaderRules], start: StartPoint) -> None:
         self._chain_id = chain_id
-        self._validators = validators
-        self._parameters = parameters
-        self._rules = HeaderRules(PROTOCOL_VERSION, chain_id, validators, genesis)
-        self._judge = Judge({validators.epoch: self._rules}.get, Ed25519())
-        self._keys = {member.id: member.public_key for member in validators.members}
+        self._epochs = dict(epochs)
+        self._rules = self._epochs[max(self._epochs)]
+        self._judge = Judge(self._epochs.get, Ed25519())
         self._final = start
         self._pending: list[Examined] = []
         self._pending_bytes = 0
@@ -156,6 +149,16 @@ class ChainVerifier:
         return len(self._pending)
 
     @property
+    def epoch_ended(self) -> bool:
+        """Whether the block that ends the present epoch is final: nothing more is examined before ``enter``."""
+        final = self._final.header
+        return bool(final.next_valset_hash) and final.epoch == self._epoch
+
+    @property
+    def _epoch(self) -> int:
+        return self._rules.validators.epoch
+
+    @property
     def _tip(self) -> Header:
         return self._pending[-1].verified.header if self._pending else self._final.header
 
@@ -167,6 +170,13 @@ class ChainVerifier:
         """Drop what is not final: the source changed, and the next one serves from ``final_height + 1``."""
         self._pending.clear()
         self._pending_bytes = 0
+
+    def enter(self, rules: HeaderRules) -> None:
+        """The block that ended the epoch was executed: these are the rules of the next one."""
+        invariant(self.epoch_ended, f"an epoch was entered at height {self.final_height}, where none ended")
+        invariant(rules.validators.epoch == self._epoch + 1, f"epoch {rules.validators.epoch} after {self._epoch}")
+        invariant(rules.genesis.digest == self._final.header.digest, "the next epoch begins on another block")
+        self._rules = self._epochs[rules.validators.epoch] = rules
 
     def stream_ended(self, source: str) -> TruncatedStream | None:
         """The fault of a source that ended the stream properly while blocks without a certificate wait; else None."""
@@ -185,6 +195,7 @@ class ChainVerifier:
             Gap, ForgedBlock, ForgedCertificate: naming the height, the source and what is wrong.
             TruncatedStream: too much without a certificate waits already.
         """
+        invariant(not self.epoch_ended, "a block was examined before the epoch it is of began")
         case = _Case(block, source)
         self._check_room(case)
         self._check_header(case)
@@ -193,8 +204,8 @@ class ChainVerifier:
         listed = self._check_statements(case)
         heads = self._check_batches(case)
         envelopes = self._check_envelopes(case)
-        if block.finalization is not None:
-            self._check_finalization(case, block.finalization)
+        self._check_tails(case)
+        self._check_finalization(case)
         verified = VerifiedBlock(block, listed, envelopes, heads, len(case.checks), source)
         return Examined(verified, tuple(case.checks), sum(len(batch.raw) for batch in block.batches))
 
@@ -211,32 +222,60 @@ class ChainVerifier:
         problem = self._rules.header_problem(header)
         if problem:
             case.forged(problem)
-        if header.next_valset_hash:
-            case.forged("ends the epoch, and this version follows no change of the validator set")
-        if header.parent_digest != parent.digest or header.parent_view != parent.view:
+        if header.parent_digest != parent.digest or header.parent_view != self._view(parent):
             raise Gap(header.height, case.source, "it does not build on the block served before it")
         if header.timestamp_ms <= parent.timestamp_ms:
             case.forged(f"block time {header.timestamp_ms} is not after its parent's, {parent.timestamp_ms}")
         if header.state_height < parent.state_height:
             case.forged(f"state height {header.state_height} is below its parent's, {parent.state_height}")
-        if header.state_scheme != self._parameters.state_scheme:
-            case.forged(f"state scheme {header.state_scheme} instead of {self._parameters.state_scheme}")
+
+    def _view(self, parent: Header) -> int:
+        """The parent's view in the present epoch: its genesis has view 0, whatever view ended the epoch before."""
+        return 0 if parent.digest == self._rules.genesis.digest else parent.view
 
     def _check_justification(self, case: _Case) -> None:
-        header, justification, parent = case.block.header, case.block.justification, self._tip
+        self._check_justified(case, case.block.header, case.block.justification, self._tip, "")
+
+    def _check_justified(
+        self, case: _Case, header: Header, justification: Justification, parent: Header, where: str
+    ) -> None:
         if justification.digest != header.justification_digest:
-            case.bad_certificate("the justification is not the one its header commits to")
+            case.bad_certificate(f"{where}the justification is not the one its header commits to")
         skipped = header.view - header.parent_view - 1
         if len(justification.nullifications) != skipped:
-            case.bad_certificate(f"{len(justification.nullifications)} nullifications for {skipped} skipped views")
+            given = len(justification.nullifications)
+            case.bad_certificate(f"{where}{given} nullifications for {skipped} skipped views")
         if justification.parent is not None and justification.parent.parent_view != parent.parent_view:
-            case.bad_certificate("the parent's certificate names another grandparent")
+            case.bad_certificate(f"{where}the parent's certificate names another grandparent")
         problem = self._rules.justification_problem(header, justification, self._collecting(case))
         if problem:
-            case.bad_certificate(problem)
+            case.bad_certificate(f"{where}{problem}")
 
-    def _check_finalization(self, case: _Case, finalization: Certificate) -> None:
-        header = case.block.header
+    def _check_tails(self, case: _Case) -> None:
+        boundary, tails = case.block.header, case.block.tails
+        if tails and not boundary.next_valset_hash:
+            case.forged("tails come with it, and it does not end its epoch")
+        parent = boundary
+        for tail in tails:
+            self._check_tail(case, tail, parent)
+            parent = tail.header
+
+    def _check_tail(self, case: _Case, tail: JustifiedHeader, parent: Header) -> None:
+        header, where = tail.header, f"tail of view {tail.header.view}: "
+        if header.parent_digest != parent.digest or header.parent_view != parent.view:
+            case.forged(f"{where}it does not build on what was served before it")
+        problem = self._rules.header_problem(header) or tail_problem(header, case.block.header)
+        if problem:
+            case.forged(f"{where}{problem}")
+        self._check_justified(case, header, tail.justification, parent, where)
+
+    def _check_finalization(self, case: _Case) -> None:
+        finalization, tails = case.block.finalization, case.block.tails
+        if finalization is None:
+            if case.block.header.next_valset_hash:
+                case.bad_certificate("it ends its epoch, and no finalization of it or of a tail comes with it")
+            return
+        header = tails[-1].header if tails else case.block.header
         if finalization.kind is not VoteKind.FINALIZE:
             case.bad_certificate("the certificate served as its finalization is of another kind")
         target = (finalization.view, finalization.parent_view, finalization.digest)
@@ -253,23 +292,17 @@ class ChainVerifier:
             collector = _Collector(
                 case.checks, f"{certificate.kind.name.lower()} certificate of view {certificate.view}"
             )
-            checker = VoteChecker(self._chain_id, self._validators, collector)
+            checker = VoteChecker(self._chain_id, self._rules.validators, collector)
             return checker.certificate_problem(certificate, lambda _: False)
 
         return problem
 
     def _check_payload(self, case: _Case) -> None:
-        header, payload, batches = case.block.header, case.block.payload, case.block.batches
-        if payload.root != header.payload_root:
+        payload, batches = case.block.payload, case.block.batches
+        if payload.root != case.block.header.payload_root:
             case.forged("the list of batches is not the one its header commits to")
         if tuple(batch.header.digest for batch in batches) != payload.batch_digests:
             case.forged("the batches are not those it lists, in that order")
-        k_max, bytes_max = self._parameters.k_max, self._parameters.block_bytes_max
-        if not payload.empty and header.height - header.state_height > k_max:
-            case.forged(f"it lists batches or statements more than {k_max} heights above its state")
-        size = sum(batch.header.envelope_bytes for batch in batches)
-        if len(batches) > 1 and size > bytes_max:
-            case.forged(f"it lists {size} bytes in {len(batches)} batches, at most {bytes_max} are allowed")
 
     def _check_statements(self, case: _Case) -> tuple[Statement, ...]:
         """Here and now: what convicts may be that a signature is bad, so ``accept`` could not judge by good ones."""
@@ -291,11 +324,11 @@ class ChainVerifier:
         heads = dict(self._heads)
         for batch in case.block.batches:
             header = batch.header
-            public = self._keys.get(header.origin)
+            if header.chain_id != self._chain_id or not 0 <= self._epoch - header.epoch <= 1:
+                case.forged(f"a batch of {header.origin!r} is for another network or epoch")
+            public = self._origin_key(header)
             if public is None:
-                case.forged(f"a batch of {header.origin!r}, who is no validator")
-            if header.chain_id != self._chain_id or header.epoch != self._validators.epoch:
-                case.forged(f"a batch of {header.origin} is for another network or epoch")
+                case.forged(f"a batch of {header.origin!r}, who is no validator of epoch {header.epoch} with a key")
             if header.attachment_root != EMPTY_ROOT:
                 case.forged(f"a batch of {header.origin} has attachments, which this version does not know")
             if not extends(heads.get(header.origin, NO_HEAD), batch):
@@ -306,6 +339,12 @@ class ChainVerifier:
             what = f"a batch of {header.origin} has a bad signature"
             case.checks.append(Check(public, TAG_BATCH_SIGNATURE + header.raw, batch.signature, ForgedBlock, what))
         return heads
+
+    def _origin_key(self, header: BatchHeader) -> bytes | None:
+        """The key that signs batches of this origin and epoch; None where there is none."""
+        rules = self._epochs.get(header.epoch)
+        members = rules.validators.members if rules is not None else ()
+        return next((each.public_key for each in members if each.id == header.origin and each.public_key), None)
 
     def _check_envelopes(self, case: _Case) -> tuple[Envelope, ...]:
         envelopes: list[Envelope] = []

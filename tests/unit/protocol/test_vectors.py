@@ -140,9 +140,7 @@ def test_a_replica_accepts_the_chain() -> None:
     made = network()
     verifier = ChainVerifier(
         chain_id=made.genesis.chain_id,
-        validators=made.validators,
-        parameters=made.genesis.parameters,
-        genesis=made.root,
+        epochs={0: HeaderRules(1, made.genesis.chain_id, made.validators, made.root)},
         start=StartPoint(made.root, {}),
     )
     final = []

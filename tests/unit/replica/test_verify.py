@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from consensus.justification import HeaderRules
 from consensus.types import Certificate, VoteKind
 from crypto.keys import verify
-from ledger.parameters import Parameters
 from ledger.types import Block
 from ledger.wire import (
     decode_batch,
@@ -28,12 +28,10 @@ from tests.support.insurers import policy_issue
 SOURCE = "insurer-2"
 
 
-def make_verifier(chain: Chain, start: StartPoint | None = None, parameters: Parameters | None = None) -> ChainVerifier:
+def make_verifier(chain: Chain, start: StartPoint | None = None) -> ChainVerifier:
     return ChainVerifier(
         chain_id=chain.genesis.chain_id,
-        validators=chain.validators,
-        parameters=parameters or chain.genesis.parameters,
-        genesis=chain.genesis_header,
+        epochs={0: HeaderRules(1, chain.genesis.chain_id, chain.validators, chain.genesis_header)},
         start=start or StartPoint(chain.genesis_header, {}),
     )
 
@@ -252,10 +250,8 @@ def test_invalid_batches_in_another_order(chain: Chain) -> None:
         ({"chain_id": b"x" * 32}, "another chain"),
         ({"epoch": 1}, "another epoch"),
         ({"valset_hash": b"x" * 32}, "another validator set"),
-        ({"next_valset_hash": b"x" * 32}, "ends the epoch"),
         ({"timestamp_ms": 1}, "not after its parent's"),
         ({"state_height": 2}, "state height"),
-        ({"state_scheme": 9}, "state scheme 9"),
     ],
 )
 def test_invalid_header_fields(chain: Chain, change: dict[str, object], words: str) -> None:
@@ -270,17 +266,6 @@ def test_invalid_a_state_height_that_goes_back(chain: Chain) -> None:
         feed(verifier, block)
     forged = altered_header(chain.block(), state_height=1)
     refused(verifier, forged, ForgedBlock, "below its parent's")
-
-
-def test_invalid_batches_too_far_above_the_state() -> None:
-    chain = Chain()
-    verifier = make_verifier(chain)
-    for _ in range(chain.genesis.parameters.k_max):
-        block = altered_header(chain.block(), state_height=0)  # nobody executes any more
-        chain.blocks[-1] = altered(block, finalization=chain.finalization(block.header))
-        feed(verifier, chain.blocks[-1])
-    block = altered_header(chain.block([chain.ledger.envelope([policy_issue()])]), state_height=0)
-    refused(verifier, block, ForgedBlock, "lists batches or statements more than")
 
 
 def test_statements_are_checked_and_handed_on() -> None:
@@ -306,24 +291,6 @@ def test_invalid_statements(raw: bytes, why: str) -> None:
         ForgedBlock,
         why,
     )
-
-
-def test_invalid_statements_too_far_above_the_state() -> None:
-    chain = Chain()
-    verifier = make_verifier(chain)
-    for _ in range(chain.genesis.parameters.k_max):
-        block = altered_header(chain.block(), state_height=0)
-        chain.blocks[-1] = altered(block, finalization=chain.finalization(block.header))
-        feed(verifier, chain.blocks[-1])
-    block = altered_header(chain.block(statements=[statement(1).raw]), state_height=0)
-    refused(verifier, block, ForgedBlock, "lists batches or statements more than")
-
-
-def test_invalid_more_bytes_than_a_block_may_list(chain: Chain) -> None:
-    verifier = make_verifier(chain, parameters=Parameters(block_bytes_max=1000))
-    feed(verifier, chain.blocks[0])  # one batch always fits
-    feed(verifier, chain.blocks[1])
-    refused(verifier, chain.blocks[2], ForgedBlock, "at most 1000 are allowed")
 
 
 def test_invalid_a_batch_with_attachments(chain: Chain) -> None:
