@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from contracts.dispatch import CONTRACTS
 from crypto.keys import verify
 from ledger.block_port import BlockStore
+from ledger.contract import Contracts
 from ledger.genesis import Genesis
 from ledger.ports import StateStore
 from ledger.types import Block
@@ -20,15 +22,15 @@ from services.subscription import FeedLost, ServerHeartbeat
 from services.verification import VerificationPool
 from store.blocks import LevelBlockStore
 from store.state import LevelStateStore
-from tests.support.chain import Chain
 
 
 class ReplicaStores:
     """The three stores of a replica in a directory; ``reopen`` is a restart."""
 
-    def __init__(self, path: Path, genesis: Genesis) -> None:
+    def __init__(self, path: Path, genesis: Genesis, contracts: Contracts = CONTRACTS) -> None:
         self._path = path
         self._genesis = genesis
+        self._contracts = contracts
         self.blocks: BlockStore
         self.state: StateStore
         self.index: Index
@@ -52,11 +54,19 @@ class ReplicaStores:
     def executor(self) -> ReplicaExecutor:
         """A replica's executor on these stores."""
         return ReplicaExecutor(
-            self._genesis, blocks=self.blocks, store=self.state, index=self.index, contracts=CONTRACTS
+            self._genesis, blocks=self.blocks, store=self.state, index=self.index, contracts=self._contracts
         )
 
 
-def execute(executor: ReplicaExecutor, chain: Chain, blocks: Sequence[Block], source: str = "insurer-1") -> None:
+class Network(Protocol):
+    """Whose blocks are followed."""
+
+    @property
+    def genesis(self) -> Genesis:
+        """Where the replica begins."""
+
+
+def execute(executor: ReplicaExecutor, chain: Network, blocks: Sequence[Block], source: str = "insurer-1") -> None:
     """Verify and execute these blocks."""
     verifier = make_verifier(chain.genesis, executor)
     for block in blocks:
@@ -67,6 +77,8 @@ def execute(executor: ReplicaExecutor, chain: Chain, blocks: Sequence[Block], so
             while executor.advance():
                 pass
             executor.finish()
+        if verifier.epoch_ended:
+            verifier.enter(executor.epoch_rules(executor.epoch))
 
 
 Event = Block | ServerHeartbeat | Exception
@@ -114,7 +126,7 @@ class Clock:
 
 def follow_until(
     stores: ReplicaStores,
-    chain: Chain,
+    chain: Network,
     scripts: dict[str, Script],
     done: Callable[[Follower, ReplicaExecutor], bool],
     *,
