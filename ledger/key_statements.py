@@ -128,6 +128,18 @@ def owes_registration(view: StateView, organisation: str) -> int | None:
     return record.members.index(seat)
 
 
+def awaits_key(view: StateView, organisation: str) -> int | None:
+    """The epoch for which this organisation's node is to have a key of its own making; None where it needs none now.
+
+    Also one that has no key to register it with (its admin does that), or is to sit in the next set only.
+    """
+    standing = membership(view)
+    epoch, record = current_epoch(view)
+    coming = standing.passed.members if standing.passed is not None else ()
+    concerned = record.seat(organisation) is not None or organisation in (*standing.suspended, *coming)
+    return epoch + 1 if concerned and standing.approved is None else None
+
+
 def owes_readiness(view: StateView, organisation: str, time_ms: int) -> tuple[bytes, bytes] | None:
     """(proposal id, own registered key) of the change that waits for this organisation's readiness; None: none does."""
     standing = membership(view)

@@ -21,14 +21,19 @@ from crypto import keyfile
 from crypto.keyfile import KdfCost
 from crypto.keys import SigningKey
 from node.epoch import Sign
+from store.files import OsFiles
 
 KIND: Final = "consensus"
 CARD_KEY: Final = "consensus.key"
+LEDGER_KEY: Final = "ledger.key"
 _OF_EPOCH: Final = re.compile(r"consensus-(0|[1-9][0-9]{0,18})\.key")
 
 
 class KeyFiles:
     """``node.epoch.Keyring`` of a home.
+
+    One thread at a time makes and destroys (``node.key_keeper``); others may read meanwhile: what they read is replaced
+    as a whole, never changed.
 
     Args:
         directory: the home's ``keys``.
@@ -45,16 +50,22 @@ class KeyFiles:
         self._directory = directory
         self._passphrase = passphrase
         self._cost = cost
-        self._keys: dict[Path, SigningKey] = {}
-        self._plaintext = False
-        for path in self._paths():
-            self._keys[path] = keyfile.load(path, passphrase, KIND)
-            self._plaintext = self._plaintext or not keyfile.is_encrypted(path)
+        paths = _paths(directory)
+        self._keys = {path: keyfile.load(path, passphrase, KIND) for path in paths}
+        beside = directory / LEDGER_KEY
+        like = paths or [path for path in [beside] if path.exists()]  #: whose protection new ones get
+        self._plaintext = any(not keyfile.is_encrypted(path) for path in like)
 
-    def _paths(self) -> list[Path]:
-        found = [path for path in self._directory.iterdir() if _OF_EPOCH.fullmatch(path.name)]
-        card = self._directory / CARD_KEY
-        return [*([card] if card.exists() else []), *sorted(found, key=lambda path: _epoch_of(path) or 0)]
+    @property
+    def card_key(self) -> bytes | None:
+        """Public key in the file that came with the home; None where it is gone, or never was."""
+        key = self._keys.get(self._directory / CARD_KEY)
+        return key.public if key is not None else None
+
+    @property
+    def public_keys(self) -> list[bytes]:
+        """Of all files."""
+        return [key.public for key in self._keys.values()]
 
     def sign_for(self, _: int, public_key: bytes) -> Sign | None:
         """See ``Keyring``: no two epochs have one key, so the public key says enough."""
@@ -73,36 +84,68 @@ class KeyFiles:
         return self._directory / f"consensus-{epoch}.key"
 
     def key_for(self, epoch: int) -> SigningKey:
-        """The key this node made for an epoch; made now, if it was not.
+        """The key this node made for an epoch; made now, if it was not. It is durable before anybody hears of it.
 
         Raises:
-            KeyFileError: it cannot be written.
+            KeyFileError, OSError: it cannot be written; nothing is known of it then.
         """
         path = self._path(epoch)
         key = self._keys.get(path)
         if key is None:
-            key = SigningKey.generate()
-            keyfile.save(path, key, KIND, self._passphrase, unsafe_plaintext=self._plaintext, cost=self._cost)
-            self._keys[path] = key
+            key = self._made(path)
+            self._keys = {**self._keys, path: key}
         return key
 
+    def _made(self, path: Path) -> SigningKey:
+        key = SigningKey.generate()
+        try:
+            keyfile.save(path, key, KIND, self._passphrase, unsafe_plaintext=self._plaintext, cost=self._cost)
+        except keyfile.KeyFileExists:  # an attempt before failed after the file had its name: its last sync
+            key = keyfile.load(path, self._passphrase, KIND)
+            OsFiles().sync_directory(path.parent)
+        return key
+
+    def over(self, epoch: int, used: Collection[bytes]) -> list[Path]:
+        """Files of epochs that are over: made for one before ``epoch``, or holding one of ``used``, the public keys
+        that this organisation registered for them."""
+        return [path for path, key in self._keys.items() if key.public in used or _is_before(path, epoch)]
+
     def destroy_before(self, epoch: int, used: Collection[bytes]) -> list[Path]:
-        """Destroy the keys of epochs that are over: those made for one before ``epoch``, and the card's if it is among
-        ``used``, the public keys that this organisation's seats had in them. Returns the files that are gone.
+        """Destroy what ``over`` names. Returns the files that are gone.
 
         Raises:
             OSError: as the file system; what was not destroyed is tried again at the next call.
         """
-        over = [path for path, key in self._keys.items() if _is_over(path, key, epoch, used)]
+        over = self.over(epoch, used)
         for path in over:
             keyfile.destroy(path)
-            del self._keys[path]
+            self._keys = {other: key for other, key in self._keys.items() if other != path}
         return over
 
 
-def _is_over(path: Path, key: SigningKey, epoch: int, used: Collection[bytes]) -> bool:
+def protected_file(directory: Path) -> Path | None:
+    """A file among a home's keys that needs the passphrase; all that do have the same. None where none does.
+
+    Raises:
+        KeyFileError: one of them cannot be used.
+    """
+    beside = directory / LEDGER_KEY
+    paths = [*_paths(directory), *([beside] if beside.exists() else [])]
+    return next((path for path in paths if keyfile.is_encrypted(path)), None)
+
+
+def _paths(directory: Path) -> list[Path]:
+    """The card's key, then those of epochs, ascending."""
+    card = directory / CARD_KEY
+    if not directory.is_dir():
+        raise keyfile.MissingKeyFile(card, "does not exist, nor does its folder: put the keys into the home")
+    found = [path for path in directory.iterdir() if _OF_EPOCH.fullmatch(path.name)]
+    return [*([card] if card.exists() else []), *sorted(found, key=lambda path: _epoch_of(path) or 0)]
+
+
+def _is_before(path: Path, epoch: int) -> bool:
     of = _epoch_of(path)
-    return key.public in used if of is None else of < epoch
+    return of is not None and of < epoch
 
 
 def _epoch_of(path: Path) -> int | None:
