@@ -45,11 +45,13 @@ def start(home: Path, settings: tuple[str, ...], passphrase_fd: int | None) -> N
     from cli.session import key_passphrase
     from node.config import load_config
     from node.daemon import run
+    from node.keys import protected_file
     from store.home import HomeKind, open_home
 
     found = open_home(home, HomeKind.NODE)
     config = load_config(home, os.environ, parse_settings(settings))
-    sys.exit(run(config, key_passphrase(found.keys / "consensus.key", passphrase_fd)))
+    protected = protected_file(found.keys)
+    sys.exit(run(config, key_passphrase(protected, passphrase_fd) if protected is not None else None))
 
 
 @command.command(example="lossbook node status --home ./node")

@@ -27,7 +27,7 @@ import uvloop
 from consensus.messages import NONCE_BYTES
 from contracts.dispatch import CONTRACTS
 from crypto import keyfile, tls
-from crypto.keys import SigningKey, verify
+from crypto.keys import verify
 from ledger.cards import Card, GenesisError
 from ledger.codes import Code
 from ledger.evidence import breaches
@@ -41,10 +41,12 @@ from node.assembly import assemble
 from node.checking import BatchChecker
 from node.config import NodeConfig
 from node.diagnosis import Diagnosis, described
-from node.epoch import HeldKeys, Sign
+from node.epoch import Sign
 from node.fetcher import Fetcher
 from node.gateway import GatewayServicer, Voucher
 from node.intake import Intake
+from node.key_keeper import KeyKeeper
+from node.keys import CARD_KEY, KeyFiles
 from node.loop import TurnLoop
 from node.mailbox import Mailbox
 from node.metrics import Metrics
@@ -64,6 +66,7 @@ from node.reasons import (
 )
 from node.receipt_index import ReceiptIndex
 from node.tracking import Tracker
+from node.turn import Tick
 from services.auth import Authenticator
 from services.blocks import BlocksServicer
 from services.health import Health
@@ -121,7 +124,7 @@ class Node:
         config: NodeConfig,
         genesis: Genesis,
         card: Card,
-        consensus_key: SigningKey,
+        keys: KeyFiles,
         stores: OpenStores,
         vote_problem: str = "",
     ) -> None:
@@ -143,7 +146,8 @@ class Node:
         self._index = ReceiptIndex(self._home.index, genesis.chain_id)
         self._sealed = _open_sealed(self._home)
         self._pool = VerificationPool(config.settings.verification.workers, lambda _: self.metrics.workers_died.inc())
-        self._build(consensus_key)
+        self._keys = keys
+        self._build()
 
     @classmethod
     def open(cls, config: NodeConfig, passphrase: str | None) -> Node:
@@ -157,22 +161,20 @@ class Node:
         card = genesis.organisation(home.organisation)
         if card is None or not card.is_validator:
             raise StartError(f"{home.organisation} is no validator of this genesis: make the home anew")
-        key = keyfile.load(home.keys / "consensus.key", passphrase, "consensus")
-        if key.public != card.consensus_key:
-            raise StartError(
-                f"{home.keys / 'consensus.key'} is not the key on the card of {card.id}: put the right one there"
-            )
+        keys = KeyFiles(home.keys, passphrase)
+        if keys.card_key not in (None, card.consensus_key):
+            raise StartError(f"{home.keys / CARD_KEY} is not the key on the card of {card.id}: put the right one there")
         ensure_leaf(home, card.ledger_key, passphrase, datetime.now(UTC))
         stores, vote_problem = _open_stores(home)
         try:
-            return cls(config, genesis, card, key, stores, vote_problem)
+            return cls(config, genesis, card, keys, stores, vote_problem)
         except BaseException:
             stores.close()
             raise
 
     # -- joining the parts -------------------------------------------------------------------
 
-    def _build(self, key: SigningKey) -> None:
+    def _build(self) -> None:
         genesis, stores, settings = self._genesis, self._stores, self._config.settings
         voting = stores.votes is not None
         self._state = open_state(genesis, stores.state, stores.blocks)
@@ -186,7 +188,7 @@ class Node:
             genesis=genesis,
             organisation=self._card.id,
             voting=voting,
-            keys=HeldKeys({key.public: key.sign}),
+            keys=self._keys,
             verify=verify,
             state=self._state,
             state_store=stores.state,
@@ -238,6 +240,13 @@ class Node:
             remove_marker=lambda: clear_backup_marker(self._home.path),
             now=self._now,
         )
+        self._keeper = KeyKeeper(
+            organisation=self._card.id,
+            keys=self._keys,
+            state=self._state,
+            tasks=self._tasks,
+            on_made=lambda: self._mailbox.put_now(Tick()),
+        )
         self._diagnosis = Diagnosis(
             own=self._card.id,
             validator=self.validator,
@@ -246,6 +255,7 @@ class Node:
             servicer=self._peer_servicer,
             settings=settings.consensus.settings(),
             observing=self._vote_problem,
+            keeper=self._keeper,
             home=self._home.path,
             now=self._now,
         )
@@ -422,7 +432,7 @@ class Node:
             **self.validator.status(),
             "ready": self.ready,
             "failure": self.loop.failure or self._vote_problem,
-            "voting": self._stores.votes is not None and not self.loop.failure,
+            "voting": self._seat() is not None and not self.loop.failure,
             "peers": {peer.organisation: "connected" if peer.connected else peer.problem for peer in facts.peers},
             "offences": {peer.organisation: peer.offences for peer in facts.peers if peer.offences},
             "blocks_from": self._chain.first_height(),
@@ -443,7 +453,7 @@ class Node:
 
     def _closed(self) -> Code | None:
         """Why no envelope is taken; None if it is."""
-        if self.loop.error is not None or self._stores.votes is None:
+        if self.loop.error is not None or (self._seat() is None and not self.validator.catching_up):
             return Code.NOT_VOTING
         return None if self.ready else Code.NOT_READY
 
@@ -452,6 +462,8 @@ class Node:
         while True:
             if self.loop.error is not None:
                 self._gateway.halt()
+            else:
+                self._keeper.settle()
             free = self._diagnosis.free_bytes()
             self.metrics.free_bytes.set(-1 if free is None else free)
             if self.ready != self._health.serving:

@@ -11,6 +11,7 @@ import msgspec
 from consensus.events import Now
 from node import clock
 from node.assembly import Settings
+from node.key_keeper import KeyKeeper
 from node.loop import TurnLoop
 from node.peers import Peers, PeerServicer
 from node.reasons import Facts, PeerFacts, Reason, StoreFailure, reasons
@@ -24,6 +25,7 @@ class Diagnosis:
     Args:
         own: organisation id.
         observing: why there is no vote log; empty if there is one.
+        keeper: of the consensus keys.
         home: where free space is asked for.
     """
 
@@ -37,6 +39,7 @@ class Diagnosis:
         servicer: PeerServicer,
         settings: Settings,
         observing: str,
+        keeper: KeyKeeper,
         home: Path,
         now: Callable[[], Now] = clock.now,
     ) -> None:
@@ -47,6 +50,7 @@ class Diagnosis:
         self._servicer = servicer
         self._settings = settings
         self._observing = observing
+        self._keeper = keeper
         self._home = home
         self._now = now
 
@@ -72,6 +76,7 @@ class Diagnosis:
             failure=_failure(self._loop.error),
             free_bytes=self.free_bytes(),
             observing=self._observing,
+            key_problem=self._keeper.problem,
             divergence=validator.divergence,
             missing_batches=validator.missing_batches(),
             own_batches=validator.own_batches(),

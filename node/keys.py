@@ -50,11 +50,8 @@ class KeyFiles:
         self._directory = directory
         self._passphrase = passphrase
         self._cost = cost
-        paths = _paths(directory)
-        self._keys = {path: keyfile.load(path, passphrase, KIND) for path in paths}
-        beside = directory / LEDGER_KEY
-        like = paths or [path for path in [beside] if path.exists()]  #: whose protection new ones get
-        self._plaintext = any(not keyfile.is_encrypted(path) for path in like)
+        self._keys = {path: keyfile.load(path, passphrase, KIND) for path in _paths(directory)}
+        self._plaintext = any(not keyfile.is_encrypted(path) for path in _examples(directory))
 
     @property
     def card_key(self) -> bytes | None:
@@ -129,9 +126,13 @@ def protected_file(directory: Path) -> Path | None:
     Raises:
         KeyFileError: one of them cannot be used.
     """
+    return next((path for path in _examples(directory) if keyfile.is_encrypted(path)), None)
+
+
+def _examples(directory: Path) -> list[Path]:
+    """Files by which new ones are protected: the consensus keys or, where none is left, the ledger key."""
     beside = directory / LEDGER_KEY
-    paths = [*_paths(directory), *([beside] if beside.exists() else [])]
-    return next((path for path in paths if keyfile.is_encrypted(path)), None)
+    return _paths(directory) or [path for path in [beside] if path.exists()]
 
 
 def _paths(directory: Path) -> list[Path]:

@@ -91,6 +91,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """On the file system of the home; None if it cannot be told."""
     observing: str = ""
     """Why this node has no vote log, if it has none."""
+    key_problem: str = ""
+    """Why the consensus key of the next epoch could not be made, or those of past ones not be destroyed."""
     divergence: str = ""
     missing_batches: Sequence[bytes] = ()
     """Digests of batches that a block waits for."""
@@ -99,6 +101,16 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     def name(self, index: int) -> str:
         """Organisation of a signer index."""
         return self.members[index] if 0 <= index < len(self.members) else f"validator {index}"
+
+    @property
+    def validators(self) -> Sequence[PeerFacts]:
+        """The peers that have a seat in this epoch; others (removed, or about to join) only follow."""
+        return [peer for peer in self.peers if peer.organisation in self.members]
+
+    @property
+    def seated(self) -> bool:
+        """Whether this node's organisation has a seat in this epoch."""
+        return self.own in self.members
 
 
 def reasons(facts: Facts) -> list[Reason]:
@@ -138,6 +150,43 @@ def _observing(facts: Facts) -> Reason | None:
     if not facts.observing:
         return None
     return Reason("vote-log", f"This node only observes: {facts.observing}", "Do what it says; then it votes again.")
+
+
+def _no_seat(facts: Facts) -> Reason | None:
+    if facts.seated or facts.catching_up:
+        return None
+    return Reason(
+        "no-seat",
+        f"{facts.own} has no seat in epoch {facts.consensus.epoch}: this node follows and answers queries, and does "
+        "not vote.",
+        "Nothing, if it was removed or has still to join. A seat is given by vote of the members.",
+    )
+
+
+def _no_key(facts: Facts) -> Reason | None:
+    if not facts.seated or facts.observing or facts.catching_up or facts.consensus.signing != "observer":
+        return None
+    epoch = facts.consensus.epoch
+    file = "consensus.key" if epoch == 0 else f"consensus-{epoch}.key"
+    return Reason(
+        "no-key",
+        f"The consensus key of {facts.own} for epoch {epoch} is not in this home: this node only observes, and its "
+        "seat counts among the f that may fail.",
+        f"If the file keys/{file} lies elsewhere, put it back and restart. If it is lost: an admin registers the key "
+        "that this node has made for the next epoch, and the members vote for a renewal of the keys "
+        "(docs/operations.md, Keys of epochs).",
+    )
+
+
+def _key_problem(facts: Facts) -> Reason | None:
+    if not facts.key_problem:
+        return None
+    return Reason(
+        "next-key",
+        f"The consensus keys of this home cannot be kept: {facts.key_problem}",
+        "Put it right (free space, rights of the folder keys/): it is tried again by itself. A node that has no key "
+        "registered when the members change the set keeps its seat in the next epoch and cannot sign there.",
+    )
 
 
 def _diverged(facts: Facts) -> Reason | None:
@@ -212,14 +261,14 @@ def _others_muted(facts: Facts) -> Reason | None:
 
 
 def _too_few_peers(facts: Facts) -> Reason | None:
-    lost = [peer for peer in facts.peers if not peer.connected]
-    reached = 1 + len(facts.peers) - len(lost)
+    lost = [peer for peer in facts.validators if not peer.connected]
+    reached = facts.seated + len(facts.validators) - len(lost)
     if not lost or reached >= facts.consensus.quorum:
         return None
     told = "; ".join(f"{peer.organisation} ({peer.problem})" for peer in lost)
     return Reason(
         TOO_FEW_PEERS,
-        f"This node reaches {reached} of {len(facts.members)} validators, itself included, and "
+        f"This node reaches {reached} of {len(facts.members)} validators{', itself included' * facts.seated}, and "
         f"{facts.consensus.quorum} are needed. Not reached: {told}.",
         f"Ask {_list([peer.organisation for peer in lost])} whether their nodes run (`lossbook node status` there), "
         "and check the network between you.",
@@ -228,7 +277,7 @@ def _too_few_peers(facts: Facts) -> Reason | None:
 
 def _peers_lost(facts: Facts) -> Reason | None:
     """The network goes on, with less in reserve."""
-    lost = {peer.organisation: peer.problem for peer in facts.peers if not peer.connected}
+    lost = {peer.organisation: peer.problem for peer in facts.validators if not peer.connected}
     hung = {name: "connected, and silent" for i in facts.consensus.silent if (name := facts.name(i)) not in lost}
     left = len(facts.members) - len(lost) - len(hung)
     if not lost | hung or left < facts.consensus.quorum:
@@ -423,6 +472,9 @@ _RULES: Final[Sequence[tuple[Callable[[Facts], Reason | None], bool]]] = (
     (_diverged, True),
     (_too_many_muted, False),
     (_observing, False),
+    (_no_seat, False),
+    (_no_key, False),
+    (_key_problem, False),
     (_starting, False),
     (_muted, False),
     (_too_few_peers, False),

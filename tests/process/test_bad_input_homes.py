@@ -169,7 +169,7 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "genesis of another network": (other_genesis, "genesis"),
     "no genesis": (gone("genesis.json"), "genesis.json: No such file or directory. Nothing was changed"),
     "genesis garbled": (garbled("genesis.json"), "genesis"),
-    "no consensus key": (gone("keys/consensus.key"), "consensus.key"),
+    "no keys": (gone("keys"), "consensus.key"),
     "consensus key garbled": (garbled("keys/consensus.key"), "consensus.key"),
     "settings garbled": (garbled("lossbook.toml"), "lossbook.toml"),
     "no schema": (gone("SCHEMA"), "lossbook node init"),

@@ -9,7 +9,7 @@ import pytest
 from crypto import keyfile
 from crypto.keyfile import KdfCost, KeyFileError, MissingPassphrase, WrongPassphrase
 from crypto.keys import SigningKey, verify
-from node.keys import KeyFiles
+from node.keys import KeyFiles, protected_file
 
 CHEAP = KdfCost(operations=1, memory_bytes=8 << 10)
 CARD = SigningKey.from_seed(bytes(range(32)))
@@ -61,6 +61,46 @@ def test_a_new_key_is_protected_as_the_one_before(home: Path, tmp_path: Path) ->
 def test_no_key_is_written_in_clear_where_none_was_found_so(tmp_path: Path) -> None:
     with pytest.raises(MissingPassphrase):
         opened(tmp_path, None).key_for(1)
+
+
+def test_where_no_consensus_key_is_left_a_new_one_is_protected_as_the_ledger_key(tmp_path: Path) -> None:
+    for name, words in (("open", None), ("closed", WORDS)):
+        home = tmp_path / name
+        home.mkdir()
+        keyfile.save(home / "ledger.key", CARD, "ledger", words, unsafe_plaintext=words is None, cost=CHEAP)
+        assert protected_file(home) == (None if words is None else home / "ledger.key")
+        opened(home, words).key_for(1)
+        assert keyfile.is_encrypted(home / "consensus-1.key") is (words is not None)
+
+
+def test_the_passphrase_asked_for_is_that_of_a_key_that_is_there(home: Path) -> None:
+    assert protected_file(home) == home / "consensus.key"
+    keys = opened(home)
+    keys.key_for(1)
+    keys.destroy_before(1, {CARD.public})
+    assert protected_file(home) == home / "consensus-1.key"
+    assert opened(home).made_for(1) is not None, "the home opens without the card's key"
+
+
+def test_invalid_home_without_a_folder_of_keys(tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match=r"consensus\.key"):
+        opened(tmp_path / "keys")
+
+
+def test_a_key_whose_making_failed_at_its_last_sync_is_the_one_that_counts(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = opened(home)
+
+    def fails(_: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(keyfile, "_sync_directory", fails)
+        with pytest.raises(OSError, match="Input/output"):
+            keys.key_for(1)
+    assert keys.made_for(1) is None, "nobody hears of a key that may be gone after a crash"
+    assert keys.key_for(1).public == keyfile.public_key(home / "consensus-1.key")
 
 
 def test_keys_of_epochs_that_are_over_are_destroyed(home: Path) -> None:
