@@ -5,7 +5,8 @@ Pure: inputs in, effects into the ``Turn``. One object serves both sides.
 As **origin** (``submit``, ``_close``): envelopes wait in ``pending``; a batch is closed at once when
 nothing of ours is unacknowledged, else when enough bytes wait, so that an idle network answers fast
 and a busy one batches by itself. It is pushed once to every validator. A quorum of HELD
-acknowledgements, our own included, makes its envelopes ACCEPTED.
+acknowledgements, our own included, makes its envelopes ACCEPTED, once a batch of the running incarnation
+was listed (``_may_promise``).
 
     start            ask all peers for the highest incarnation they have seen of us; Q-1 answers ->
                      open the next one on our last executed head, re-batch what was not listed
@@ -510,6 +511,8 @@ class Dissemination:
                 self.pool.drop(digest)
             if own and self._opened and not self._on_own_chain(head):
                 self._open_incarnation(max(self._incarnation, head.incarnation) + 1, turn)
+            elif own and self._opened and before.incarnation != head.incarnation:
+                self._promise_what_is_held(turn)
             self._advance(origin, turn)
             self._holders.on_moved(origin)
         back = [digest for digest in self._aside if self.pool.in_memory(digest) is not None]
@@ -536,16 +539,33 @@ class Dissemination:
         return known.checked and (header.incarnation, header.sequence) > before.position
 
     def _on_quorum(self, known: Known, turn: Turn) -> None:
-        """A promise is made for batches of the running incarnation only: an older one may be left beside the chain.
-
-        What it held is in the new one once more, and is told ACCEPTED with that; unless this origin forgot it with its
-        disk, and then it must not promise it.
-        """
         header = known.batch.header
         if header.origin == self._own_id and header.incarnation == self._incarnation:
             self._unacked = max(0, self._unacked - 1)
-            ids = tuple([envelope.id for envelope in self.envelopes(known)])
-            turn.notices.append(AcceptedNotice(header.digest, ids))
+            if self._may_promise:
+                self._promise(known, turn)
+
+    @property
+    def _may_promise(self) -> bool:
+        """Does a quorum that holds a batch of the running incarnation keep it from being lost, whatever comes?
+
+        Batches of an incarnation before stay listable, and the one that is listed leaves what other incarnations
+        hold beside the chain, where only this origin can bring it back: it may be down for ever by then. So nothing
+        is promised before a batch of the running incarnation was listed, for then no older one can be; the first
+        incarnation has none before it.
+        """
+        return self._incarnation == 1 or self.executed[self._own_id].incarnation == self._incarnation
+
+    def _promise(self, known: Known, turn: Turn) -> None:
+        ids = tuple([envelope.id for envelope in self.envelopes(known)])
+        turn.notices.append(AcceptedNotice(known.batch.header.digest, ids))
+
+    def _promise_what_is_held(self, turn: Turn) -> None:
+        """The first batch of the running incarnation was listed: its followers that a quorum holds are safe now."""
+        for known in self.pool.of_origin(self._own_id):
+            header = known.batch.header
+            if header.incarnation == self._incarnation and known.ackers.bit_count() >= self._epoch.validators.quorum:
+                self._promise(known, turn)
 
     def _no_longer_unacked(self, known: Known) -> None:
         if known.batch.header.incarnation == self._incarnation:

@@ -10,12 +10,15 @@ from consensus.justification import HeaderRules
 from consensus.records import BuiltBlock, HeldCertificate, OwnVote, Record
 from consensus.rounds import Round
 from consensus.signer import Signer
+from consensus.startup import StartUp
 from consensus.state import State
+from consensus.tally import Tally
 from consensus.timers import Pacemaker
-from consensus.types import Target, ValidatorSet, Vote, VoteKind
+from consensus.types import Certificate, Target, ValidatorSet, Vote, VoteKind
 from consensus.votes import VoteChecker, shape_problem, vote_message
 from consensus.voting import Voter
 from simulator.mutants.planting import Mutant, Patch, seeds
+from simulator.mutants.scripts import away_for_long, restored_while_others_are_away
 
 N, X, F = VoteKind.NOTARIZE, VoteKind.NULLIFY, VoteKind.FINALIZE
 
@@ -83,6 +86,10 @@ def _returns(value: Any) -> Callable[[Any], Any]:
     return lambda original: lambda *arguments, **named: value
 
 
+def _signs_at_once(original: Callable[..., int | None]) -> Callable[..., int]:
+    return lambda self, reachable_view, own_highest_view: 0
+
+
 # -- counting and checking ------------------------------------------------------------------------------
 
 
@@ -114,6 +121,14 @@ def _finalizes_what_it_did_not_notarize(original: Callable[..., None]) -> Callab
         self._tally.cast(F, found, notarized.target)
 
     return finalize
+
+
+def _view_by_view(original: Callable[..., None]) -> Callable[..., None]:
+    def hold(self: Any, certificate: Certificate, formed: bool = False) -> None:
+        if formed or certificate.view <= self._s.view:
+            original(self, certificate, formed)
+
+    return hold
 
 
 def _without_own_f(original: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
@@ -159,6 +174,14 @@ MUTANTS = (
     Mutant("clock-unchecked", "R4", ((Voter, "_clock_agrees", _returns(True)),), seeds(2), ("antedater",)),
     Mutant("time-outs-never", "R7", ((Pacemaker, "due", _returns(False)),), seeds(5)),
     Mutant("start-up-query-unanswered", "§5", ((Helper, "on_start_query", _returns(None)),), seeds(1)),
+    Mutant(
+        "start-up-rule-ignored",
+        "§5",
+        ((StartUp, "bound", _signs_at_once),),
+        seeds(13, 38, 42, 45, 49, 50, 51, 52),
+        script=restored_while_others_are_away,
+    ),
+    Mutant("view-jump", "R10", ((Tally, "hold", _view_by_view),), seeds(1), script=away_for_long),
     Mutant("f-never-resent", "R12", ((Helper, "_latest", _without_own_f),), seeds(2)),
     Mutant("x-never-resent", "R7", ((Helper, "_latest", _without_x_again),), seeds(1)),
 )

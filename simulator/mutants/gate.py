@@ -55,9 +55,9 @@ class HonestFailure(msgspec.Struct, frozen=True):
 
 
 def plans(mutant: Mutant) -> Iterator[Plan]:
-    """What its seeds draw."""
+    """What its seeds draw, or its script says."""
     for seed in mutant.seeds:
-        yield draw(seed, VALIDATORS, mutant.liars)
+        yield mutant.script(seed) if mutant.script is not None else draw(seed, VALIDATORS, mutant.liars)
 
 
 def named(names: Iterable[str]) -> list[Mutant]:

@@ -17,6 +17,7 @@ from node.holders import Holders
 from node.validator import Validator
 from simulator import cluster
 from simulator.mutants.planting import Mutant, seeds
+from simulator.mutants.scripts import restored_while_others_are_away
 from store import votelog_opening
 
 
@@ -137,6 +138,13 @@ MUTANTS = (
         ((Dissemination, "_advance", _acks_not_logged),),
         seeds(4),
         ("two-batches",),
+    ),
+    Mutant(
+        "promised-before-listed",
+        "I14, incarnations",
+        ((Dissemination, "_may_promise", lambda original: property(lambda self: True)),),
+        seeds(2, 11, 34, 37, 41, 53),
+        script=restored_while_others_are_away,
     ),
     Mutant("validity-from-the-latest-state", "R4", ((Branches, "_work_out", _on_executed_heads),), seeds(1)),
     Mutant(

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
+from simulator.plan import Plan
+
 Patch = tuple[type | ModuleType, str, Callable[[Any], Any]]
 """(class or module, attribute, from the original function to the faulty one)."""
 
@@ -31,11 +33,13 @@ class Mutant(msgspec.Struct, frozen=True):
     changes what a seed brings about."""
     liars: tuple[str, ...] = ()
     """Which kinds of Byzantine nodes the plan chooses from; none: honest nodes alone find it."""
+    script: Callable[[int], Plan] | None = None
+    """The plan of a seed, where drawn plans seldom bring about what the rule is for (``simulator.mutants.scripts``)."""
 
 
-def seeds(first: int) -> tuple[int, ...]:
-    """The one that found it, then others."""
-    return tuple(dict.fromkeys((first, *range(1, SEEDS_MORE + 1))))
+def seeds(*first: int) -> tuple[int, ...]:
+    """Those that found it, then others."""
+    return tuple(dict.fromkeys((*first, *range(1, SEEDS_MORE + 1))))
 
 
 @contextmanager

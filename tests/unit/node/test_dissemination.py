@@ -514,6 +514,37 @@ def test_a_head_off_the_own_chain_opens_the_next_incarnation_with_what_was_not_l
     assert third.envelopes == anew.envelopes
 
 
+def test_after_a_restart_nothing_is_accepted_before_the_new_incarnation_is_listed(side: Side) -> None:
+    """Else a batch of the incarnation before, listed after all, would leave it where only this origin finds it."""
+    some = envelopes(3)
+    side.open()
+    old = side.submit(some[0])
+    again = side.restarted()
+    (anew,) = batches_in(again.open(1, 1))
+    assert accepted_in(again.acknowledged(make_ack(1, anew), make_ack(2, anew))) == []
+    follower = again.submit(some[1])
+    assert accepted_in(again.acknowledged(make_ack(1, follower), make_ack(2, follower))) == []
+    short_of_a_quorum = again.submit(some[2])
+    assert accepted_in(again.execute(anew)) == [follower.header.digest]
+    turn = again.acknowledged(make_ack(1, short_of_a_quorum), make_ack(2, short_of_a_quorum))
+    assert accepted_in(turn) == [short_of_a_quorum.header.digest]
+    assert old.envelopes == anew.envelopes
+
+
+def test_what_an_older_incarnation_left_beside_the_chain_was_never_accepted(side: Side) -> None:
+    some = envelopes(2)
+    side.open()
+    old = side.submit(some[0])
+    again = side.restarted()
+    (anew,) = batches_in(again.open(1, 1))
+    again.acknowledged(make_ack(1, anew), make_ack(2, anew))
+    lost = again.submit(some[1])
+    assert accepted_in(again.acknowledged(make_ack(1, lost), make_ack(2, lost))) == []
+    turn = again.execute(old)
+    assert accepted_in(turn) == []
+    assert [batch.envelopes for batch in batches_in(turn)] == [anew.envelopes + lost.envelopes]
+
+
 def test_a_connection_brings_what_the_peer_may_have_missed(side: Side) -> None:
     side.open()
     theirs = make_batch(1)

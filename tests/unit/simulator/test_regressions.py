@@ -1,6 +1,8 @@
 """Plans that once failed, minimised by ``lossbook sim run --keep``: they hold now.
 
-catch-up-in-parts   a node further behind than one answer of backfill never caught up
+accepted-beside-the-chain   an origin that had restarted promised what a quorum held; then a batch of its older
+    incarnation was listed, and with the origin down for ever nobody could bring the promised one back (I14)
+catch-up-in-parts           a node further behind than one answer of backfill never caught up
 """
 
 from __future__ import annotations

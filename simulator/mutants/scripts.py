@@ -1,0 +1,60 @@
+"""Plans written for one rule each: where drawn plans seldom bring about what the rule is for."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Final
+
+from simulator.network import Weather
+from simulator.node import Pace
+from simulator.plan import Fault, Load, Plan
+
+VALIDATORS: Final = 4
+STORM: Final = Weather(delay_ms_min=1, delay_ms_max=80, drop_permille=200)
+SLOW: Final = Pace(turn_ms=3, sync_ms=1, check_ms=60, slice_envelopes=1, rotate_bytes=300_000)
+FINE: Final = Weather(delay_ms_max=5)
+AWAY_MS: Final = 5_000
+"""Some hundred views in fine weather: certificates are kept of 64 below the floor."""
+
+ROUNDS: Final = 5
+ROUND_MS: Final = 1_100
+
+
+def restored_while_others_are_away(seed: int) -> Plan:
+    """One node's disk is put back again and again, and never does all that it said reach the same others."""
+    random = Random(f"restored/{seed}")
+    faults: list[Fault] = []
+    for number in range(ROUNDS):
+        at_ms = 400 + ROUND_MS * number
+        faults.append(Fault(at_ms, "isolate", random.randint(1, VALIDATORS - 1), for_ms=1_000))
+        at_ms += random.randint(50, 300)
+        faults.append(Fault(at_ms, "restore-unmarked", 0, for_ms=random.randint(150, 500)))
+    return Plan(
+        seed=seed,
+        n=VALIDATORS,
+        safety_ms=400 + ROUND_MS * ROUNDS + 100,
+        weather=STORM,
+        load=Load(),
+        pacing=SLOW,
+        liars=(),
+        faults=tuple(faults),
+    )
+
+
+def away_for_long(seed: int) -> Plan:
+    """One node of the quorum to heal is cut off while the others go through more views than they keep certificates of.
+
+    View by view nobody can help it any more (R11): it has to jump.
+    """
+    random = Random(f"away/{seed}")
+    at_ms = random.randint(300, 600)
+    return Plan(
+        seed=seed,
+        n=VALIDATORS,
+        safety_ms=AWAY_MS + 1_000,
+        weather=FINE,
+        load=Load(every_ms=40),
+        pacing=Pace(),
+        liars=(),
+        faults=(Fault(at_ms, "isolate", random.randrange(VALIDATORS - 1), for_ms=AWAY_MS),),
+    )
