@@ -138,6 +138,11 @@ def public_key(path: Path) -> bytes:
     return _hex(path, _read(path), "public_key", 32)
 
 
+def kind_of(path: Path) -> str:
+    """What the key is for, as ``save`` was told: ``role``, ``ledger`` or ``consensus``; needs no passphrase."""
+    return str(_read(path)["kind"])
+
+
 def is_encrypted(path: Path) -> bool:
     """Whether ``load`` needs a passphrase."""
     return bool(_read(path)["encryption"]["cipher"] != PLAINTEXT)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime
 import re
 import secrets
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
 from ledger.money import AMOUNT_MINOR_MAX, MINOR_DIGITS, render
 from ledger.operations import DeclineReason, Line
+from ledger.organisations import Role
 from lossbook_sdk.errors import BadInput
 
 ID_BYTES: Final = 16
@@ -134,6 +136,24 @@ def parse_reason(text: str) -> DeclineReason:
     except KeyError as error:
         known = ", ".join(reason.name.lower().replace("_", "-") for reason in DeclineReason)
         raise BadInput(f"{text!r} is not a reason to decline", advice=f"Use one of {known}") from error
+
+
+def parse_roles(names: Iterable[object]) -> int:
+    """The sum of roles given by name, e.g. ``claims-handler``.
+
+    Raises:
+        BadInput: none, one twice, or an unknown one.
+    """
+    listed = list(names)
+    found = [Role.from_slug(name) if isinstance(name, str) else None for name in listed]
+    known = ", ".join(role.slug for role in Role)
+    for name, role in zip(listed, found, strict=True):
+        if role is None:
+            raise BadInput(f"{name!r} is not a role", advice=f"Use one or more of {known}")
+    roles = [role for role in found if role is not None]
+    if not roles or len(set(roles)) != len(roles):
+        raise BadInput("a key has one or more different roles", advice=f"Use one or more of {known}")
+    return sum(roles)
 
 
 def name_of_line(number: int) -> str:
