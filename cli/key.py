@@ -123,7 +123,7 @@ def possess(
             ("drops", drop),
         ]
     )
-    say(f"It holds no secret. An admin goes on: `lossbook tx build {out} --key admin-1 --out {out.stem}.tx`.")
+    say(f"It holds no secret. An admin goes on: `lossbook tx build {out} --key admin --out {out.stem}.tx`.")
 
 
 def _operation(

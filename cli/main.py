@@ -28,6 +28,7 @@ NOUNS = {
     "claim": ("cli.claim", "Notify, decide, pay and read claims."),
     "record": ("cli.record", "Any record of the state, with its proof."),
     "proof": ("cli.proof", "Check proofs offline."),
+    "governance": ("cli.governance.command", "Who validates, with which keys, by which parameters: propose and vote."),
     "evidence": ("cli.evidence", "Who broke the rules of consensus, provably."),
     "block": ("cli.block", "Blocks, one by one or as they come."),
     "demo": ("cli.demo.command", "The main job, end to end, on real claims."),

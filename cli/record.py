@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def command() -> None:
     """Any record of the state, with its proof.
 
-    A record is named TABLE/KEY: policy/HEX, claim/HEX, organisation/ID, key/HEX, parameters, evidence/NAME; or by its
-    whole key in hex, table byte first.
+    A record is named TABLE/KEY: policy/HEX, claim/HEX, organisation/ID, card/ID, key/HEX, registration/ID,
+    proposal/HEX, epoch/N, membership, parameters/N, evidence/NAME; or by its whole key in hex, table byte first.
     """
 
 
@@ -71,17 +71,22 @@ def show(name: str, out: Path | None, profile_name: str | None, as_json: bool) -
 
 def tables() -> dict[str, Table[Any]]:
     """Tables by the name people use."""
+    from contracts.governance.records import PROPOSALS
     from contracts.records import CLAIMS, POLICIES
     from ledger.epochs import EPOCHS, MEMBERSHIP
     from ledger.evidence import EVIDENCE
-    from ledger.organisations import KEYS, ORGANISATIONS
+    from ledger.organisations import CARDS, KEYS, ORGANISATIONS
     from ledger.parameters import PARAMETERS
+    from ledger.registrations import REGISTRATIONS
 
     return {
         "policy": POLICIES,
         "claim": CLAIMS,
         "organisation": ORGANISATIONS,
+        "card": CARDS,
         "key": KEYS,
+        "registration": REGISTRATIONS,
+        "proposal": PROPOSALS,
         "parameters": PARAMETERS,
         "epoch": EPOCHS,
         "membership": MEMBERSHIP,
@@ -103,7 +108,7 @@ def parse_name(name: str) -> bytes:
     known = tables()
     if kind in known and (separator or kind in ("parameters", "membership")):
         prefix = known[kind].prefix
-        if kind == "organisation":
+        if kind in ("organisation", "card", "registration"):
             return prefix + rest.encode()
         if kind == "membership":
             return prefix
@@ -147,6 +152,7 @@ def decode(key: bytes, value: bytes) -> dict[str, Any]:
 def _in_words(table: str, field: str, value: Any) -> Any:
     """A number that stands for something, by its name; unknown ones, of later versions, stay numbers."""
     from cli.evidence import kind_name as kind_of_evidence
+    from contracts.governance.records import ProposalState
     from contracts.records import ClaimState, PolicyState
     from ledger.operations import DeclineReason
     from ledger.organisations import Kind, Role
@@ -162,8 +168,8 @@ def _in_words(table: str, field: str, value: Any) -> Any:
         return [role.slug for role in Role if value & role]
     if field == "decline_reason" and value == 0:
         return None
-    states: Any = ClaimState if table == "claim" else PolicyState
-    kinds: dict[str, Any] = {"state": states, "kind": Kind, "decline_reason": DeclineReason}
+    states: dict[str, Any] = {"claim": ClaimState, "proposal": ProposalState}
+    kinds: dict[str, Any] = {"state": states.get(table, PolicyState), "kind": Kind, "decline_reason": DeclineReason}
     if field not in kinds or value not in set(kinds[field]):
         return value
     name = str(kinds[field](value).name)

@@ -335,7 +335,7 @@ _MEANINGS: Final[dict[Code, Meaning]] = {
     ),
     Code.BAD_ACTIVATION: Meaning(
         "the activation height is too near, too far, or not after that of a change decided before",
-        "Choose a later height; `lossbook governance show` says from when on it would do.",
+        "Choose a later height; `lossbook governance list` says from when on it would do.",
     ),
     Code.BAD_KEY: Meaning(
         "a key is not 32 bytes, or its roles are none or unknown",

@@ -82,7 +82,7 @@ def test_commands_and_their_options_exist(line: str) -> None:
         found = command.get_command(context, word)
         assert found is not None, f"no command {word!r} in {line!r}"
         command = found
-    options = {option for parameter in command.params for option in parameter.opts}
+    options = {option for one in command.params for option in (*one.opts, *one.secondary_opts)}
     for option in re.findall(r"--[a-z-]+", line):
         assert option in options, f"{line!r}: no option {option}"
 

@@ -1,0 +1,1 @@
+"""``lossbook governance``: what may be proposed, how a proposal stands, and what comes next."""

@@ -1,0 +1,317 @@
+"""``lossbook governance``: proposed, voted for, waited for and in force, as an operator sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from cli.governance.standing import OVER, standing_of
+from cli.governance.words import next_in_words, waits_for
+from contracts.governance.records import Ballot
+from ledger import operations as ops
+from ledger.codes import Code, text
+from ledger.epochs import PassedChange, current_epoch, membership
+from ledger.parameters import ACTIVATION_MARGIN, latest_parameters
+from ledger.proofs import verify_bytes
+from tests.support.assembly_client import ChainSession, organisation
+from tests.support.commands import document, lossbook
+from tests.support.epoch_chain import EpochChain
+from tests.support.insurers import FIRST, INSURERS, SUPERVISOR
+from tests.support.voting import NEWCOMER, plain_card, proposal_id, seat_card
+
+SECOND, THIRD, FOURTH = (insurer.id for insurer in INSURERS[1:])
+NAME = "5f" * 16
+
+
+class Town:
+    """A chain, and the command run by one organisation after another."""
+
+    def __init__(self) -> None:
+        self.chain = EpochChain()
+        self.chain.block()
+        self.chain.block()
+        self.by = FIRST
+
+    @contextmanager
+    def client(self, *_: object) -> Iterator[ChainSession]:
+        yield ChainSession(self.chain, self.by)
+
+    def run(self, *words: object, by: str = FIRST.id, code: int = 0) -> str:
+        self.by = organisation(by)
+        return lossbook("governance", *words, code=code).output
+
+    def json(self, *words: object, by: str = FIRST.id) -> Any:
+        self.by = organisation(by)
+        return document("governance", *words)
+
+    def propose(self, *words: object) -> str:
+        self.run("propose", *words, "--id", NAME)
+        return NAME
+
+    def vote(self, *voters: str) -> Any:
+        return [self.json("vote", NAME, "yes", by=voter) for voter in voters][-1]
+
+
+@pytest.fixture
+def town(monkeypatch: pytest.MonkeyPatch) -> Town:
+    made = Town()
+    monkeypatch.setattr("cli.session.client", made.client)
+    return made
+
+
+def card_file(folder: Path, raw: bytes) -> Path:
+    path = folder / "card.json"
+    path.write_bytes(raw)
+    return path
+
+
+# -- parameters ------------------------------------------------------------------------------------
+
+
+def test_a_parameter_is_proposed_voted_for_and_waits_for_its_block(town: Town) -> None:
+    shown = town.json("propose", "parameter", "block_interval_ms=70", "--from-height", 60, "--id", NAME)
+    assert (shown["proposal"], shown["state"], shown["receipt"]["code"]) == (NAME, "open", "OK")
+    assert shown["change"]["parameter_change"]["numbers"] == [{"name": "block_interval_ms", "value": 70}]
+    assert shown["votes"] == {"needed": 3, "yes": [FIRST.id], "no": [], "missing": [SECOND, THIRD, FOURTH]}
+    assert shown["last_height"] == 60 - 20 - ACTIVATION_MARGIN
+    said = town.run("vote", NAME, "yes", by=SECOND)
+    assert f"1 more vote of {THIRD} and {FOURTH}" in said
+    assert f"lossbook governance vote {NAME} yes" in said
+    done = town.vote(FOURTH)
+    assert (done["state"], done["from_height"], done["over"]) == ("activation", 60, False)
+    assert "block_interval_ms = 70 from block 60" in town.run("list")
+    assert latest_parameters(town.chain.ledger.state)[1].block_interval_ms == 70
+    while town.chain.finalized_height() < 61:
+        town.chain.block()
+    assert town.json("show", NAME)["state"] == "in-force"
+    assert town.json("list", "--open")["proposals"] == []
+
+
+def test_a_height_that_is_too_near_is_refused_with_the_earliest_one(town: Town) -> None:
+    height = town.json("list")["from_height_min"]
+    assert f"from block {height}" in town.run("propose", "parameter", "k_max=30", "--from-height", 5, code=1)
+    assert town.json("list")["proposals"] == []
+    town.run("propose", "parameter", "k_max=20", "--from-height", height + 2)
+
+
+def test_votes_that_come_too_late_for_the_height_are_said_to(town: Town) -> None:
+    town.propose("parameter", "k_max=20", "--from-height", town.json("list")["from_height_min"] + 2)
+    for _ in range(5):
+        town.chain.block()
+    shown = town.json("show", NAME)
+    assert (shown["state"], shown["over"]) == ("expired", True)
+    assert "cannot be met any more" in shown["next"]
+    town.run("vote", NAME, "yes", by=SECOND)
+    assert text(Code.BAD_ACTIVATION) in town.run("vote", NAME, "yes", by=THIRD, code=1)
+
+
+def test_two_noes_vote_it_down(town: Town) -> None:
+    town.propose("parameter", "k_max=30", "--from-height", 500)
+    town.run("vote", NAME, "no", by=SECOND)
+    shown = town.json("vote", NAME, "no", by=THIRD)
+    assert (shown["state"], shown["votes"]["no"]) == ("rejected", [SECOND, THIRD])
+    assert text(Code.PROPOSAL_CLOSED) in town.run("vote", NAME, "yes", by=FOURTH, code=1)
+
+
+def test_a_proposal_expires_after_the_days_it_is_given(town: Town) -> None:
+    town.propose("rotate", "--days", 1)
+    listed = town.json("list")
+    (proposal,) = listed["proposals"]
+    assert 0 < proposal["expires_ms"] - listed["time_ms"] <= 86_400_000
+    assert "x<=30" in town.run("propose", "rotate", "--days", 31, code=2)
+
+
+# -- the set ---------------------------------------------------------------------------------------
+
+
+def test_a_newcomer_is_added_as_soon_as_enough_are_ready(town: Town, tmp_path: Path) -> None:
+    card = card_file(tmp_path, seat_card(NEWCOMER))
+    said = town.run("propose", "add", card, "--id", NAME)
+    assert f"add {NEWCOMER.id}" in said
+    assert NEWCOMER.ledger_key.public.hex() in said, "voters compare the card's ledger key with its owner's word"
+    shown = town.vote(SECOND, THIRD)
+    assert shown["state"] == "readiness"
+    everybody = sorted([FIRST.id, SECOND, THIRD, FOURTH, NEWCOMER.id])
+    assert shown["readiness"] == {
+        "needed": 4,
+        "ready": [],
+        "not_ready": everybody,
+        "without_key": sorted([FIRST.id, SECOND, THIRD, FOURTH]),
+    }
+    assert "lossbook key possess" in shown["next"]
+    house = town.chain.house
+    house.register_keys()
+    house.ready(FIRST.id, SECOND, NEWCOMER.id)
+    town.chain.block()
+    shown = town.json("show", NAME)
+    assert shown["readiness"]["ready"] == sorted([FIRST.id, SECOND, NEWCOMER.id])
+    assert shown["readiness"]["without_key"] == []
+    assert f"1 of {', '.join(shown['readiness']['not_ready'])} to be ready" in town.run("list")
+    house.ready(THIRD)
+    town.chain.block()
+    assert town.json("show", NAME)["state"] == "boundary"
+    town.chain.boundary()
+    town.chain.block()
+    town.chain.block()
+    listed = town.json("list")
+    assert (listed["epoch"], listed["validators"]) == (1, everybody)
+    assert (listed["proposals"][0]["state"], listed["proposals"][0]["over"]) == ("in-force", True)
+    assert listed["proposals"][0]["votes"]["missing"] == [FOURTH], "counted in the set that voted"
+    assert f"since block {listed['proposals'][0]['from_height']}" in town.run("show", NAME)
+
+
+def test_a_later_change_takes_the_place_of_one_that_waits_and_an_epoch_ends_open_proposals(town: Town) -> None:
+    chain, house = town.chain, town.chain.house
+    town.propose("suspend", FOURTH)
+    town.vote(SECOND, THIRD)
+    open_one = "0a" * 16
+    town.run("propose", "parameter", "k_max=30", "--from-height", 900, "--id", open_one)
+    town.run("propose", "remove", THIRD, "--id", "0b" * 16)
+    for voter in (SECOND, FOURTH):
+        town.run("vote", "0b" * 16, "yes", by=voter)
+    assert town.json("show", NAME)["state"] == "superseded"
+    house.register_keys()
+    house.ready(FIRST.id, SECOND, FOURTH)
+    chain.boundary()
+    chain.block()
+    chain.block()
+    states = {one["proposal"]: one["state"] for one in town.json("list")["proposals"]}
+    assert states == {NAME: "superseded", open_one: "lapsed", "0b" * 16: "in-force"}
+    assert town.json("list", "--open")["proposals"] == []
+    assert text(Code.WRONG_EPOCH) in town.run("vote", open_one, "yes", by=SECOND, code=1)
+    assert text(Code.NOT_A_VALIDATOR) in town.run("propose", "rotate", by=THIRD, code=1)
+
+
+def test_suspended_and_reinstated(town: Town) -> None:
+    chain = town.chain
+    chain.change("suspend", ops.SetChange(suspend=(FOURTH,)))
+    chain.block()
+    chain.block()
+    listed = town.json("list")
+    assert (listed["suspended"], listed["proposals"][0]["text"]) == ([FOURTH], f"suspend {FOURTH}")
+    town.propose("reinstate", FOURTH)
+    assert town.vote(SECOND, THIRD)["readiness"]["without_key"][-1] == FOURTH
+
+
+def test_whoever_leaves_too_few_is_warned(town: Town) -> None:
+    assert "warning: 3 of 4 validators" in town.run("propose", "remove", FOURTH)
+    assert "warning" not in town.run("propose", "rotate")
+
+
+def test_several_seats_change_at_once(town: Town, tmp_path: Path) -> None:
+    card = card_file(tmp_path, seat_card(NEWCOMER))
+    shown = town.json("propose", "set", "--add", card, "--remove", SECOND, "--suspend", THIRD)
+    assert shown["text"] == f"add {NEWCOMER.id}, remove {SECOND}, suspend {THIRD}"
+    assert "at least one seat" in town.run("propose", "set", code=2)
+
+
+# -- cards -----------------------------------------------------------------------------------------
+
+
+def test_a_members_keys_are_changed_by_its_card(town: Town, tmp_path: Path) -> None:
+    town.propose("rotate", card_file(tmp_path, plain_card(INSURERS[1], public_address="10.0.0.9:1")))
+    shown = town.vote(THIRD, FOURTH)
+    assert (shown["state"], shown["text"]) == ("in-force", f"card of {SECOND}")
+    assert "10.0.0.9:1" in town.run("show", NAME)
+
+
+def test_a_member_without_a_seat_is_admitted(town: Town, tmp_path: Path) -> None:
+    town.propose("admit", card_file(tmp_path, plain_card(NEWCOMER)))
+    assert town.vote(THIRD, FOURTH)["state"] == "in-force"
+    assert town.json("list")["validators"] == [FIRST.id, SECOND, THIRD, FOURTH]
+
+
+@pytest.mark.parametrize("verb", ["add", "admit", "rotate"])
+def test_invalid_cards_are_refused_before_anything_is_sent(town: Town, tmp_path: Path, verb: str) -> None:
+    wrong = plain_card(NEWCOMER) if verb == "add" else seat_card(NEWCOMER)
+    assert "consensus key" in town.run("propose", verb, card_file(tmp_path, wrong), code=2)
+    assert "not a card" in town.run("propose", verb, card_file(tmp_path, b"{}"), code=2)
+    town.run("propose", verb, tmp_path / "none.json", code=1)
+    assert town.json("list")["proposals"] == []
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def test_a_proposal_can_be_proved_to_others(town: Town, tmp_path: Path) -> None:
+    town.propose("rotate")
+    out = tmp_path / "proposal.proof"
+    assert str(out) in town.run("show", NAME, "--prove", out)
+    proven = verify_bytes(out.read_bytes(), town.chain.genesis)
+    assert proven.key[1:].hex() == NAME
+
+
+def test_the_newest_come_first_and_a_limit_is_said(town: Town) -> None:
+    for at in range(3):
+        town.run("propose", "rotate", "--id", f"{at:02x}" * 16)
+    assert [one["proposal"][:2] for one in town.json("list")["proposals"]] == ["02", "01", "00"]
+    assert town.json("list", "--limit", 2)["more"]
+    assert "raise --limit" in town.run("list", "--limit", 2)
+
+
+def test_invalid_words(town: Town) -> None:
+    assert "governance list" in town.run("show", "00" * 16, code=1)
+    assert "32 hex digits" in town.run("show", "xyz", code=2)
+    assert text(Code.UNKNOWN_PROPOSAL) in town.run("vote", "00" * 16, "yes", code=1)
+    assert "'maybe' is not one of" in town.run("vote", "00" * 16, "maybe", code=2)
+    assert "32 hex digits" in town.run("vote", "5f", "yes", code=2)
+    assert "32 hex digits" in town.run("propose", "rotate", "--id", "5f", code=2)
+    assert "no organisation id" in town.run("propose", "remove", "Not An Id", code=2)
+    assert text(Code.NOT_IN_SET) in town.run("propose", "remove", "stranger", code=1)
+    assert "no parameter is named" in town.run("propose", "parameter", "--from-height", 500, code=2)
+    assert text(Code.NOT_A_VALIDATOR) in town.run("propose", "rotate", by=SUPERVISOR.id, code=1)
+
+
+# -- how a proposal stands, alone --------------------------------------------------------------------
+
+
+def test_every_state_has_its_words(town: Town) -> None:
+    import asyncio
+
+    from cli.governance.reading import read_network, read_proposal, record_of
+
+    town.propose("rotate")
+    session = ChainSession(town.chain)
+    network = asyncio.run(read_network(session.query, [0]))
+    found = asyncio.run(read_proposal(session.query, bytes.fromhex(NAME)))
+    assert found is not None
+    record = record_of(found)
+    replace = msgspec.structs.replace
+    passed = PassedChange(record.proposal_id, 5, record.expires_ms, network.validators, ())
+    waiting = replace(network, membership=replace(network.membership, passed=passed))
+    late = replace(network, time_ms=record.expires_ms + 1)
+    cases = {
+        "open": (record, network),
+        "expired": (record, late),
+        "rejected": (replace(record, state=3), network),
+        "readiness": (replace(record, state=2), waiting),
+        "not-ready": (replace(record, state=2), replace(waiting, time_ms=late.time_ms)),
+        "superseded": (replace(record, state=2), network),
+        "lapsed": (record, replace(network, membership=replace(network.membership, epoch=1))),
+    }
+    for state, (proposal, seen) in cases.items():
+        standing = standing_of(proposal, seen)
+        assert standing.state == state
+        assert next_in_words(proposal, standing, seen)
+        assert standing.over == (state in OVER) == (waits_for(standing) == "-")
+
+
+def test_consent_is_asked_for_when_signature_checks_change() -> None:
+    chain = EpochChain()
+    chain.block()
+    _, epoch = current_epoch(chain.ledger.state)
+    from cli.governance.standing import Network
+    from contracts.governance.records import ProposalRecord
+
+    ballots = tuple(Ballot(name, True, 1, 1, 0, 0) for name in chain.house.seats[:3])
+    change = ops.ParameterChange(500, "attested")
+    record = ProposalRecord(proposal_id("x"), 0, 10**15, 1, None, None, change, ballots, ())
+    network = Network(5, 10, membership(chain.ledger.state), {0: epoch}, k_max=20)
+    standing = standing_of(record, network)
+    assert (standing.state, waits_for(standing)) == ("open", "a supervisor's consent")
+    assert "a supervisor's consent by" in next_in_words(record, standing, network)
