@@ -12,9 +12,9 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from ledger.genesis import Genesis
 from replica.errors import ReplicaConfigError
 from replica.sources import Source
+from services.members import Members
 from services.settings import FILE_NAME, load
 from services.verification import WORKERS_MAX
 
@@ -45,7 +45,7 @@ class Follow(msgspec.Struct, frozen=True):
         str,
         Meta(
             description="Nodes or replicas to follow, in order of preference, separated by commas: an organisation id "
-            "(its address is the genesis') or id=host:port. Empty: every validator, in the genesis' order."
+            "(its address is that of its card) or id=host:port. Empty: every validator, also those that join later."
         ),
     ] = ""
 
@@ -107,27 +107,37 @@ def load_config(
     return ReplicaConfig(home, settings, tuple(trust_again))
 
 
-def sources_of(text: str, genesis: Genesis, own: str) -> list[Source]:
-    """The sources of ``follow.sources``.
+def validators_to_follow(members: Members, own: str) -> list[Source]:
+    """Every validator that has an address."""
+    return [
+        Source(each.id, each.public_address)
+        for each in members
+        if each.is_validator and each.public_address and each.id != own
+    ]
+
+
+def sources_of(text: str, members: Members, own: str) -> list[Source]:
+    """The sources of ``follow.sources``; where it is empty, every validator that has an address.
 
     Raises:
         ReplicaConfigError: a name is not on the network, has no address, or stands there twice.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
-        names = [card.id for card in genesis.validators if card.body.public_address and card.id != own]
+        names = [source.organisation for source in validators_to_follow(members, own)]
     found: list[Source] = []
     for name in names:
         organisation, _, address = name.partition("=")
-        card = genesis.organisation(organisation)
-        if card is None:
+        member = members.get(organisation)
+        if member is None:
             raise ReplicaConfigError(
-                f"follow.sources names {organisation!r}, which is not on this network: see `lossbook genesis show`"
+                f"follow.sources names {organisation!r}, which is not on this network as far as it is known here: see "
+                "`lossbook genesis show`, or follow another member first"
             )
-        address = address or card.body.public_address
+        address = address or member.public_address
         if not address:
             raise ReplicaConfigError(
-                f"the genesis has no public address of {organisation}: write {organisation}=host:port in follow.sources"
+                f"the card of {organisation} has no public address: write {organisation}=host:port in follow.sources"
             )
         if any(source.organisation == organisation for source in found):
             raise ReplicaConfigError(f"follow.sources names {organisation} twice")

@@ -28,7 +28,7 @@ from ledger.cards import GenesisError
 from ledger.genesis import Genesis, load_genesis
 from ledger.ports import StoreError
 from ledger.types import Block
-from replica.config import ReplicaConfig, sources_of
+from replica.config import ReplicaConfig, sources_of, validators_to_follow
 from replica.errors import ReplicaConfigError, ReplicaStateError
 from replica.execute import ReplicaExecutor
 from replica.follow import SILENCE_S, Follower
@@ -36,12 +36,13 @@ from replica.index import Index
 from replica.metrics import Metrics
 from replica.reading import ReplicaReader
 from replica.sources import Source, Sources
+from replica.verify import VerifiedBlock
 from services.auth import Authenticator
 from services.health import Health
 from services.http import Check, HttpServer
 from services.identity import Identity
 from services.logs import configure, get_logger
-from services.members import Members
+from services.members import Members, members_of
 from services.own_home import NoCertificate, ensure_leaf
 from services.read_only import add_read_only_services
 from services.server import ListenError, Server
@@ -128,9 +129,18 @@ class Replica:
     """A running replica; made by ``start``, which puts everything that must be closed on the stack."""
 
     def __init__(
-        self, home: Home, follower: Follower, executor: ReplicaExecutor, metrics: Metrics, leaf_ends: datetime
+        self,
+        home: Home,
+        config: ReplicaConfig,
+        follower: Follower,
+        executor: ReplicaExecutor,
+        metrics: Metrics,
+        members: Members,
+        leaf_ends: datetime,
     ) -> None:
         self._home = home
+        self._follows_all = not config.settings.follow.sources
+        self._members = members
         self._follower = follower
         self._executor = executor
         self._metrics = metrics
@@ -150,7 +160,6 @@ class Replica:
         home = open_home(config.home, HomeKind.REPLICA)
         genesis = load_genesis(home.genesis.read_bytes(), home.chain_id)
         metrics = Metrics()
-        sources = sources_of(config.settings.follow.sources, genesis, home.organisation)
         stores = open_all(home)
         stack.callback(stores.close)
         index = Index(home.index, home.chain_id)
@@ -159,7 +168,9 @@ class Replica:
             known = index.trust_again(organisation)
             _log.warning("trusted again", organisation=organisation, was_distrusted=known)
         executor = ReplicaExecutor(genesis, blocks=stores.blocks, store=stores.state, index=index, contracts=CONTRACTS)
-        identity, leaf_ends = _identity(home, genesis, passphrase)
+        members = Members(genesis.chain_id, members_of(executor.state))
+        sources = sources_of(config.settings.follow.sources, members, home.organisation)
+        identity, leaf_ends = _identity(home, members, passphrase)
         pool = VerificationPool(config.settings.verification.workers, lambda _: metrics.workers_died.inc())
         stack.push_async_callback(pool.stop)
 
@@ -173,10 +184,10 @@ class Replica:
             sources=Sources(sources, index.distrusted()),
             feed=feed,
             remember=index,
-            on_executed=metrics.executed,
+            on_executed=lambda block: self._on_executed(block),
             on_source_lost=lambda organisation, why: metrics.sources_lost.labels(organisation, why).inc(),
         )
-        self = cls(home, follower, executor, metrics, leaf_ends)
+        self = cls(home, config, follower, executor, metrics, members, leaf_ends)
         metrics.executed_height.set(executor.height)
         metrics.block_time.set(executor.tip.timestamp_ms / 1000)
         await self._listen(config, genesis, identity, index, stack)
@@ -272,18 +283,26 @@ class Replica:
             ),
         ]
 
+    def _on_executed(self, block: VerifiedBlock) -> None:
+        self._metrics.executed(block)
+        if not self._executor.members_changed or not self._members.update(members_of(self._executor.state)):
+            return
+        _log.info("members changed", height=block.header.height, members=sum(1 for _ in self._members))
+        if self._follows_all:
+            self._follower.sources.learn(validators_to_follow(self._members, self._home.organisation))
+
     def _on_refused(self, reason: str, peer: str, text: str) -> None:
         self._metrics.refused.labels(reason).inc()
         _log.warning("call refused", reason=reason, peer=peer, text=text)
 
 
-def _identity(home: Home, genesis: Genesis, passphrase: str | None) -> tuple[Identity, datetime]:
-    card = genesis.organisation(home.organisation)
-    if card is None:
+def _identity(home: Home, members: Members, passphrase: str | None) -> tuple[Identity, datetime]:
+    own = members.get(home.organisation)
+    if own is None:
         raise ReplicaConfigError(f"{home.organisation} is not on this network: the home's genesis was exchanged")
-    ends = ensure_leaf(home, card.ledger_key, passphrase, datetime.now(UTC))
+    ends = ensure_leaf(home, own.ledger_key, passphrase, datetime.now(UTC))
     leaf, key = (home.tls / "leaf.pem").read_bytes(), (home.tls / "leaf.key").read_bytes()
-    return Identity(home.organisation, leaf, key, Members.from_genesis(genesis)), ends
+    return Identity(home.organisation, leaf, key, members), ends
 
 
 def _wall_ms() -> int:

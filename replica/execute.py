@@ -15,12 +15,14 @@ from collections.abc import Sequence
 from consensus.justification import HeaderRules
 from consensus.types import Header
 from ledger.block_port import BlockStore
+from ledger.commitment import decode_leaf
 from ledger.contract import Contracts
 from ledger.epochs import find_epoch, membership
 from ledger.evidence import breaches
 from ledger.execution import HEADS, ExecutableBlock, Execution, ListedBatch
 from ledger.genesis import Genesis, write_genesis_state
 from ledger.genesis_header import genesis_header_of
+from ledger.organisations import ORGANISATIONS
 from ledger.ports import HeightRecord, StateStore
 from ledger.state import State
 from ledger.types import Envelope
@@ -64,6 +66,8 @@ class ReplicaExecutor:
         self.chain = StoredChain(blocks, lambda: self.height)
         self._projection = Projection(index.rewind(self.height, self._record(self.height).timestamp_ms))
         self._block: VerifiedBlock | None = None
+        self.members_changed = False
+        """Whether the last block changed who is a member, with which keys and addresses, or who votes."""
         self.breaches = breaches(self.state)
         """Recorded breaches of consensus, by culprit."""
         self._tip = self._stored_tip()
@@ -158,6 +162,7 @@ class ReplicaExecutor:
         self._store.commit(result.writes, sync=True)
         if result.stated:
             self.breaches = breaches(self.state)
+        self.members_changed = bool(block.header.next_valset_hash) or _wrote_organisation(result.writes.leaves)
         self._tip = block.header
         self._block = None
         self.chain.grown.beat()
@@ -197,6 +202,11 @@ class ReplicaExecutor:
                 "resync` to follow again from the genesis"
             )
         return header
+
+
+def _wrote_organisation(leaves: Sequence[bytes]) -> bool:
+    """Whether a block's leaves, which ascend by table and key, begin with a record of the first table."""
+    return bool(leaves) and decode_leaf(leaves[0]).key[:1] == ORGANISATIONS.prefix
 
 
 def _listed(block: VerifiedBlock) -> Sequence[ListedBatch]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ledger.cards import GenesisError
 from replica.config import ReplicaSettings, sources_of
+from services.members import Members
 from services.own_home import LEDGER_KEY, Ceremony
 from services.settings import render
 from store.home import Home, HomeKind
@@ -47,5 +48,5 @@ def init_home(
     values: dict[str, object] = dict(settings or {})
     if card.body.public_address and not card.is_validator:
         values.setdefault("listen.public", card.body.public_address)
-    sources_of(str(values.get("follow.sources", "")), network, card.id)
+    sources_of(str(values.get("follow.sources", "")), Members.from_genesis(network), card.id)
     return found.make_home(path, HomeKind.REPLICA, (LEDGER_KEY,), render(ReplicaSettings, values), now)

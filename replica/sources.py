@@ -85,7 +85,8 @@ class Sources:
 
     def has_other(self, source: Source, now_ms: int) -> bool:
         """Whether another source could be followed instead."""
-        return any(place.source != source and self._ready_ms(place) <= now_ms for place in self._places)
+        places = [place for place in self._places if place.source.organisation != source.organisation]
+        return any(self._ready_ms(place) <= now_ms for place in places)
 
     def worked(self, source: Source) -> None:
         """It delivered a block that verified."""
@@ -94,6 +95,16 @@ class Sources:
         place.failures = 0
         place.last_error = ""
         place.blocks += 1
+
+    def learn(self, sources: Sequence[Source]) -> None:
+        """These can be followed too, after those that are known; of those, addresses may have changed."""
+        known = {place.source.organisation: place for place in self._places}
+        for source in sources:
+            place = known.get(source.organisation)
+            if place is not None:
+                place.source = source
+            elif len(self._places) < SOURCES_MAX:
+                self._places.append(_Place(source))
 
     def failed(self, source: Source, now_ms: int, reason: str) -> None:
         """It could not be reached, ended the stream, or fell silent."""
@@ -145,6 +156,6 @@ class Sources:
 
     def _place(self, source: Source) -> _Place:
         for place in self._places:
-            if place.source == source:
+            if place.source.organisation == source.organisation:
                 return place
-        raise KeyError(source)
+        raise KeyError(source.organisation)

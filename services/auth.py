@@ -81,8 +81,8 @@ ACCESS: Final[Mapping[str, tuple[Rule, str]]] = {
     "lossbook.v1.SyncService": (_validators_node, "validators' nodes only"),
     "lossbook.v1.SealedService": (_validators_node, "validators' nodes only: no grant names other readers yet"),
     "lossbook.v1.GatewayService": (_anyone, "members"),
-    "lossbook.v1.QueryService": (lambda caller: caller.may_read, "members whom the genesis lets read"),
-    "lossbook.v1.BlocksService": (lambda caller: caller.may_subscribe, "members whom the genesis lets subscribe"),
+    "lossbook.v1.QueryService": (lambda caller: caller.may_read, "members that may read"),
+    "lossbook.v1.BlocksService": (lambda caller: caller.may_subscribe, "members that may subscribe"),
     "grpc.health.v1.Health": (_anyone, "members"),
     "grpc.reflection.v1alpha.ServerReflection": (_anyone, "members"),
 }
@@ -115,6 +115,7 @@ class Authenticator:
         self._chain = members.chain_id.hex()
         self._clock_s = clock_s
         self._leaves: dict[bytes, tuple[float, Caller]] = {}
+        self._generation = members.generation
 
     def authenticate(
         self, service: str, auth: Mapping[str, list[bytes]], metadata: Mapping[str, str | bytes]
@@ -147,6 +148,9 @@ class Authenticator:
 
     def _leaf(self, pem: bytes) -> Caller:
         now = self._clock_s()
+        if self._generation != self._members.generation:  # a ledger key may have been rotated
+            self._leaves.clear()
+            self._generation = self._members.generation
         known = self._leaves.get(pem)
         if known is not None and now < known[0]:
             return known[1]

@@ -50,11 +50,27 @@ class Identity(msgspec.Struct, frozen=True):
         return ((CHAIN_KEY, self.members.chain_id.hex()), (PROTOCOL_KEY, PROTOCOL_VERSION))
 
     def server_credentials(self) -> grpc.ServerCredentials:
-        """For listening; the client must show a certificate."""
-        return grpc.ssl_server_credentials(
-            [(self.leaf_key_pem, self.leaf_pem)],
-            root_certificates=self.members.trust_bundle,
-            require_client_auth=True,
+        """For listening; the client must show a certificate under the authority of who is a member at that time."""
+        sent = self.members.generation
+
+        def changed() -> grpc.ServerCertificateConfiguration | None:
+            """Asked before every handshake; None: as before."""
+            nonlocal sent
+            generation = self.members.generation
+            if generation == sent:
+                return None
+            sent = generation
+            return self._certificates()
+
+        return grpc.dynamic_ssl_server_credentials(
+            self._certificates(),
+            changed,  # type: ignore[arg-type] # the stub lacks the None that gRPC documents
+            require_client_authentication=True,
+        )
+
+    def _certificates(self) -> grpc.ServerCertificateConfiguration:
+        return grpc.ssl_server_certificate_configuration(
+            [(self.leaf_key_pem, self.leaf_pem)], root_certificates=self.members.trust_bundle
         )
 
     def channel(self, organisation: str, address: str) -> grpc.aio.Channel:

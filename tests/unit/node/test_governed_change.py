@@ -54,14 +54,17 @@ class Governed:
         assert self.cluster.run(10_000, lambda: executed(self.nodes[at], envelope) is not None)
         return envelope
 
-    def decide(self, name: str, change: ops.SetChange | ops.ParameterChange, by: Sequence[int] = (0, 1, 2)) -> None:
+    def decide(
+        self, name: str, change: ops.SetChange | ops.CardChange | ops.ParameterChange, by: Sequence[int] = (0, 1, 2)
+    ) -> None:
         """Proposed by the first of these, voted for by the others."""
         epoch = self.nodes[by[0]].validator.epoch.number
         set_change = change if isinstance(change, ops.SetChange) else None
         parameters = change if isinstance(change, ops.ParameterChange) else None
         expires_ms = self.cluster.now.wall_ms + 86_400_000
+        card = change if isinstance(change, ops.CardChange) else None
         proposal = ops.GovernancePropose(
-            proposal_id(name), epoch, expires_ms, set_change=set_change, parameter_change=parameters
+            proposal_id(name), epoch, expires_ms, set_change=set_change, card_change=card, parameter_change=parameters
         )
         self.admin(proposal, by[0])
         for voter in by[1:]:

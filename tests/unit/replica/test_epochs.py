@@ -10,6 +10,7 @@ import pytest
 from consensus.types import Certificate, Proposal, Vote, VoteKind
 from consensus.votes import vote_message
 from crypto.hashing import TAG_BATCH_SIGNATURE
+from ledger import operations as ops
 from ledger.epochs import current_epoch
 from ledger.evidence import EVIDENCE, breaches
 from ledger.genesis import Genesis
@@ -29,11 +30,15 @@ from replica.execute import ReplicaExecutor
 from replica.follow import Follower
 from replica.verify import ChainVerifier, Head, StartPoint
 from services.blocks import block_message
+from services.members import Members, members_of
 from store.errors import FailureKind, StoreFailed
 from tests.support.chain import altered, altered_certificate, altered_header
 from tests.support.epoch_cluster import Node
+from tests.support.insurers import SUPERVISOR
 from tests.support.replicas import ReplicaStores, execute, follow_until, honest
+from tests.support.voting import plain_card
 from tests.unit.node.test_epochs import Market, finalizes, proven, seat
+from tests.unit.node.test_governed_change import NEWCOMERS, Governed
 from tests.unit.replica.test_verify import feed
 
 
@@ -198,6 +203,41 @@ def test_a_replica_follows_a_replica(history: History, stores: ReplicaStores, tm
         assert_same_roots(executor, history, range(len(history.blocks) + 1))
     finally:
         second.close()
+
+
+def test_the_blocks_that_change_the_members_are_noticed(history: History, stores: ReplicaStores) -> None:
+    executor, noticed = stores.executor(), []
+    for block in history.blocks:
+        execute(executor, history, [block])
+        if executor.members_changed:
+            noticed.append(block.header.height)
+    assert noticed == [history.boundary(0).header.height, history.boundary(1).header.height]
+
+
+def test_a_member_that_is_admitted_by_vote_is_noticed(tmp_path: Path) -> None:
+    market = Governed(newcomers=NEWCOMERS[:1], running=4)
+    changes = [
+        ops.CardChange(plain_card(NEWCOMERS[0])),
+        ops.CardChange(plain_card(SUPERVISOR, public_address="127.0.0.1:9")),
+    ]
+    for number, change in enumerate(changes):
+        market.decide(f"card-{number}", change)
+    market.load(2)
+    market.settle()
+    node = market.nodes[0]
+    stores = ReplicaStores(tmp_path, market.cluster.genesis)
+    members = Members.from_genesis(market.cluster.genesis)
+    try:
+        executor = stores.executor()
+        for height in range(1, node.validator.finalized_height + 1):
+            execute(executor, market.cluster, [node.block(height)])
+            if executor.members_changed:
+                members.update(members_of(executor.state))
+    finally:
+        stores.close()
+    assert members.generation == len(changes)
+    assert list(members) == members_of(node.state)
+    assert NEWCOMERS[0].id in {member.id for member in members}
 
 
 def test_what_follows_an_epoch_is_examined_only_once_its_end_is_executed(history: History) -> None:

@@ -23,6 +23,7 @@ from services.settings import SettingError
 from store.errors import HomeExists, HomeInUse, HomeMissing
 from store.home import HomeKind, create_home, open_home
 from tests.support.insurers import INSURERS, MARKET, SUPERVISOR, key_of, market_genesis
+from tests.support.tls import market_members
 
 PASSPHRASE = "correct horse"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -122,19 +123,19 @@ def test_an_unknown_setting_is_named(ceremony: Path) -> None:
 
 
 def test_sources_default_to_the_validators() -> None:
-    found = sources_of("", market_genesis(), "supervisor")
+    found = sources_of("", market_members(), "supervisor")
     assert found == [Source(insurer.id, "127.0.0.1:4001") for insurer in INSURERS]
 
 
 def test_sources_in_the_operators_order_with_own_addresses() -> None:
-    found = sources_of(" insurer-3 , insurer-1=[::1]:99 ", market_genesis(), "supervisor")
+    found = sources_of(" insurer-3 , insurer-1=[::1]:99 ", market_members(), "supervisor")
     assert found == [Source("insurer-3", "127.0.0.1:4001"), Source("insurer-1", "[::1]:99")]
 
 
 @pytest.mark.parametrize("text", ["stranger", "insurer-1,insurer-1=h:1"])
 def test_invalid_sources(text: str) -> None:
     with pytest.raises(ReplicaConfigError):
-        sources_of(text, market_genesis(), "supervisor")
+        sources_of(text, market_members(), "supervisor")
 
 
 def test_a_listening_address_that_means_all_is_dialled_here() -> None:

@@ -80,3 +80,26 @@ def test_when_all_wait_none_is_chosen_and_the_next_time_is_known() -> None:
 def test_a_useless_list_of_sources_is_refused(listed: list[Source]) -> None:
     with pytest.raises(ValueError):
         Sources(listed)
+
+
+def test_later_validators_are_followed_after_those_that_are_known() -> None:
+    sources = Sources([A, B])
+    assert sources.choose(0) == A
+    moved = Source(B.organisation, "127.0.0.1:9")
+    sources.learn([moved, C])
+    assert sources.choose(0) == A
+    sources.failed(A, 0, "down")
+    assert sources.choose(0) == moved
+    sources.failed(moved, 0, "down")
+    assert sources.choose(0) == C
+
+
+def test_the_source_in_use_may_move_while_it_serves() -> None:
+    sources = Sources([A])
+    in_use = sources.choose(0)
+    assert in_use == A
+    sources.learn([Source(A.organisation, "127.0.0.1:9")])
+    sources.worked(A)
+    assert not sources.has_other(A, 0)
+    sources.failed(A, 0, "moved away")
+    assert sources.choose(BACKOFF_MS_MIN) == Source(A.organisation, "127.0.0.1:9")
