@@ -168,16 +168,15 @@ def listed(session: Client, record: EvidenceRecord) -> Statement:
 def convicts(statement: Statement, genesis: Genesis) -> dict[str, Any]:
     """Whom it convicts of what; ends the command with exit code 4 if nobody."""
     from consensus.evidence import ConflictingVotes, FalseJustification
-    from ledger.epochs import FIRST_EPOCH
     from ledger.statements import judge_of, problem
 
     evidence = statement.content
     if not isinstance(evidence, ConflictingVotes | FalseJustification):
         fail("it accuses nobody", "Give a file that `lossbook evidence show --out` wrote", EXIT_UNVERIFIED)
-    if evidence.vote.epoch != FIRST_EPOCH:
+    if evidence.vote.epoch != genesis.first_epoch:
         epoch = evidence.vote.epoch
         fail(
-            f"it is of epoch {epoch}, and the genesis names the validators of epoch {FIRST_EPOCH} only",
+            f"it is of epoch {epoch}, and the genesis names the validators of epoch {genesis.first_epoch} only",
             "A replica of the network has checked it before it recorded it: `lossbook evidence list`",
             EXIT_UNVERIFIED,
         )

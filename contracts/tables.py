@@ -14,10 +14,11 @@ from ledger.organisations import CARDS, KEYS, ORGANISATIONS
 from ledger.parameters import PARAMETERS
 from ledger.registrations import NODE_KEYS, REGISTRATIONS
 from ledger.state import Table
+from ledger.succession import PREDECESSORS
 from ledger.view_marks import VIEW_MARKS
 
 TABLES: Final[tuple[Table[Any], ...]] = (
-    *(ORGANISATIONS, KEYS, PARAMETERS, REPLAYS, HEADS, EPOCHS, MEMBERSHIP),
+    *(ORGANISATIONS, KEYS, PARAMETERS, REPLAYS, HEADS, EPOCHS, MEMBERSHIP, PREDECESSORS),
     *(CARDS, REGISTRATIONS, NODE_KEYS, PROPOSALS, AUTHORISATIONS, EVIDENCE, VIEW_MARKS),
     *(POLICIES, CLAIMS),
 )

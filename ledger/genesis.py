@@ -3,12 +3,15 @@
     {"format": "lossbook-genesis-1", "name": ..., "time_ms": ..., "parameters": {...},
      "permissions": {"read": [ids], "subscribe": [ids]}, "cards": [card files, ascending by id]}
 
+A network that was rebuilt from one surviving copy of another says so under "predecessor" (``ledger.predecessor``): its
+heights and epochs go on where those ended. Every other genesis has no such name in it, and begins at height 0.
+
 chain_id = SHA-256(TAG_GENESIS | the exact bytes of the file). Everybody who is given the file checks
 every card in it and compares the chain id with the others, aloud; nobody has to trust who assembled it.
 Every parameter stands in it: one that is missing, a name this version does not know, and a name that stands twice in
 one object are refused, so that one chain id never means other rules to another reader or a later version.
 
-The validator set of epoch 0 is the cards with a consensus key, ascending by id (as bytes); a
+The validator set of the first epoch is the cards with a consensus key, ascending by id (as bytes); a
 validator's signer index is its place in it.
 """
 
@@ -41,9 +44,11 @@ from ledger.epochs import (
     Seat,
     epoch_seed,
 )
+from ledger.invariant import invariant
 from ledger.organisations import CARDS, KEYS, ORGANISATIONS, ORGANISATIONS_MAX
 from ledger.parameters import PARAMETERS, ParameterError, Parameters, ParametersRecord, activation_key
 from ledger.plain_json import plain
+from ledger.predecessor import Predecessor, PredecessorFile, read_predecessor
 from ledger.registrations import NODE_KEYS, NodeKeyRecord
 from ledger.state import StateView, Table
 
@@ -107,6 +112,7 @@ class _GenesisFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters: Parameters
     permissions: Permissions
     cards: tuple[CardFile, ...]
+    predecessor: PredecessorFile | msgspec.UnsetType = msgspec.UNSET
 
 
 class Genesis(msgspec.Struct, frozen=True):
@@ -119,11 +125,23 @@ class Genesis(msgspec.Struct, frozen=True):
     name: str
     """What people call the network."""
     time_ms: int
-    """Block time of height 0, milliseconds since 1970-01-01 UTC."""
+    """Block time of its block, milliseconds since 1970-01-01 UTC."""
     parameters: Parameters
     permissions: Permissions
     organisations: tuple[Card, ...]
     """All cards, ascending by id."""
+    predecessor: Predecessor | None = None
+    """The network whose books this one carries on; None for one that begins with empty books."""
+
+    @property
+    def height(self) -> int:
+        """Of its block: 0, or one above the last block of the network before."""
+        return 0 if self.predecessor is None else self.predecessor.height + 1
+
+    @property
+    def first_epoch(self) -> int:
+        """0, or the one after the last epoch of the network before, so that no epoch and view ever means two."""
+        return FIRST_EPOCH if self.predecessor is None else self.predecessor.epoch + 1
 
     @property
     def validators(self) -> tuple[Card, ...]:
@@ -143,13 +161,18 @@ class Genesis(msgspec.Struct, frozen=True):
         return organisation in self.permissions.subscribe
 
     def validator_set(self) -> ValidatorSet:
-        """The validators of epoch 0; the leaders' round robin starts where the chain id's first eight bytes say."""
-        return self.epoch_record().validator_set(FIRST_EPOCH)
+        """The validators of the first epoch."""
+        return self.epoch_record().validator_set(self.first_epoch)
 
     def epoch_record(self) -> EpochRecord:
-        """Epoch 0 as the state holds it; the genesis block is the one below its first height."""
+        """The first epoch as the state holds it; the genesis block is the one below its first height.
+
+        The leaders' round robin starts where the first eight bytes of the chain id say. Of a rebuilt network, those of
+        the last block's digest of the network before: the chain id covers the state, which holds this record.
+        """
         members = tuple(Seat(card.id, card.consensus_key) for card in self.validators)
-        return EpochRecord(members, epoch_seed(self.chain_id), 1, self.time_ms)
+        origin = self.chain_id if self.predecessor is None else self.predecessor.header_digest
+        return EpochRecord(members, epoch_seed(origin), self.height + 1, self.time_ms)
 
 
 def assemble(
@@ -159,6 +182,7 @@ def assemble(
     time_ms: int,
     parameters: Parameters | None = None,
     permissions: Permissions | None = None,
+    predecessor: Predecessor | None = None,
 ) -> bytes:
     """The genesis file of these cards; the same bytes whoever assembles it, in whatever order the cards come.
 
@@ -176,6 +200,7 @@ def assemble(
         parameters or Parameters(),
         permissions or Permissions(everybody, everybody),
         tuple(card.file() for card in ordered),
+        predecessor.file() if predecessor is not None else msgspec.UNSET,
     )
     raw = msgspec.json.format(msgspec.json.encode(file, order="deterministic"), indent=2) + b"\n"
     load_genesis(raw)
@@ -199,14 +224,19 @@ def load_genesis(raw: bytes, expected_chain_id: bytes | None = None) -> Genesis:
     cards = tuple(card_from_file(card) for card in file.cards)
     _check_cards(cards)
     _check_permissions(file.permissions, {card.id for card in cards})
-    return Genesis(chain_id, raw, file.name, file.time_ms, file.parameters, file.permissions, cards)
+    before = file.predecessor
+    predecessor = None if before is msgspec.UNSET else read_predecessor(before, file.time_ms)
+    if predecessor is not None and predecessor.chain_id == chain_id:
+        raise GenesisError("the network names itself as the one before", "Assemble it again.")
+    return Genesis(chain_id, raw, file.name, file.time_ms, file.parameters, file.permissions, cards, predecessor)
 
 
 def genesis_records(genesis: Genesis) -> Iterator[tuple[Table[Any], bytes, msgspec.Struct]]:
-    """(table, key, record) of height 0: parameters, epoch 0, organisations with their cards and keys."""
-    yield PARAMETERS, activation_key(0), ParametersRecord.from_parameters(genesis.parameters)
-    yield EPOCHS, FIRST_EPOCH.to_bytes(8, "big"), genesis.epoch_record()
-    yield MEMBERSHIP, b"", MembershipRecord(FIRST_EPOCH)
+    """(table, key, record) of its block: parameters, the first epoch, organisations with their cards and keys."""
+    height, epoch = genesis.height, genesis.first_epoch
+    yield PARAMETERS, activation_key(height), ParametersRecord.from_parameters(genesis.parameters, height)
+    yield EPOCHS, epoch.to_bytes(8, "big"), genesis.epoch_record()
+    yield MEMBERSHIP, b"", MembershipRecord(epoch)
     for card in genesis.organisations:
         may_read, may_subscribe = genesis.may_read(card.id), genesis.may_subscribe(card.id)
         record = organisation_record(card, may_read=may_read, may_subscribe=may_subscribe)
@@ -216,11 +246,26 @@ def genesis_records(genesis: Genesis) -> Iterator[tuple[Table[Any], bytes, msgsp
             yield KEYS, public, key
         yield NODE_KEYS, card.ledger_key, NodeKeyRecord(card.id, None)
         if card.is_validator:
-            yield NODE_KEYS, card.consensus_key, NodeKeyRecord(card.id, FIRST_EPOCH)
+            yield NODE_KEYS, card.consensus_key, NodeKeyRecord(card.id, epoch)
+
+
+def require_no_predecessor(genesis: Genesis) -> None:
+    """Where no state is yet: it begins with empty books, or has to be given those of the network before.
+
+    Raises:
+        GenesisError: the latter.
+    """
+    if genesis.predecessor is not None:
+        raise GenesisError(
+            f"{genesis.name} carries on the books of network {genesis.predecessor.chain_id.hex()[:16]}, "
+            "and they are not here",
+            "Make the home with the archive of those books: `--state ARCHIVE --old-genesis FILE` of `init`.",
+        )
 
 
 def write_genesis_state(genesis: Genesis, view: StateView) -> None:
-    """Put the records of height 0. The caller commits them as block 0."""
+    """Put the records of a genesis that begins with empty books. The caller commits them as block 0."""
+    invariant(genesis.predecessor is None, "the books of a network before are carried on by ledger.succession")
     for table, key, record in genesis_records(genesis):
         view.put(table, key, record)
 

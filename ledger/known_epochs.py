@@ -1,9 +1,10 @@
 """What a verifier knows of a network's epochs, and how a proof's hand-overs add to it.
 
 A verifier starts from the genesis file, or from a checkpoint that people it trusts signed. Each proof brings the
-hand-overs from epoch 0 to its own; those that are known already are compared and cost no signature check, those that
-are new are verified and known from then on. So a client that verifies many proofs checks each hand-over once, and one
-that holds a checkpoint never believes a second history below it, whoever's old keys signed that (consensus.md §10).
+hand-overs from the genesis' epoch to its own; those that are known already are compared and cost no signature check,
+those that are new are verified and known from then on. So a client that verifies many proofs checks each hand-over
+once, and one that holds a checkpoint never believes a second history below it, whoever's old keys signed that
+(consensus.md §10).
 """
 
 from __future__ import annotations
@@ -23,14 +24,17 @@ class KnownEpochs(msgspec.Struct, frozen=True):
 
     chain_id: bytes
     starts: Mapping[int, EpochStart]
-    """By epoch, without a gap: from epoch 0, or from the checkpoint's."""
+    """By epoch, without a gap: from the genesis' epoch, or from the checkpoint's."""
     floor: int = 0
     """Height below which nothing is believed: the checkpoint's."""
+    first_epoch: int = 0
+    """Of the genesis, from which on proofs bring hand-overs."""
 
     @classmethod
     def of_genesis(cls, genesis: Genesis) -> KnownEpochs:
-        """Epoch 0 and nothing more."""
-        return cls(genesis.chain_id, {0: EpochStart.of_genesis(genesis)})
+        """Its first epoch and nothing more."""
+        first = genesis.first_epoch
+        return cls(genesis.chain_id, {first: EpochStart.of_genesis(genesis)}, first_epoch=first)
 
     @property
     def latest(self) -> EpochStart:
@@ -38,7 +42,7 @@ class KnownEpochs(msgspec.Struct, frozen=True):
         return self.starts[max(self.starts)]
 
     def follow(self, hand_overs: Sequence[HandOver]) -> tuple[KnownEpochs, list[NamedJob]]:
-        """What is known once these hand-overs, of epochs 0, 1, ... in order, are taken in.
+        """What is known once these hand-overs, of the genesis' epoch and all that follow in order, are taken in.
 
         Returns:
             The epochs, to be used only if all of the signatures returned beside them are good.
@@ -49,7 +53,7 @@ class KnownEpochs(msgspec.Struct, frozen=True):
         """
         starts, jobs = dict(self.starts), list[NamedJob]()
         first = min(starts)
-        for epoch, each in enumerate(hand_overs):
+        for epoch, each in enumerate(hand_overs, self.first_epoch):
             if epoch + 1 in starts:
                 _check_same(each, starts[epoch + 1])
             elif epoch >= first:

@@ -54,6 +54,10 @@ class HeaderSource(Protocol):
     def final_header(self, height: int) -> FinalHeader | None:
         """The finalized header of a height, 1 or above; None where it is not stored."""
 
+    @property
+    def first_epoch(self) -> int:
+        """The epoch of the network's genesis, from which on there are hand-overs."""
+
     def hand_over(self, epoch: int) -> HandOver | None:
         """How this epoch ended; None while it lasts, or where its last block is not stored."""
 
@@ -120,7 +124,7 @@ def make_hand_over(boundary: FinalHeader | None, next_epoch: EpochRecord) -> Han
 
 def _proof(source: HeaderSource, headers: Sequence[JustifiedHeader], finalization: Certificate) -> HeaderProof:
     hand_overs: list[HandOver] = []
-    for epoch in range(headers[0].header.epoch):
+    for epoch in range(source.first_epoch, headers[0].header.epoch):
         found = source.hand_over(epoch)
         if found is None:
             raise ProofUnavailable(f"the end of epoch {epoch} is not stored here", "ask a node that keeps all blocks")

@@ -30,7 +30,7 @@ class HeaderProof(msgspec.Struct, frozen=True, gc=False):
     finalization: Certificate
     """Of the last header."""
     hand_overs: tuple[HandOver, ...] = ()
-    """Out of each epoch before the subject's, from epoch 0 on."""
+    """Out of each epoch before the subject's, from the genesis' epoch on."""
 
     @property
     def subject(self) -> Header:

@@ -2,8 +2,8 @@
 
     verify(proof, genesis)
       1  the proof names this genesis' chain id
-      2  hand-overs: from epoch 0 to the epoch of the subject, each block that ends an epoch is final under the set that
-         is known, and names the next one (``ledger/known_epochs.py``)
+      2  hand-overs: from the genesis' epoch to that of the subject, each block that ends an epoch is final under the
+         set that is known, and names the next one (``ledger/known_epochs.py``)
       3  the subject's header and its descendants are final under that set (``ledger/header_chain.py``)
       4  every signature in all those certificates
       5  the subject: record under state_root, receipt under receipts_root, or envelope under payload_root
@@ -107,7 +107,7 @@ def verify_header_proof(
         ProofError: a subclass that names the part that failed and what to do.
     """
     header = proof.subject
-    if len(proof.hand_overs) != header.epoch:
+    if len(proof.hand_overs) != header.epoch - known.first_epoch:
         raise BadHeaderChain(
             f"header of height {header.height}",
             f"it is of epoch {header.epoch}, and {len(proof.hand_overs)} hand-overs come with it",

@@ -148,7 +148,7 @@ def verify_manifest(manifest: Manifest, genesis: Genesis, verify: VerifyMany = v
         verify_header_proof(manifest.header, KnownEpochs.of_genesis(genesis), verify)
     except ProofError as error:
         raise SnapshotError("manifest", str(error)) from error
-    header = _first_ancestor(manifest)
+    header = _first_ancestor(manifest, genesis)
     if manifest.justification.digest != header.justification_digest:
         raise SnapshotError("manifest", "the justification is not the one its header commits to")
     if manifest.payload.root != header.payload_root:
@@ -182,10 +182,10 @@ def verify_manifest(manifest: Manifest, genesis: Genesis, verify: VerifyMany = v
     )
 
 
-def _first_ancestor(manifest: Manifest) -> Header:
+def _first_ancestor(manifest: Manifest, genesis: Genesis) -> Header:
     """The header of the snapshot's height, which the certified one holds on to by digests alone."""
     child = manifest.header.subject
-    if child.state_height < 1:
+    if child.state_height <= genesis.height:
         raise SnapshotError("manifest", "it is of the genesis, which everybody has")
     if len(manifest.ancestors) != child.height - child.state_height or len(manifest.ancestors) > ANCESTORS_MAX:
         raise SnapshotError("manifest", f"{len(manifest.ancestors)} headers below the certified one")

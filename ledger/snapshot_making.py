@@ -98,7 +98,7 @@ def pin(state: State, source: BlockSource) -> PinnedSnapshot:
 
 
 def _ancestors(certified: Header, source: HeaderSource) -> tuple[Header, ...]:
-    if certified.epoch > 0:
+    if certified.epoch > source.first_epoch:
         raise ProofUnavailable("the set of validators has changed since the genesis", "fetch blocks instead")
     if certified.state_height < 1:
         raise ProofUnavailable("no state above the genesis is certified yet", "ask again in a moment")

@@ -24,7 +24,6 @@ import msgspec
 from consensus.evidence import ConflictingVotes, FalseJustification
 from consensus.justification import HeaderRules
 from ledger import evidence, key_statements
-from ledger.epochs import FIRST_EPOCH
 from ledger.genesis import Genesis
 from ledger.genesis_header import genesis_header_of
 from ledger.header_chain import PROTOCOL_VERSION
@@ -103,7 +102,7 @@ def execute(statement: Statement, view: StateView, moment: Moment) -> msgspec.St
 def judge_of(genesis: Genesis) -> Judge:
     """What judges statements of the first epoch, from the genesis file alone."""
     rules = HeaderRules(PROTOCOL_VERSION, genesis.chain_id, genesis.validator_set(), genesis_header_of(genesis))
-    return Judge({FIRST_EPOCH: rules}.get, Ed25519())
+    return Judge({genesis.first_epoch: rules}.get, Ed25519())
 
 
 def _kind(statement: Statement) -> Kind:

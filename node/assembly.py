@@ -13,7 +13,7 @@ from consensus.types import Header, Proposal
 from ledger import wire
 from ledger.block_port import BlockStore
 from ledger.contract import Contracts
-from ledger.genesis import Genesis, write_genesis_state
+from ledger.genesis import Genesis, require_no_predecessor, write_genesis_state
 from ledger.genesis_header import genesis_header_of
 from ledger.ports import CorruptStore, ImportStore, StateStore
 from ledger.snapshot import verify_manifest
@@ -77,8 +77,13 @@ class StoredHeaders:
 
 
 def commit_genesis(genesis: Genesis, state: State, store: StateStore) -> None:
-    """Write height 0 into an empty store; a store that has it already is left alone."""
+    """Write height 0 into an empty store; a store that has it already is left alone.
+
+    Raises:
+        GenesisError: the genesis carries on the books of a network before, and they are not here.
+    """
     if state.head is None:
+        require_no_predecessor(genesis)
         write_genesis_state(genesis, state)
         store.commit(state.commit(0, genesis.time_ms, ()), sync=True)
 
@@ -108,7 +113,7 @@ def assemble(
         CorruptStore: state and blocks do not belong together.
     """
     start = genesis_header_of(genesis)
-    first = state.height_record(0)
+    first = state.height_record(genesis.height)
     if first is not None and (first.state_root, first.receipts_root) != (start.state_root, start.receipts_root):
         raise CorruptStore("the state began with another genesis")
     headers = StoredHeaders(blocks, start)
@@ -216,7 +221,7 @@ def _sort_records(raws: Iterable[bytes]) -> tuple[list[Record], dict[str, Head],
 
 def _executed_header(state: State, headers: StoredHeaders, start: Header) -> Header:
     head = state.head
-    if head is None or head.height == 0:
+    if head is None or head.height == start.height:
         return start
     header = headers.header(head.block_digest)
     if header is None or header.height != head.height:

@@ -207,7 +207,7 @@ class Node:
             self._members,
         )
         others = {card.id: card.body.peer_address for card in genesis.validators if card.id != self._card.id}
-        self._chain = StoredChain(stores.blocks, lambda: stores.blocks.finalized_height() or 0)
+        self._chain = StoredChain(stores.blocks, lambda: stores.blocks.finalized_height() or genesis.height)
         self._peers = Peers(others, self._identity, self._mailbox, self.metrics, self._tasks)
         self._peer_servicer = PeerServicer(
             others,

@@ -115,7 +115,13 @@ def no_key(_: bytes) -> bytes:
 
 
 def open_epoch(
-    source: EpochSource, start: Callable[[int], Header | None], organisation: str, keys: Keyring, *, voting: bool
+    source: EpochSource,
+    start: Callable[[int], Header | None],
+    organisation: str,
+    keys: Keyring,
+    *,
+    voting: bool,
+    first: int = 0,
 ) -> Epoch:
     """The present epoch.
 
@@ -124,13 +130,14 @@ def open_epoch(
         start: header of a final height.
         organisation: whose node this is.
         voting: whether it has a vote log, without which it only observes.
+        first: epoch of the genesis.
 
     Raises:
         CorruptStore: the state speaks of an epoch or a block that is not there.
     """
     number = source.epoch
-    record, before = source.epoch_record(number), source.epoch_record(number - 1) if number else None
-    if record is None or (number and before is None):
+    record, before = source.epoch_record(number), source.epoch_record(number - 1) if number > first else None
+    if record is None or (number > first and before is None):
         raise CorruptStore(f"the state has no record of epoch {number} or of the one before")
     header = start(record.first_height - 1)
     if header is None:

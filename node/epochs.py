@@ -22,7 +22,7 @@ class Epochs:
 
     Args:
         config: local settings of every core.
-        genesis: header of block 0.
+        genesis: header of the genesis block.
         organisation: whose node this is.
         voting: whether it has a vote log.
         source: executed state.
@@ -69,7 +69,14 @@ class Epochs:
         Raises:
             CorruptStore: state and blocks do not belong together.
         """
-        return open_epoch(self._source, self._final_header, self.organisation, self._keys, voting=self._voting)
+        return open_epoch(
+            self._source,
+            self._final_header,
+            self.organisation,
+            self._keys,
+            voting=self._voting,
+            first=self._genesis.epoch,
+        )
 
     def instance(self, epoch: Epoch, now: Now) -> Instance:
         """The core of an epoch, as the log left it; the first event has to be ``Started``."""
@@ -107,7 +114,7 @@ class Epochs:
         return [wire.encode_record(record) for record in self.log.live(present.number)]
 
     def _final_header(self, height: int) -> Header | None:
-        if height == 0:
+        if height == self._genesis.height:
             return self._genesis
         digest = self._blocks.digest_at(height)
         return self._headers.header(digest) if digest is not None else None

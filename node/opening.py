@@ -37,7 +37,7 @@ def _installed(
     genesis: Genesis, store: ImportStore, blocks: BlockStore, progress: ImportProgress, verify: VerifyMany
 ) -> State | None:
     """The state of a snapshot whose every row is here; None where it still comes in, or is no longer of use."""
-    first, executed = store.height_record(0), store.executed_height()
+    first, executed = store.height_record(genesis.height), store.executed_height()
     try:
         snapshot = verify_manifest(decode_manifest(progress.manifest), genesis, verify)
     except (wire.WireError, SnapshotError) as error:

@@ -20,7 +20,7 @@ from ledger.contract import Contracts
 from ledger.epochs import find_epoch, membership
 from ledger.evidence import breaches
 from ledger.execution import HEADS, ExecutableBlock, Execution, ListedBatch
-from ledger.genesis import Genesis, write_genesis_state
+from ledger.genesis import Genesis, require_no_predecessor, write_genesis_state
 from ledger.genesis_header import genesis_header_of
 from ledger.organisations import ORGANISATIONS
 from ledger.ports import HeightRecord, StateStore
@@ -45,6 +45,7 @@ class ReplicaExecutor:
         contracts: handlers of the operations.
 
     Raises:
+        GenesisError: the genesis carries on the books of a network before, and they are not here.
         CorruptStore: a store cannot be read.
         ReplicaStateError: stores contradict each other, or the state is another network's.
     """
@@ -52,13 +53,14 @@ class ReplicaExecutor:
     def __init__(
         self, genesis: Genesis, *, blocks: BlockStore, store: StateStore, index: Index, contracts: Contracts
     ) -> None:
-        self.genesis_header = genesis_header_of(genesis)  #: height 0 has no certificate and needs none
+        self.genesis_header = genesis_header_of(genesis)  #: its block has no certificate and needs none
         self._chain_id = genesis.chain_id
         self._blocks = blocks
         self._store = store
         self._index = index
         self.state = State.open(store)
         if self.state.head is None:
+            require_no_predecessor(genesis)
             write_genesis_state(genesis, self.state)
             store.commit(self.state.commit(0, genesis.time_ms, []), sync=True)
         self._check_genesis()
@@ -188,12 +190,12 @@ class ReplicaExecutor:
         return record
 
     def _check_genesis(self) -> None:
-        first, header = self.state.height_record(0), self.genesis_header
+        first, header = self.state.height_record(self.genesis_header.height), self.genesis_header
         if first is not None and (first.state_root, first.receipts_root) != (header.state_root, header.receipts_root):
             raise ReplicaStateError("the state began with another genesis. Run `lossbook replica resync`")
 
     def _stored_tip(self) -> Header:
-        if self.height == 0:
+        if self.height == self.genesis_header.height:
             return self.genesis_header
         header = self.chain.header(self.height)
         if header is None or header.digest != self._record(self.height).block_digest:

@@ -16,6 +16,7 @@ from ledger.proof_building import FinalHeader
 from ledger.proof_types import EnvelopeProof, HandOver, ReceiptProof, RecordProof
 from ledger.state import State, StateView, Table
 from ledger.state_log import ProofUnavailable
+from ledger.succession import first_epoch
 from ledger.types import JustifiedHeader, Payload
 from ledger.wire import (
     WireError,
@@ -59,6 +60,11 @@ class FinalHeaders:
         except WireError as error:
             raise CorruptStore(f"the block of height {height} is unreadable ({error})") from error
         return FinalHeader(justified, certificate, tails)
+
+    @property
+    def first_epoch(self) -> int:
+        """The epoch of the network's genesis."""
+        return first_epoch(self._state)
 
     def hand_over(self, epoch: int) -> HandOver | None:
         """How an epoch ended; None while it lasts, or where its last block is not stored."""

@@ -70,6 +70,8 @@ class StoredBlocks:
         justified = JustifiedHeader(block.header, block.justification)
         return FinalHeader(justified, block.finalization, tuple(tails))
 
+    first_epoch = 0  #: every run begins with empty books
+
     def hand_over(self, epoch: int) -> HandOver | None:
         """How an epoch ended; None while it lasts, or where its last block is not stored."""
         record = find_epoch(self._state, epoch + 1)

@@ -16,9 +16,9 @@ from typing import Final
 
 from ledger import wire
 from ledger.cards import GenesisError
-from ledger.genesis import Genesis, load_genesis, write_genesis_state
+from ledger.genesis import Genesis, load_genesis
+from ledger.genesis_header import genesis_header_of
 from ledger.ports import StoreError
-from ledger.state import State
 from store.backup import has_backup_marker
 from store.blocks import LevelBlockStore
 from store.check_blocks import BlockCheck
@@ -28,7 +28,6 @@ from store.errors import CorruptBlocks, CorruptStore, HomeMissing, SealedDamaged
 from store.findings import Finding, Problems, Verdict
 from store.home import Home, HomeKind, open_home
 from store.level import Level, require_current
-from store.memory import MemoryStateStore
 from store.sealed import SealedStore
 from store.state import LevelStateStore
 from store.votelog import VoteLog
@@ -144,11 +143,12 @@ class _Check:
     def _origin(self, state: LevelStateStore, genesis: Genesis) -> Finding:
         """Did the state begin with this genesis?"""
         problems = Problems()
-        record = state.height_record(0)
-        beginning = State(MemoryStateStore())
-        write_genesis_state(genesis, beginning)
-        if record is not None and record.state_root != beginning.commit(0, genesis.time_ms, ()).record.state_root:
-            problems.add("the state of height 0 is not that of the genesis")
+        record, header = state.height_record(genesis.height), genesis_header_of(genesis)
+        roots = (header.state_root, header.receipts_root)
+        if state.executed_height() is not None and (
+            record is None or (record.state_root, record.receipts_root) != roots
+        ):
+            problems.add(f"the state of height {genesis.height} is not that of the genesis")
         return problems.finding("origin", "the state begins with the genesis", self._resync)
 
     def _blocks(self, state: LevelStateStore | None) -> Finding:

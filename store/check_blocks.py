@@ -34,7 +34,7 @@ class BlockCheck:
     def run(self, advice: str) -> Finding:
         """Check everything; StoreFailed where the disk refuses to be read."""
         problems = Problems()
-        top = self._blocks.finalized_height() or 0
+        top = self._blocks.finalized_height() or self._blocks.first_height() - 1
         executed = (self._state.executed_height() or 0) if self._state is not None else 0
         if executed > top:
             problems.add(f"the state is executed up to height {executed}, final blocks end at {top}")

@@ -68,7 +68,7 @@ def _records(store: StateStore, executed: int | None) -> Iterator[HeightRecord]:
         record = store.height_record(height)
         if record is not None:
             yield record
-        elif not 0 < height < base:
+        elif height >= base:
             raise CorruptStore(f"the record of height {height} is missing")
 
 

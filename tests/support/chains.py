@@ -42,6 +42,8 @@ class Chain:
     def finalized_height(self) -> int:
         return len(self.headers)
 
+    first_epoch = 0  #: of the genesis
+
     def hand_over(self, epoch: int) -> HandOver | None:
         """This chain stays in epoch 0."""
         return None

@@ -62,6 +62,8 @@ class EpochChain:
         """The header of a height."""
         return self.headers[height - 1] if 1 <= height <= len(self.headers) else None
 
+    first_epoch = 0  #: of the genesis
+
     def hand_over(self, epoch: int) -> HandOver | None:
         """How an epoch ended."""
         record = find_epoch(self.ledger.state, epoch + 1)

@@ -156,6 +156,8 @@ class Network:
         """Of the last block."""
         return len(self.blocks)
 
+    first_epoch = 0  #: of the genesis
+
     def hand_over(self, epoch: int) -> HandOver | None:
         """How an epoch ended."""
         record = find_epoch(self.state, epoch + 1)

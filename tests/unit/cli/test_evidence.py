@@ -54,6 +54,8 @@ class Query:
         block = self.chain.blocks[height - 1] if 1 <= height <= len(self.chain.blocks) else None
         return FinalHeader(JustifiedHeader(block.header, block.justification), block.finalization) if block else None
 
+    first_epoch = 0  #: of the genesis
+
     def hand_over(self, epoch: int) -> HandOver | None:
         """All of it happens in epoch 0."""
         return None

@@ -171,6 +171,8 @@ class Served:
     def finalized_height(self) -> int:
         return self._node.validator.finalized_height
 
+    first_epoch = 0  #: of the genesis
+
     def hand_over(self, epoch: int) -> HandOver | None:
         """All of it happens in epoch 0."""
         return None
