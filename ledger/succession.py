@@ -17,14 +17,18 @@ as they are. Heights, epochs and positions of receipts go on, so none of them ev
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
 
-from ledger.cards import GenesisError, key_records
-from ledger.genesis import Genesis, genesis_records
+from consensus.types import Certificate
+from crypto.hashing import ZERO_DIGEST
+from ledger.cards import Card, GenesisError, key_records
+from ledger.genesis import Genesis, Permissions, assemble, genesis_records, load_genesis
 from ledger.invariant import InvariantViolated
 from ledger.organisations import CARDS, KEYS, ORGANISATIONS, find_key, find_organisation
+from ledger.parameters import Parameters
 from ledger.ports import BlockWrites, HeightRecord
 from ledger.predecessor import Predecessor
 from ledger.registrations import NODE_KEYS
@@ -66,6 +70,62 @@ def first_epoch(view: StateView) -> int:
     return last
 
 
+def end_of(chain_id: bytes, head: HeightRecord, finalization: Certificate) -> Predecessor:
+    """How a network ended: its last executed block and that block's Finalization. The new roots are still to be found.
+
+    Args:
+        chain_id: of the network that ended.
+    """
+    return Predecessor(
+        chain_id=chain_id,
+        height=head.height,
+        epoch=finalization.epoch,
+        time_ms=head.timestamp_ms,
+        header_digest=head.block_digest,
+        finalization=finalization,
+        state_root=head.state_root,
+        receipts_root=head.receipts_root,
+        receipt_count=head.receipt_count,
+        genesis_state_root=ZERO_DIGEST,
+        genesis_leaf_count=1,
+    )
+
+
+def assemble_on(
+    cards: Iterable[Card],
+    state: State,
+    before: Predecessor,
+    *,
+    name: str,
+    time_ms: int,
+    parameters: Parameters,
+    permissions: Permissions | None = None,
+) -> bytes:
+    """The genesis file of a network that carries these books on; the same bytes whoever assembles it.
+
+    Args:
+        state: after the last block of the network before; it is used up.
+        before: ``end_of`` it.
+        name, time_ms, parameters, permissions: as in ``ledger.genesis.assemble``.
+
+    Raises:
+        SuccessionError: the cards, or the parameters, do not go with these books.
+        GenesisError: the file would not load.
+    """
+    held = tuple(cards)
+
+    def file(predecessor: Predecessor) -> bytes:
+        return assemble(
+            held, name=name, time_ms=time_ms, parameters=parameters, permissions=permissions, predecessor=predecessor
+        )
+
+    _check_head(before, state.head)
+    record = write_genesis_block(load_genesis(file(before)), state).record
+    return file(
+        msgspec.structs.replace(before, genesis_state_root=record.state_root, genesis_leaf_count=record.leaf_count)
+    )
+
+
 def succeed(genesis: Genesis, state: State) -> BlockWrites:
     """The genesis block of a rebuilt network, on the state after the last block of the network before.
 
@@ -105,12 +165,15 @@ def write_genesis_block(genesis: Genesis, state: State) -> BlockWrites:
             state.delete(table, key)
     for table, key, record in genesis_records(genesis):
         state.put(table, key, record)
-    if genesis.predecessor is not None:
-        state.put(PREDECESSORS, genesis.height.to_bytes(8, "big"), _record_of(genesis.predecessor))
+    state.put(PREDECESSORS, genesis.height.to_bytes(8, "big"), predecessor_record(genesis))
     return state.commit(genesis.height, genesis.time_ms, ())
 
 
-def _record_of(before: Predecessor) -> PredecessorRecord:
+def predecessor_record(genesis: Genesis) -> PredecessorRecord:
+    """What the genesis block of a rebuilt network writes down of the network before."""
+    before = genesis.predecessor
+    if before is None:
+        raise InvariantViolated("a genesis without a predecessor carries nothing on")
     return PredecessorRecord(
         chain_id=before.chain_id,
         height=before.height,

@@ -26,6 +26,8 @@ from ledger import proof_building as building
 from ledger.acks import HELD, accepted_message, ack_message
 from ledger.codes import Code
 from ledger.epochs import EPOCHS
+from ledger.genesis import load_genesis
+from ledger.genesis_header import genesis_header_of
 from ledger.organisations import key_possession_message
 from ledger.proof_types import EnvelopeProof, Proof, ReceiptProof, RecordProof
 from ledger.readiness import readiness_message
@@ -34,6 +36,7 @@ from ledger.sealed import commitment_of
 from ledger.snapshot_making import pin
 from ledger.statement_types import Moment
 from ledger.statements import execute as execute_statement
+from ledger.succession import PREDECESSORS, predecessor_record
 from ledger.types import Ack, Batch, Block, Envelope, Statement
 from ledger.view_marks import write_mark
 from ledger.wire.proofs import encode_proof, encode_state_proof
@@ -63,6 +66,7 @@ def protocol_vectors(network: Network) -> dict[str, Any]:
         },
         "signatures": signature_vectors(),
         "genesis": _genesis(network),
+        "rebuilt_genesis": _rebuilt_genesis(),
         "envelope": _envelope(network.envelopes[0]),
         "operations": [_operation(operation) for envelope in network.envelopes for operation in envelope.operations],
         "batch": _batch(second.batches[0]),
@@ -114,7 +118,7 @@ def proof_files(network: Network) -> dict[str, bytes]:
     files = {
         f"{name}.proof": encode_proof(Proof(network.genesis.chain_id, subject)) for name, subject in subjects.items()
     }
-    return {"genesis.json": network.genesis.raw} | files
+    return {"genesis.json": network.genesis.raw, "genesis-rebuilt.json": small_network.rebuilt_genesis()} | files
 
 
 # ---------------------------------------------------------------- parts
@@ -169,6 +173,17 @@ def _genesis(network: Network) -> dict[str, Any]:
             "receipts_root": network.root.receipts_root.hex(),
         },
         "header": _header(network.root),
+    }
+
+
+def _rebuilt_genesis() -> dict[str, Any]:
+    genesis = load_genesis(small_network.rebuilt_genesis())
+    return {
+        "file": "proofs/genesis-rebuilt.json",
+        "chain_id": genesis.chain_id.hex(),
+        "seed": genesis.validator_set().seed,
+        "valset_hash": genesis.validator_set().hash.hex(),
+        "header": _header(genesis_header_of(genesis)),
     }
 
 
@@ -398,6 +413,8 @@ def _records(network: Network) -> list[dict[str, Any]]:
     for statement in small_network.statements(network):
         execute_statement(statement, network.state, moment)
     write_mark(network.state, moment, parent_time_ms=small_network.TIME_MS - 1)
+    rebuilt = load_genesis(small_network.rebuilt_genesis())
+    network.state.put(PREDECESSORS, rebuilt.height.to_bytes(8, "big"), predecessor_record(rebuilt))
     for table in TABLES:
         key, record = next(iter(network.state.iterate(table)))
         if table is POLICIES:

@@ -35,6 +35,7 @@ from ledger.proof_types import HandOver
 from ledger.readiness import readiness_message
 from ledger.registrations import possession_message, registration_message
 from ledger.state import State
+from ledger.succession import assemble_on, end_of
 from ledger.types import Batch, Block, Envelope, JustifiedHeader, KeyRegistration, Payload, Readiness, Statement
 from store.memory import MemoryStateStore
 
@@ -94,15 +95,16 @@ def all_keys() -> list[tuple[str, str]]:
     """(owner, purpose) of every key of the network."""
     keys = [(owner, purpose) for owner in INSURERS for purpose in ("ledger", "consensus", *DESKS)]
     later = [(owner, "consensus-1") for owner in INSURERS]
-    return [*keys, *later, (SUPERVISOR, "ledger"), (SUPERVISOR, "auditor")]
+    rebuilt = [(owner, "consensus-rebuilt") for owner in INSURERS[:3]]
+    return [*keys, *later, *rebuilt, (SUPERVISOR, "ledger"), (SUPERVISOR, "auditor")]
 
 
-def card(owner: str) -> Card:
-    """The organisation's card."""
+def card(owner: str, consensus: str = "consensus") -> Card:
+    """The organisation's card; ``consensus`` names the seed of its consensus key."""
     insurer = owner in INSURERS
     desks = DESKS if insurer else {"auditor": ("auditor",)}
     ledger_key = seeded_key(owner, "ledger")
-    consensus_key = seeded_key(owner, "consensus") if insurer else None
+    consensus_key = seeded_key(owner, consensus) if insurer else None
     port = 4000 + 10 * (*INSURERS, SUPERVISOR).index(owner)
     body = CardBody(
         id=owner,
@@ -476,3 +478,23 @@ def build_two_epochs() -> Network:
     made.end_epoch(skipped=((0, 1, 2),), finalized_by=(0, 2, 3))
     made.add(skipped=((0, 1, 2),), finalized_by=(0, 1, 2))
     return made
+
+
+def rebuilt_genesis() -> bytes:
+    """The genesis of a network that carries on the books of ``build()`` after its last block: three of its insurers
+    and the supervisor, with new consensus keys."""
+    network = build()
+    last = network.blocks[-1]
+    head, finalization = network.state.head, last.finalization
+    assert head is not None
+    assert finalization is not None
+    cards = [card(owner, "consensus-rebuilt") for owner in (*INSURERS[:3], SUPERVISOR)]
+    return assemble_on(
+        cards,
+        network.state,
+        end_of(network.genesis.chain_id, head, finalization),
+        name="vectors, rebuilt",
+        time_ms=TIME_MS + 3_600_000,
+        parameters=PARAMETERS,
+        permissions=Permissions(read=(*INSURERS[:3], SUPERVISOR), subscribe=(SUPERVISOR,)),
+    )
