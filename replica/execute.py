@@ -104,7 +104,7 @@ class ReplicaExecutor:
 
     def epochs(self) -> dict[int, HeaderRules]:
         """Rules of every epoch that has begun."""
-        return {epoch: self.epoch_rules(epoch) for epoch in range(self.epoch + 1)}
+        return {epoch: self.epoch_rules(epoch) for epoch in range(self.genesis_header.epoch, self.epoch + 1)}
 
     def epoch_rules(self, epoch: int) -> HeaderRules:
         """What headers of an epoch that has begun agree with: its set is the one this state decided.
@@ -122,7 +122,7 @@ class ReplicaExecutor:
         return HeaderRules(PROTOCOL_VERSION, self._chain_id, record.validator_set(epoch), start)
 
     def _header(self, height: int) -> Header | None:
-        return self.genesis_header if height == 0 else self.chain.header(height)
+        return self.genesis_header if height == self.genesis_header.height else self.chain.header(height)
 
     def roots(self, height: int) -> HeightRecord | None:
         """Roots after an executed height; None above it."""
