@@ -8,13 +8,15 @@ What opening decides (reasons in ADR 0012):
 1. Frames are read as long as hash, sequence and chain hold. Nothing follows: done.
 2. Something follows and a valid frame lies anywhere in it: a frame is written only after the one before it was synced,
    so **synced bytes are damaged** -> ``VoteLogDamaged``.
-3. Something follows without any valid frame, and HEAD names no frame beyond those read: the turn was **torn** by a
-   crash before its sync, nothing of it was sent; it is cut off.
-4. HEAD names a frame that was not read, or another chain value for it: a synced end is damaged or gone ->
+3. Something follows that is the next frame but for one flipped bit: it had arrived whole -> ``VoteLogDamaged``.
+4. Something else follows without any valid frame, and HEAD names no frame beyond those read: the turn was **torn** by
+   a crash before its sync, nothing of it was sent; it is cut off.
+5. HEAD names a frame that was not read, or another chain value for it: a synced end is damaged or gone ->
    ``VoteLogDamaged``. Likewise if a segment, its first frame, or HEAD is not there.
 
-The one case left open: a power cut takes the unsynced HEAD slots of the last seconds, *and* the very last synced frame
-is damaged, too. That looks torn; the start-up query, which asks the others for votes of mine, covers it.
+The one case left open: a power cut takes the unsynced HEAD slots of the last seconds, *and* more than one bit of the
+very last synced frame is damaged. That looks torn; the start-up query, which asks the others for votes of mine, covers
+it.
 
 After a failed write or sync the log is poisoned: the kernel may have dropped the pages and call the next sync a success
 (PostgreSQL's "fsyncgate", 2018). Opening it again writes the last frame once more before anything builds on it.

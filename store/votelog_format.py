@@ -60,6 +60,7 @@ HEADER_BYTES = _HEADER.size + DIGEST_BYTES
 MARKER = b"\xf5LBF"
 _FRAME = struct.Struct(">4sIQ32s")
 FRAME_OVERHEAD = _FRAME.size + DIGEST_BYTES
+FLIPS_BYTES_MAX = 16 << 10  #: a turn writes some hundred bytes, of ten validators 1.5 KB at most
 BODY_BYTES_MAX = 64 << 20  #: a turn writes kilobytes; the live records of a rotation stay far below as well
 _LENGTH = struct.Struct(">I")
 RECORD_OVERHEAD = _LENGTH.size
@@ -176,7 +177,7 @@ def encode_frame(log_id: bytes, previous: bytes, sequence: int, records: Sequenc
     return head + body + chain, chain
 
 
-def decode_frame(data: bytes, offset: int, log_id: bytes) -> Frame | None:
+def decode_frame(data: bytes | bytearray, offset: int, log_id: bytes) -> Frame | None:
     """The frame that starts at ``offset``, if its own hash is right; whether it links to others is not asked."""
     if offset + FRAME_OVERHEAD > len(data) or not data.startswith(MARKER, offset):
         return None
@@ -185,7 +186,7 @@ def decode_frame(data: bytes, offset: int, log_id: bytes) -> Frame | None:
     end = body_start + length + DIGEST_BYTES
     if length > BODY_BYTES_MAX or end > len(data):
         return None
-    chain = data[end - DIGEST_BYTES : end]
+    chain = bytes(data[end - DIGEST_BYTES : end])
     if _chain(log_id, data[offset:body_start], data[body_start : end - DIGEST_BYTES]) != chain:
         return None
     return Frame(sequence, previous, chain, offset, end)
@@ -239,6 +240,28 @@ def find_frame(data: bytes, start: int, log_id: bytes, after_sequence: int) -> F
     return None
 
 
+def is_one_flip_from(data: bytes, start: int, log_id: bytes, sequence: int, previous: bytes) -> bool:
+    """Would the bytes from ``start`` on begin with the frame that has to stand there, but for one flipped bit?
+
+    Then all of it had arrived, and no crash tore it. Every bit is tried (a frame of 1 KB costs some 20 ms, and only
+    where an end cannot be read), within ``FLIPS_BYTES_MAX``.
+    """
+    if start + FRAME_OVERHEAD > len(data):
+        return False
+    _, length, _, _ = _FRAME.unpack_from(data, start)
+    window = bytearray(data[start : start + FLIPS_BYTES_MAX])
+    extent = min(FRAME_OVERHEAD + length, len(window))  # a flip in the length itself lies within any extent
+    for at in range(extent):
+        whole = window[at]
+        for bit in range(8):
+            window[at] = whole ^ (1 << bit)
+            frame = decode_frame(window, 0, log_id)
+            if frame is not None and (frame.sequence, frame.previous) == (sequence, previous):
+                return True
+        window[at] = whole
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """What was synced when a HEAD slot was written."""
@@ -275,6 +298,6 @@ def decode_head(data: bytes) -> tuple[Head | None, int]:
     return first, 1
 
 
-def _chain(log_id: bytes, head: bytes, body: bytes) -> bytes:
+def _chain(log_id: bytes, head: bytes | bytearray, body: bytes | bytearray) -> bytes:
     """Chain value of a frame: the marker is constant and needs no hashing."""
     return sha256(log_id + head[len(MARKER) :] + body).digest()

@@ -23,6 +23,7 @@ from store.votelog_format import (
     decode_head,
     encode_frame,
     find_frame,
+    is_one_flip_from,
     scan,
 )
 
@@ -139,7 +140,7 @@ def _check_header(path: Path, data: bytes, number: int, chain_id: bytes, owner: 
 
 
 def _check_end(path: Path, data: bytes, header: SegmentHeader, frames: list[Frame], synced: Head) -> None:
-    """Raise unless all that was ever synced is among ``frames`` (rules 2 to 4 of ``store.votelog``)."""
+    """Raise unless all that was ever synced is among ``frames`` (rules 2 to 5 of ``store.votelog``)."""
     if synced.log_id != header.log_id:
         raise VoteLogDamaged(path, "HEAD belongs to another log")
     if not frames:
@@ -161,6 +162,8 @@ def _check_end(path: Path, data: bytes, header: SegmentHeader, frames: list[Fram
         later = find_frame(data, last.end, header.log_id, after_sequence=last.sequence)
         if later is not None:
             raise VoteLogDamaged(path, f"unreadable bytes before frame {later.sequence}", last.end)
+        if is_one_flip_from(data, last.end, header.log_id, last.sequence + 1, last.chain):
+            raise VoteLogDamaged(path, f"a bit of frame {last.sequence + 1} is flipped", last.end)
 
 
 def _settle(files: Files, directory: Path, data: bytes, opened: Opened, leftovers: list[str]) -> None:

@@ -23,7 +23,7 @@ from node.turn import Turn
 from simulator.witness import Witness
 from store.errors import VoteLogDamaged, WrongOwner
 from store.votelog import VoteLog
-from store.votelog_format import HEADER_BYTES, FormatError, Frame, SegmentHeader, decode_frame, scan
+from store.votelog_format import HEADER_BYTES, FormatError, Frame, SegmentHeader, decode_frame, decode_head, scan
 from tests.support.cluster import Cluster, Node
 from tests.unit.node.test_cluster import policy
 
@@ -346,16 +346,20 @@ class Moment:
 
 
 def history(directory: Path) -> list[Moment]:
-    """A log with two rotations, after every turn."""
+    """A log with two rotations, before and after every turn."""
     log = VoteLog.create(directory, CHAIN, OWNER, log_id=bytes(range(16)))
-    moments = []
+
+    def moment() -> Moment:
+        files = {path.name: path.read_bytes() for path in directory.iterdir()}
+        return Moment(files, log.records(), log.sequence)
+
+    moments = [moment()]
     for number, turn in enumerate(TURNS[:18]):
         log.append(turn)
         log.sync()
         if number in (6, 12):
             log.rotate(log.records())
-        files = {path.name: path.read_bytes() for path in directory.iterdir()}
-        moments.append(Moment(files, log.records(), log.sequence))
+        moments.append(moment())
     log.close()
     return moments
 
@@ -370,33 +374,48 @@ def moments(tmp_path_factory: pytest.TempPathFactory) -> list[Moment]:
 def test_a_log_pieced_together_from_its_past_is_refused_or_as_new_as_its_newest_piece(
     moments: list[Moment], tmp_path: Path, data: st.DataObject
 ) -> None:
-    """Files of different times, and damage on top: what opens holds all that its HEAD and its segment know of.
-
-    Damage in the last turn of a segment that its HEAD does not know of yet looks like a torn write, and only that turn
-    may go.
+    """Files of different times, and damaged bytes on top: what opens holds all that HEAD still tells of, and of what
+    it does not tell only turns at the end go, each of them damaged itself, the first by more than one bit.
     """
     at_turn, head_of = data.draw(st.integers(0, len(moments) - 1)), moments[data.draw(st.integers(0, len(moments) - 1))]
-    segment_of, before = moments[at_turn], moments[max(at_turn - 1, 0)]
+    segment_of = moments[at_turn]
+    newest = max(file for file in segment_of.files if file != "HEAD")
     directory = tmp_path / "votes"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
     files = {key: raw for key, raw in segment_of.files.items() if key != "HEAD"} | {"HEAD": head_of.files["HEAD"]}
-    torn = False
-    newest = max(file for file in files if file != "HEAD")
+    flips: dict[int, int] = {}  #: of the newest segment: offset -> which bits
     for file in sorted(files):
         raw = bytearray(files[file])
         for _ in range(data.draw(st.integers(0, 2))):
-            at = data.draw(st.integers(0, len(raw) - 1))
-            raw[at] ^= data.draw(st.integers(1, 255))
-            torn |= file == newest and at >= len(before.files.get(newest, b""))
+            at, bits = data.draw(st.integers(0, len(raw) - 1)), data.draw(st.integers(1, 255))
+            raw[at] ^= bits
+            if file == newest:
+                flips[at] = flips.get(at, 0) ^ bits
+        files[file] = bytes(raw)
         (directory / file).write_bytes(raw)
+    known, _ = decode_head(files["HEAD"])
     try:
         records = opened(directory)
     except VoteLogDamaged:
         return
-    if torn and records != segment_of.records:
-        assert records == before.records
-        assert before.sequence >= head_of.sequence
-        return
-    assert records == segment_of.records
-    assert segment_of.sequence >= head_of.sequence - 1, "one turn at most: HEAD's newer slot was damaged"
+    at_opening = next(index for index, moment in enumerate(moments) if moment.records == records)
+    assert known is not None
+    assert known.sequence <= moments[at_opening].sequence <= segment_of.sequence
+    for lost in range(at_opening + 1, at_turn + 1):
+        written = range(len(moments[lost - 1].files.get(newest, b"")), len(moments[lost].files[newest]))
+        damage = [bits.bit_count() for at, bits in flips.items() if at in written]
+        assert sum(damage) > (lost == at_opening + 1), "a single flipped bit is found"
+
+
+def test_a_flip_in_any_byte_of_the_last_turn_is_found_though_head_was_lost_in_a_power_cut(votes: Path) -> None:
+    data, head, synced = unsynced_turn(votes)
+    (votes / "HEAD").write_bytes(head)
+    for at in range(synced, len(data)):
+        flipped = bytearray(data)
+        flipped[at] ^= 1 << at % 8
+        (votes / SEGMENT).write_bytes(flipped)
+        with pytest.raises(VoteLogDamaged):
+            VoteLog.open(votes, CHAIN, OWNER)
+    (votes / SEGMENT).write_bytes(data)
+    assert opened(votes)[-len(TURNS[40]) :] == TURNS[40]

@@ -261,9 +261,30 @@ def test_where_head_is_old_a_later_frame_proves_what_was_synced() -> None:
         with pytest.raises(VoteLogDamaged, match=r"unreadable bytes before frame"):
             reopen(files)
         files.flip(path, offset, 0x20)
-    # The case ADR 0012 leaves to the start-up query: HEAD old, and exactly the last frame damaged.
-    files.flip(path, ends[2] + 50)
+    # The case ADR 0012 leaves to the start-up query: HEAD old, and exactly the last frame damaged by more than a bit.
+    put(files, VOTES / "HEAD", head)
+    files.flip(path, ends[2] + 50, 0x03)
     assert reopen(files).records() == [b"first", b"second"]
+
+
+def test_where_head_is_old_a_flip_of_any_bit_of_the_last_frame_is_still_found() -> None:
+    files = FaultyFiles()
+    log = make(files, [b"first"])
+    head, begin = files.read(VOTES / "HEAD"), log.size_bytes
+    log.append([b"second", b"third"])
+    log.sync()
+    end = log.size_bytes
+    log.close()
+    path, _ = segment(files)
+    for offset in range(begin, end):
+        for bit in range(8):
+            put(files, VOTES / "HEAD", head)
+            files.flip(path, offset, 1 << bit)
+            with pytest.raises(VoteLogDamaged, match="frame 3 is flipped"):
+                reopen(files)
+            files.flip(path, offset, 1 << bit)
+    put(files, VOTES / "HEAD", head)
+    assert reopen(files).records() == [b"first", b"second", b"third"]
 
 
 def test_head_falls_back_by_one_turn_if_its_newer_slot_is_damaged() -> None:
