@@ -178,13 +178,18 @@ def check_genesis(home: Home) -> Finding:
 
 def check_certificate(path: Path, home: Home) -> Finding:
     """Issued by the organisation's registered key, and for how long."""
+    from crypto.keyfile import public_key
     from crypto.tls import check_leaf
+    from ledger.cards import decode_card
     from ledger.genesis import load_genesis
 
+    own = home.keys / "ledger.key"
     card = load_genesis(home.genesis.read_bytes()).organisation(home.organisation)
+    card = decode_card(home.card.read_bytes()) if home.card.exists() else card
     if card is None:
-        return bad("certificate", f"{home.organisation} is not in the genesis", "Make the home anew")
-    return _leaf(check_leaf(path.read_bytes(), card.ledger_key).not_after)
+        return bad("certificate", f"{home.organisation} is not in the genesis", "Make the home anew, with its card")
+    ledger_key = public_key(own) if own.exists() else card.ledger_key
+    return _leaf(check_leaf(path.read_bytes(), ledger_key).not_after)
 
 
 def _leaf(ends: datetime) -> Finding:

@@ -12,7 +12,7 @@ import click
 
 from cli.base import group
 from cli.homes import down, init_options, make_home
-from cli.options import FOLDER, home_option, json_option, parse_settings, passphrase_option, set_option
+from cli.options import FILE, FOLDER, home_option, json_option, parse_settings, passphrase_option, set_option
 from cli.output import emit, facts, say
 
 if TYPE_CHECKING:
@@ -26,11 +26,18 @@ def command() -> None:
 
 @command.command(example="lossbook node init --home ./node --genesis genesis.json --keys ./office/keys")
 @init_options("Folder with ledger.key and consensus.key; they are copied.")
-def init(**options: Any) -> None:
-    """Make the home of a validator from the genesis and the organisation's keys."""
+@click.option("--card", type=FILE, help="The organisation's card file, where it is not the genesis' but was voted in.")
+def init(card: Path | None, **options: Any) -> None:
+    """Make the home of a validator from the genesis and the organisation's keys.
+
+    An organisation that the members admitted by vote names its card file, and starts its node before or after the vote:
+    the node follows from the moment the vote has passed, and takes its seat when it is ready.
+    """
+    from functools import partial
+
     from node.init import init_home
 
-    make_home(init_home, **options)
+    make_home(partial(init_home, card=card), **options)
 
 
 @command.command(example="lossbook node start --home ./node")

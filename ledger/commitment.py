@@ -25,6 +25,7 @@ first's height until just before the successor's). That a key is absent, or a li
 """
 
 import struct
+from bisect import bisect_left
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final
@@ -103,6 +104,21 @@ def decode_leaf(data: bytes) -> Leaf:
     if len(data) != value_at + value_bytes:
         raise ProofError("a leaf's length is not what it says")
     return Leaf(kind, height, previous, data[_LEAF_HEAD.size : value_at], data[value_at:])
+
+
+def writes_to(leaves: Sequence[bytes], table: bytes) -> bool:
+    """Whether a block wrote to a table.
+
+    Args:
+        leaves: of the block, ascending by key, as they were made.
+        table: its byte.
+    """
+    at = bisect_left(leaves, table, key=_key_of)
+    return at < len(leaves) and _key_of(leaves[at]).startswith(table)
+
+
+def _key_of(leaf: bytes) -> bytes:
+    return decode_leaf(leaf).key
 
 
 def leaf_hash(data: bytes) -> bytes:

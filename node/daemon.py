@@ -28,12 +28,14 @@ from consensus.messages import NONCE_BYTES
 from contracts.dispatch import CONTRACTS
 from crypto import keyfile, tls
 from crypto.keys import verify
-from ledger.cards import Card, GenesisError
+from ledger.cards import GenesisError
 from ledger.codes import Code
 from ledger.evidence import breaches
 from ledger.genesis import Genesis, load_genesis
 from ledger.ports import StoreError as StateStoreError
+from ledger.registrations import NODE_KEYS
 from ledger.snapshot_making import SnapshotShelf
+from ledger.state import State
 from lossbook.v1 import blocks_pb2_grpc, gateway_pb2_grpc, peer_pb2_grpc, query_pb2_grpc, sealed_pb2_grpc
 from node import clock
 from node.admission import RoomKeeper
@@ -50,6 +52,7 @@ from node.keys import CARD_KEY, KeyFiles
 from node.loop import TurnLoop
 from node.mailbox import Mailbox
 from node.metrics import Metrics
+from node.neighbours import Neighbours, others_of
 from node.opening import open_state
 from node.outbox import NodeOutbox
 from node.peers import Peers, PeerServicer
@@ -73,8 +76,8 @@ from services.health import Health
 from services.http import Check, HttpServer
 from services.identity import Identity
 from services.logs import configure, get_logger
-from services.members import Members
-from services.own_home import NoCertificate, ensure_leaf
+from services.members import Members, members_of
+from services.own_home import NoCertificate, ensure_leaf, known_cards, ledger_key_in_use
 from services.query import QueryServicer
 from services.sealed import SealedServicer
 from services.server import ListenError, Server
@@ -123,16 +126,16 @@ class Node:
         self,
         config: NodeConfig,
         genesis: Genesis,
-        card: Card,
         keys: KeyFiles,
         stores: OpenStores,
+        state: State,
         vote_problem: str = "",
     ) -> None:
         """Join the parts; use ``open``. ``vote_problem``: why there is no vote log, if there is none."""
         self._config = config
         self._home = stores.home
         self._genesis = genesis
-        self._card = card
+        self._own = stores.home.organisation
         self._stores = stores
         self._vote_problem = vote_problem
         self._began = time.monotonic()
@@ -147,6 +150,7 @@ class Node:
         self._sealed = _open_sealed(self._home)
         self._pool = VerificationPool(config.settings.verification.workers, lambda _: self.metrics.workers_died.inc())
         self._keys = keys
+        self._state = state
         self._build()
 
     @classmethod
@@ -158,16 +162,13 @@ class Node:
         """
         home = open_home(config.home, HomeKind.NODE)
         genesis = load_genesis(home.genesis.read_bytes(), home.chain_id)
-        card = genesis.organisation(home.organisation)
-        if card is None or not card.is_validator:
-            raise StartError(f"{home.organisation} is no validator of this genesis: make the home anew")
         keys = KeyFiles(home.keys, passphrase)
-        if keys.card_key not in (None, card.consensus_key):
-            raise StartError(f"{home.keys / CARD_KEY} is not the key on the card of {card.id}: put the right one there")
-        ensure_leaf(home, card.ledger_key, passphrase, datetime.now(UTC))
         stores, vote_problem = _open_stores(home)
         try:
-            return cls(config, genesis, card, keys, stores, vote_problem)
+            state = open_state(genesis, stores.state, stores.blocks)
+            _check_own(home, state, keys)
+            ensure_leaf(home, ledger_key_in_use(home, state), passphrase, datetime.now(UTC))
+            return cls(config, genesis, keys, stores, state, vote_problem)
         except BaseException:
             stores.close()
             raise
@@ -177,7 +178,6 @@ class Node:
     def _build(self) -> None:
         genesis, stores, settings = self._genesis, self._stores, self._config.settings
         voting = stores.votes is not None
-        self._state = open_state(genesis, stores.state, stores.blocks)
         for organisation, count in breaches(self._state).items():
             self.metrics.breaches.labels(organisation).set(count)
         head = self._state.head
@@ -186,7 +186,7 @@ class Node:
             _log.info("indexed receipts", count=added)
         self.validator = assemble(
             genesis=genesis,
-            organisation=self._card.id,
+            organisation=self._own,
             voting=voting,
             keys=self._keys,
             verify=verify,
@@ -199,14 +199,14 @@ class Node:
             origin_nonce=secrets.token_bytes(NONCE_BYTES),
             now=self._now(),
         )
-        self._members = Members.from_genesis(genesis)
+        self._members = Members(genesis.chain_id, members_of(self._state))
         self._identity = Identity(
-            self._card.id,
+            self._own,
             (self._home.tls / "leaf.pem").read_bytes(),
             (self._home.tls / "leaf.key").read_bytes(),
             self._members,
         )
-        others = {card.id: card.body.peer_address for card in genesis.validators if card.id != self._card.id}
+        others = others_of(self._members, self._own)
         self._chain = StoredChain(stores.blocks, lambda: stores.blocks.finalized_height() or genesis.height)
         self._peers = Peers(others, self._identity, self._mailbox, self.metrics, self._tasks)
         self._peer_servicer = PeerServicer(
@@ -216,6 +216,8 @@ class Node:
             on_heard=self._peers.wake,
         )
         self._fetcher = Fetcher(others, self._identity, self._mailbox, self.metrics, self._tasks)
+        followers = (self._peers, self._peer_servicer, self._fetcher)
+        self._neighbours = Neighbours(self._own, self._state, self._members, followers)
         self._tracker = Tracker(on_final=self._on_final)
         self._outbox = NodeOutbox(
             peers=self._peers,
@@ -227,6 +229,7 @@ class Node:
             mailbox=self._mailbox,
             metrics=self.metrics,
             on_finalized=self._chain.grown.beat,
+            on_members=self._neighbours.follow,
             tasks=self._tasks,
         )
         self.loop = TurnLoop(
@@ -241,14 +244,14 @@ class Node:
             now=self._now,
         )
         self._keeper = KeyKeeper(
-            organisation=self._card.id,
+            organisation=self._own,
             keys=self._keys,
             state=self._state,
             tasks=self._tasks,
             on_made=lambda: self._mailbox.put_now(Tick()),
         )
         self._diagnosis = Diagnosis(
-            own=self._card.id,
+            own=self._own,
             validator=self.validator,
             loop=self.loop,
             peers=self._peers,
@@ -266,7 +269,7 @@ class Node:
         reader = NodeReader(
             self._state,
             self._chain,
-            organisation=self._card.id,
+            organisation=self._own,
             chain_id=genesis.chain_id,
             index=self._index,
             detail=self.detail,
@@ -288,7 +291,7 @@ class Node:
             intake=intake,
             tracker=self._tracker,
             ledger=reader,
-            voucher=Voucher(genesis.chain_id, self._card.id, self._seat),
+            voucher=Voucher(genesis.chain_id, self._own, self._seat),
             proof_of=reader.receipt_proof_of,
         )
         self._blocks_servicer = BlocksServicer(self._chain)
@@ -337,7 +340,7 @@ class Node:
         gc.set_threshold(*GC_THRESHOLDS)
         _log.info(
             "node started",
-            organisation=self._card.id,
+            organisation=self._own,
             network=self._genesis.name,
             chain_id=self._genesis.chain_id,
             peer=listen.peer,
@@ -407,10 +410,11 @@ class Node:
 
     def checks(self) -> list[Check]:
         """The conditions of being ready, for /readyz, each with what is the case and what to do."""
-        found = {reason.kind: f"{reason.text} {reason.next_step}" for reason in self._diagnosis.reasons()}
+        facts = self._diagnosis.facts()
+        found = {reason.kind: f"{reason.text} {reason.next_step}" for reason in reasons(facts)}
         signing = str(self.validator.status()["signing"])
-        connected = sum(link.connected for link in self._peers.links.values())
-        needed = self._genesis.validator_set().quorum - 1
+        connected = sum(peer.connected for peer in facts.validators)
+        needed = facts.consensus.quorum - facts.seated
         executed, final = self.validator.executed_height, self.validator.finalized_height
         return [
             Check("store", not self.loop.failure, _first(found, DISK_FULL, STORE_FAILED) or "writes and syncs"),
@@ -418,7 +422,7 @@ class Node:
             Check(
                 "peers",
                 connected >= needed,
-                f"{connected} of {len(self._peers.links)} connected, {needed} needed. {found.get(TOO_FEW_PEERS, '')}",
+                f"{connected} of {len(facts.validators)} connected, {needed} needed. {found.get(TOO_FEW_PEERS, '')}",
             ),
             Check("signing", signing == SIGNING, _first(found, DIVERGED, STARTING, MUTED) or f"this node is {signing}"),
             Check("quorum", TOO_MANY_MUTED not in found, found.get(TOO_MANY_MUTED, "enough validators may sign")),
@@ -481,6 +485,24 @@ class Node:
 
 def _first(found: Mapping[str, str], *kinds: str) -> str:
     return next((found[kind] for kind in kinds if kind in found), "")
+
+
+def _check_own(home: Home, state: State, keys: KeyFiles) -> None:
+    """The home is that of an organisation that runs a node, and its card's key is no other's.
+
+    Raises:
+        StartError: it is not.
+    """
+    cards = known_cards(home, state)
+    if not any(card.body.peer_address for card in cards):
+        raise StartError(f"{home.organisation} runs no node of this network: make the home anew, with its card")
+    named = keys.card_key
+    holder = state.get(NODE_KEYS, named) if named is not None else None
+    registered = holder is not None and holder.organisation == home.organisation
+    if named is not None and not registered and all(card.consensus_key != named for card in cards):
+        raise StartError(
+            f"{home.keys / CARD_KEY} is not the key on the card of {home.organisation}: put the right one there"
+        )
 
 
 def _open_stores(home: Home) -> tuple[OpenStores, str]:

@@ -14,7 +14,7 @@ from node.assembly import Settings
 from node.key_keeper import KeyKeeper
 from node.loop import TurnLoop
 from node.peers import Peers, PeerServicer
-from node.reasons import Facts, PeerFacts, Reason, StoreFailure, reasons
+from node.reasons import Facts, PeerFacts, Reason, StoreFailure
 from node.validator import Validator
 from store.errors import FailureKind, StoreFailed
 
@@ -53,10 +53,6 @@ class Diagnosis:
         self._keeper = keeper
         self._home = home
         self._now = now
-
-    def reasons(self) -> list[Reason]:
-        """Why there is no progress; what to look at first first."""
-        return reasons(self.facts())
 
     def facts(self) -> Facts:
         """What is known now."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from consensus.types import Header
 from ledger import statements
+from ledger.commitment import writes_to
 from ledger.contract import Contracts
-from ledger.epochs import EpochRecord, end_at, find_epoch, membership
+from ledger.epochs import MEMBERSHIP, EpochRecord, end_at, find_epoch, membership
 from ledger.evidence import EvidenceRecord
 from ledger.execution import HEADS, ExecutableBlock, Execution, ListedBatch
 from ledger.key_statements import owes_readiness, owes_registration
+from ledger.organisations import CARDS, ORGANISATIONS
 from ledger.parameters import Parameters, parameters_at
 from ledger.ports import HeightRecord, StateStore
 from ledger.state import State
@@ -18,6 +21,9 @@ from ledger.statement_types import Moment
 from ledger.types import Statement
 from node.batches import Head
 from node.turn import ExecutedNotice
+
+MEMBERS_TABLES: Final = (ORGANISATIONS, CARDS, MEMBERSHIP)
+"""What ``services.members`` is read from."""
 
 
 class BlockExecutor:
@@ -109,4 +115,5 @@ class BlockExecutor:
             operations=self._operations,
             state_root=result.state_root,
             breaches=[record for record in result.stated if isinstance(record, EvidenceRecord)],
+            members_moved=any(writes_to(result.writes.leaves, table.prefix) for table in MEMBERS_TABLES),
         )

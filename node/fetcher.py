@@ -11,7 +11,7 @@ A source that keeps us waiting takes up only its own places: the next one is ask
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import grpc
@@ -98,6 +98,12 @@ class Fetcher:
         self._active: set[Fetch] = set()
         self._asked: Counter[tuple[type[Fetch], str]] = Counter()  #: requests under way, by kind and source
 
+    def follow(self, addresses: Mapping[str, str], renewed: Collection[str]) -> None:
+        """These are the others now. ``renewed``: those of them that are to be dialled anew."""
+        before, self._addresses = self._addresses, addresses
+        for source in [name for name in self._channels if name in renewed or before.get(name) != addresses.get(name)]:
+            self._tasks.start(self._channels.pop(source).close(BLOCKS_S_MAX))  # what runs there may end
+
     def fetch(self, fetch: Fetch) -> None:
         """Begin; the same request is not made twice at a time."""
         if fetch in self._active:
@@ -119,7 +125,7 @@ class Fetcher:
         gone = False
         for source in sources:
             place = (type(fetch), source)
-            if self._asked[place] >= ACTIVE_OF_SOURCE_MAX:
+            if self._asked[place] >= ACTIVE_OF_SOURCE_MAX or source not in self._addresses:
                 continue
             self._asked[place] += 1
             try:

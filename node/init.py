@@ -24,6 +24,7 @@ def init_home(
     keys: Path,
     passphrase: str | None,
     settings: Mapping[str, str] | None = None,
+    card: Path | None = None,
     now: datetime | None = None,
 ) -> Home:
     """Make a node's home.
@@ -33,23 +34,24 @@ def init_home(
         genesis: the network's genesis.json.
         keys: directory holding the organisation's ``ledger.key`` and ``consensus.key``; copied as they are.
         passphrase: of the key files; None where they are stored without.
+        card: the organisation's card file, where the members admitted it by vote; None: its card is in the genesis.
         settings: ``section.key`` -> value that go into lossbook.toml beside the addresses of the card.
         now: for the certificate's validity; default: the clock.
 
     Raises:
-        GenesisError: the file is no genesis, or the keys are no validator's of it.
+        GenesisError: the file is no genesis, the keys are no validator's of it, or not those of the card.
         SettingError: one of ``settings`` cannot be used.
         KeyFileError, HomeExists, StoreFailed: as their modules say.
     """
-    found = Ceremony.read(genesis, keys, passphrase)
-    card = found.card
-    if card.consensus_key != keyfile.load(keys / CONSENSUS_KEY, passphrase, "consensus").public:
+    found = Ceremony.read(genesis, keys, passphrase, card)
+    body = found.card.body
+    if found.card.consensus_key != keyfile.load(keys / CONSENSUS_KEY, passphrase, "consensus").public:
         raise GenesisError(
-            f"the consensus key is not the one on the card of {card.id}", "Use the keys that made the card."
+            f"the consensus key is not the one on the card of {body.id}", "Use the keys that made the card."
         )
     chosen = {
-        "listen.peer": card.body.peer_address,
-        "listen.public": card.body.public_address or card.body.peer_address,
+        "listen.peer": body.peer_address,
+        "listen.public": body.public_address or body.peer_address,
         **(settings or {}),
     }
     checked = load(NodeSettings, file=None, environment={}, overrides=chosen)

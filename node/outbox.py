@@ -37,6 +37,7 @@ class NodeOutbox:
 
     Args:
         on_finalized: told that blocks became final (and are stored).
+        on_members: told that who is on the network, or has a seat, may have changed.
         tasks: where checks run.
     """
 
@@ -52,6 +53,7 @@ class NodeOutbox:
         mailbox: Mailbox,
         metrics: Metrics,
         on_finalized: Callable[[], None],
+        on_members: Callable[[], None],
         tasks: Tasks,
     ) -> None:
         self._peers = peers
@@ -63,6 +65,7 @@ class NodeOutbox:
         self._mailbox = mailbox
         self._metrics = metrics
         self._on_finalized = on_finalized
+        self._on_members = on_members
         self._tasks = tasks
 
     def send(self, sends: Sequence[tuple[str | None, PeerMessage]]) -> None:
@@ -98,6 +101,8 @@ class NodeOutbox:
                     metrics.operations.inc(notice.operations)
                     for breach in notice.breaches:
                         self._tell(breach)
+                    if notice.members_moved:
+                        self._on_members()
                 case AcceptedNotice():
                     tracker.accepted(notice)
                 case CertifiedRootNotice():

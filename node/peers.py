@@ -16,7 +16,7 @@ import contextlib
 import random
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from typing import Final
 
 import grpc
@@ -210,16 +210,33 @@ class Peers:
         metrics: Metrics,
         tasks: Tasks,
     ) -> None:
+        self._identity = identity
+        self._mailbox = mailbox
+        self._metrics = metrics
         self._tasks = tasks
-        self.links = {
-            organisation: Link(organisation, address, identity, mailbox, metrics)
-            for organisation, address in sorted(addresses.items())
-        }
+        self._endings: dict[str, Callable[[], bool]] = {}
+        self.links = {organisation: self._link(organisation, addresses) for organisation in sorted(addresses)}
+
+    def _link(self, organisation: str, addresses: Mapping[str, str]) -> Link:
+        return Link(organisation, addresses[organisation], self._identity, self._mailbox, self._metrics)
 
     def start(self) -> None:
         """Begin to dial; ``tasks`` ends it."""
-        for link in self.links.values():
-            self._tasks.start(link.run())
+        for organisation, link in self.links.items():
+            self._endings[organisation] = self._tasks.start(link.run())
+
+    def follow(self, addresses: Mapping[str, str], renewed: Collection[str]) -> None:
+        """These are the others now. ``renewed``: those of them that are to be dialled anew."""
+        stay = {
+            name for name, link in self.links.items() if addresses.get(name) == link.address and name not in renewed
+        }
+        for organisation in [name for name in self.links if name not in stay]:
+            del self.links[organisation]
+            self._endings.pop(organisation)()
+        for organisation in sorted(addresses):
+            if organisation not in stay:
+                link = self.links[organisation] = self._link(organisation, addresses)
+                self._endings[organisation] = self._tasks.start(link.run())
 
     def wake(self, organisation: str) -> None:
         """A peer was heard of: dial it now, if it is not connected."""
@@ -268,6 +285,15 @@ class PeerServicer:
         self._reputations: defaultdict[str, Reputation] = defaultdict(Reputation)
         self._patience: defaultdict[str, Patience] = defaultdict(Patience)
         self._closed = False
+
+    def follow(self, addresses: Mapping[str, str], renewed: Collection[str]) -> None:
+        """These are the others now; who is not among them any more, or has a new certificate, loses its stream."""
+        self._others = addresses
+        for organisation in list(self._streams):
+            if organisation not in addresses:
+                self._end(organisation, grpc.StatusCode.PERMISSION_DENIED, "its card names no node any more")
+            elif organisation in renewed:
+                self._end(organisation, grpc.StatusCode.ABORTED, "its card has changed: dial again")
 
     def close(self) -> None:
         """End all streams: the daemon is leaving."""

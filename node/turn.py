@@ -237,6 +237,7 @@ class ExecutedNotice(msgspec.Struct, frozen=True, gc=False):
     operations: int
     state_root: bytes
     breaches: Sequence[EvidenceRecord] = ()  #: recorded by this block
+    members_moved: bool = False  #: it may have changed who is on the network, or who has a seat
 
 
 class CertifiedRootNotice(msgspec.Struct, frozen=True, gc=False):

@@ -49,6 +49,7 @@ class Caller(msgspec.Struct, frozen=True):
     is_validator: bool
     may_read: bool
     may_subscribe: bool
+    runs_node: bool = False
 
 
 class Refusal(Exception):
@@ -72,13 +73,18 @@ def _validators_node(caller: Caller) -> bool:
     return caller.is_validator and caller.role == "node"
 
 
+def _members_node(caller: Caller) -> bool:
+    """Also one that has no seat yet, or none any more: it follows."""
+    return caller.runs_node and caller.role == "node"
+
+
 def _anyone(_: Caller) -> bool:
     return True
 
 
 ACCESS: Final[Mapping[str, tuple[Rule, str]]] = {
-    "lossbook.v1.PeerService": (_validators_node, "validators' nodes only"),
-    "lossbook.v1.SyncService": (_validators_node, "validators' nodes only"),
+    "lossbook.v1.PeerService": (_members_node, "nodes only, of members whose card has a peer address"),
+    "lossbook.v1.SyncService": (_members_node, "nodes only, of members whose card has a peer address"),
     "lossbook.v1.SealedService": (_validators_node, "validators' nodes only: no grant names other readers yet"),
     "lossbook.v1.GatewayService": (_anyone, "members"),
     "lossbook.v1.QueryService": (lambda caller: caller.may_read, "members that may read"),
@@ -168,7 +174,15 @@ class Authenticator:
         except TlsIdentityError as error:
             text = f"{error}: use one that the ledger key registered in the genesis issued, in its period"
             raise Refusal(grpc.StatusCode.UNAUTHENTICATED, "certificate", text) from error
-        caller = Caller(member.id, member.kind, leaf.role, member.is_validator, member.may_read, member.may_subscribe)
+        caller = Caller(
+            member.id,
+            member.kind,
+            leaf.role,
+            member.is_validator,
+            member.may_read,
+            member.may_subscribe,
+            member.runs_node,
+        )
         if len(self._leaves) >= LEAVES_REMEMBERED_MAX:
             self._leaves.clear()
         self._leaves[pem] = (now + LEAF_CHECK_AGAIN_S, caller)

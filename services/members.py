@@ -1,4 +1,8 @@
-"""Who is on the network, as the services need it: for whom a certificate is good, and what it may call."""
+"""Who is on the network, as the services need it: for whom a certificate is good, and what it may call.
+
+The genesis says who was at the beginning, the executed state who is now: votes admit members, replace their cards (and
+with them ledger keys and addresses), and decide who has a seat (``contracts/governance``).
+"""
 
 from __future__ import annotations
 
@@ -24,11 +28,16 @@ class Member(msgspec.Struct, frozen=True):
     kind: Kind
     ledger_key: bytes  #: Ed25519 public key, 32 bytes: its certificate authority
     ca_pem: bytes  #: self-signed certificate of the ledger key
-    is_validator: bool
+    is_validator: bool  #: has a seat in the present epoch
     may_read: bool  #: queries records
     may_subscribe: bool  #: follows the blocks
-    peer_address: str = ""  #: host:port for other validators; empty where it runs none
+    peer_address: str = ""  #: host:port for other members' nodes; empty where it runs none
     public_address: str = ""  #: host:port of Gateway, Query and Blocks; empty where it offers none
+
+    @property
+    def runs_node(self) -> bool:
+        """Whether its node is one of those that exchange messages: with a seat, before it has one, or after."""
+        return bool(self.peer_address)
 
 
 class Members:
@@ -65,6 +74,10 @@ class Members:
         self._by_id = by_id
         self.generation += 1
         return True
+
+    def nodes(self) -> dict[str, str]:
+        """host:port of the nodes that exchange messages, by organisation."""
+        return {member.id: member.peer_address for member in self if member.runs_node}
 
     def get(self, organisation: str) -> Member | None:
         """The member of this id, or None."""

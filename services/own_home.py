@@ -11,8 +11,11 @@ from typing import Final
 
 from crypto import keyfile, tls
 from crypto.keys import SigningKey
-from ledger.cards import Card, GenesisError
+from ledger.cards import Card, GenesisError, card_of_record, decode_card, encode_card
 from ledger.genesis import Genesis, load_genesis
+from ledger.organisations import CARDS, find_organisation
+from ledger.registrations import NODE_KEYS
+from ledger.state import StateView
 from services.logs import get_logger
 from services.settings import FILE_NAME
 from store.home import Home, HomeKind, create_home, write_durably
@@ -37,29 +40,34 @@ class Ceremony:
     keys: Path
     ledger_key: SigningKey
     card: Card
+    voted: bool = False  #: the card is not the genesis', a vote admitted it
 
     @classmethod
-    def read(cls, genesis: Path, keys: Path, passphrase: str | None) -> Ceremony:
+    def read(cls, genesis: Path, keys: Path, passphrase: str | None, card: Path | None = None) -> Ceremony:
         """Read both.
 
         Args:
             genesis: the network's genesis.json.
             keys: directory holding the organisation's ``ledger.key``.
             passphrase: of the key files; None where they are stored without.
+            card: the organisation's card file, where the members admitted it by vote; None: it is in the genesis.
 
         Raises:
-            GenesisError: the file is no genesis, or has no card of this key.
+            GenesisError: the file is no genesis, or has no card of this key; the card file is no card, or another's.
             KeyFileError, OSError: a file cannot be read.
         """
         network = load_genesis(genesis.read_bytes())
         ledger_key = keyfile.load(keys / LEDGER_KEY, passphrase, "ledger")
-        card = next((card for card in network.organisations if card.ledger_key == ledger_key.public), None)
-        if card is None:
+        if card is not None:
+            return cls(network, keys, ledger_key, _own_card(card, ledger_key.public), voted=True)
+        found = next((card for card in network.organisations if card.ledger_key == ledger_key.public), None)
+        if found is None:
             raise GenesisError(
                 "the ledger key stands on no card of this genesis",
-                "Use the key that made the card, or the genesis.json that contains it.",
+                "Use the key that made the card, or the genesis.json that contains it; where the members admitted the "
+                "card by vote, name its file: --card card.json.",
             )
-        return cls(network, keys, ledger_key, card)
+        return cls(network, keys, ledger_key, found)
 
     def make_home(
         self, path: Path, kind: HomeKind, key_files: Sequence[str], settings: str, now: datetime | None
@@ -79,9 +87,53 @@ class Ceremony:
         for name in key_files:
             shutil.copyfile(self.keys / name, home.keys / name)
             (home.keys / name).chmod(0o600)
+        if self.voted:
+            write_durably(home.card, encode_card(self.card))
         write_leaf(home, self.ledger_key, now or datetime.now(UTC))
         write_durably(home.path / FILE_NAME, settings.encode())
         return home
+
+
+def _own_card(path: Path, ledger_public: bytes) -> Card:
+    card = decode_card(path.read_bytes())
+    if card.ledger_key != ledger_public:
+        raise GenesisError(
+            f"{path} is the card of another ledger key", "Use the card and the keys of one organisation's office."
+        )
+    return card
+
+
+def known_cards(home: Home, view: StateView) -> list[Card]:
+    """The cards of the home's organisation: the one in executed state, and the one in the home.
+
+    Raises:
+        CardError: ``card.json`` is there and is no card.
+    """
+    executed = view.get(CARDS, home.organisation.encode())
+    cards = [card_of_record(executed)] if executed is not None else []
+    return [*cards, decode_card(home.card.read_bytes())] if home.card.exists() else cards
+
+
+def ledger_key_in_use(home: Home, view: StateView) -> bytes:
+    """The ledger key under which this daemon's certificate has to stand, 32 bytes.
+
+    That of executed state or, where this has not come yet to the vote that admitted the card in the home, that card's.
+
+    Raises:
+        NoCertificate: the key in the home is neither, or no card is known.
+        CardError, KeyFileError: a file cannot be used.
+    """
+    record = find_organisation(view, home.organisation)
+    coming = [card.ledger_key for card in known_cards(home, view) if view.get(NODE_KEYS, card.ledger_key) is None]
+    good = [*([record.ledger_key] if record is not None else []), *coming]
+    file = home.keys / LEDGER_KEY
+    chosen = good[:1] if not file.exists() else [key for key in good if key == keyfile.public_key(file)]
+    if not chosen:
+        raise NoCertificate(
+            f"{file} is not the ledger key on the card of {home.organisation}: put the right one there. Where a vote "
+            f"has just replaced it, put the new card there, too, as {home.card}"
+        )
+    return chosen[0]
 
 
 def write_leaf(home: Home, ledger_key: SigningKey, now: datetime) -> None:
@@ -93,6 +145,13 @@ def write_leaf(home: Home, ledger_key: SigningKey, now: datetime) -> None:
     certificate, private = tls.issue_leaf(ledger_key, home.organisation, home.kind.value, now, LEAF_VALIDITY)
     write_durably(home.tls / "leaf.key", private)
     write_durably(home.tls / "leaf.pem", certificate)
+
+
+def _load_ledger_key(path: Path, passphrase: str | None, public: bytes) -> SigningKey:
+    key = keyfile.load(path, passphrase, "ledger")
+    if key.public != public:
+        raise keyfile.KeyFileError(path, "is not the key on the organisation's card: put the right one there")
+    return key
 
 
 def ensure_leaf(home: Home, ledger_public: bytes, passphrase: str | None, now: datetime) -> datetime:
@@ -110,7 +169,7 @@ def ensure_leaf(home: Home, ledger_public: bytes, passphrase: str | None, now: d
     except (OSError, tls.TlsIdentityError) as error:
         problem = str(error)
     try:
-        write_leaf(home, keyfile.load(home.keys / LEDGER_KEY, passphrase, "ledger"), now)
+        write_leaf(home, _load_ledger_key(home.keys / LEDGER_KEY, passphrase, ledger_public), now)
     except (keyfile.KeyFileError, OSError) as error:
         if problem:
             raise NoCertificate(f"no usable TLS certificate ({problem}), and none can be issued: {error}") from error

@@ -19,12 +19,13 @@ class Tasks:
         self._failed = asyncio.Event()
         self._defect: BaseException | None = None
 
-    def start(self, work: Coroutine[Any, Any, None], on_end: Callable[[], None] = lambda: None) -> None:
-        """Run in the background; ``on_end`` is called however it ends."""
+    def start(self, work: Coroutine[Any, Any, None], on_end: Callable[[], None] = lambda: None) -> Callable[[], bool]:
+        """Run in the background; ``on_end`` is called however it ends. What is returned cancels it."""
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(lambda _: on_end())
         task.add_done_callback(self._ended)
+        return task.cancel
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

@@ -6,6 +6,7 @@
     LOCK             locked while a process works here; holds its process id
     lossbook.toml    settings
     genesis.json     the network, exactly the bytes whose digest is the chain id
+    card.json        own card, where the genesis holds none or an older one (nodes of members that joined by vote)
     keys/ tls/       encrypted private keys; short-lived certificates
     blocks/ state/ sealed/ index/   LevelDB stores
     votes/           vote log (nodes only)
@@ -66,6 +67,11 @@ class Home:
     def genesis(self) -> Path:
         """``genesis.json``."""
         return self.path / "genesis.json"
+
+    @property
+    def card(self) -> Path:
+        """``card.json``; most homes have none."""
+        return self.path / "card.json"
 
     @property
     def keys(self) -> Path:
