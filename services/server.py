@@ -116,10 +116,10 @@ class Server:
         wanted = list(dict.fromkeys(addresses))
         for address in wanted:
             check_free(address)
-        credentials = self._identity.server_credentials()
         for address in wanted:
             try:
-                self.ports[address] = self._server.add_secure_port(address, credentials)
+                # Credentials of their own for each: the first handshake of each port has to be given a certificate.
+                self.ports[address] = self._server.add_secure_port(address, self._identity.server_credentials())
             except RuntimeError as error:
                 raise ListenError(address, str(error), "Another process took it just now; try again.") from error
         await self._server.start()

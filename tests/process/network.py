@@ -30,6 +30,7 @@ import grpc
 from crypto import keyfile, tls
 from crypto.hashing import TAG_ENVELOPE_SIGNATURE
 from crypto.keys import SigningKey
+from ledger.cards import encode_card
 from ledger.genesis import Genesis, assemble, load_genesis
 from ledger.operations import Operation
 from ledger.parameters import Parameters
@@ -37,7 +38,7 @@ from ledger.wire import encode_envelope, encode_envelope_body
 from lossbook.v1 import gateway_pb2, gateway_pb2_grpc, query_pb2, query_pb2_grpc
 from node.init import init_home
 from services.limits import CHANNEL_OPTIONS
-from services.members import Members
+from services.members import Member, Members
 from tests.support.insurers import ALL_DESKS, Organisation
 
 INSURERS = ("alpha", "beta", "gamma", "delta")
@@ -102,9 +103,10 @@ class Network:
     def __init__(self, path: Path, genesis: Genesis, organisations: Mapping[str, Organisation]) -> None:
         self.path = path
         self.genesis = genesis
-        self.organisations = organisations
+        self.organisations = dict(organisations)
         self.daemons: dict[str, Daemon] = {}
         self.members = Members.from_genesis(genesis)
+        self._settings: dict[str, str] = {}  #: of every home
 
     @classmethod
     def create(
@@ -130,18 +132,42 @@ class Network:
         path.mkdir(parents=True, exist_ok=True)
         (path / "genesis.json").write_bytes(raw)
         network = cls(path, load_genesis(raw), organisations)
+        network._settings = {**FAST, **(settings or {})}
         for name in insurers:
-            network._init_home(name, {**FAST, "listen.http": f"127.0.0.1:{http[name]}", **(settings or {})})
+            network._init_home(name, {**network._settings, "listen.http": f"127.0.0.1:{http[name]}"})
         return network
 
-    def _init_home(self, name: str, settings: Mapping[str, str]) -> None:
+    def newcomer(self, name: str) -> bytes:
+        """An insurer outside the genesis, with a home made from its card; the card file, to be voted for."""
+        organisation = self.organisations[name] = Organisation(name, "insurer")
+        peer, public, http = free_ports(3)
+        card = organisation.card(peer_address=f"127.0.0.1:{peer}", public_address=f"127.0.0.1:{public}")
+        file = self.path / f"{name}-card.json"
+        file.write_bytes(encode_card(card))
+        self._init_home(name, {**self._settings, "listen.http": f"127.0.0.1:{http}"}, file)
+        joined = Member(
+            id=name,
+            kind=card.kind,
+            ledger_key=card.ledger_key,
+            ca_pem=card.body.ca_certificate.encode(),
+            is_validator=False,
+            may_read=True,
+            may_subscribe=True,
+            peer_address=card.body.peer_address,
+            public_address=card.body.public_address,
+        )
+        self.members.replace([*self.members, joined])
+        return file.read_bytes()
+
+    def _init_home(self, name: str, settings: Mapping[str, str], card: Path | None = None) -> None:
         organisation = self.organisations[name]
         keys = self.path / "ceremony" / name
         keys.mkdir(parents=True)
         keyfile.save(keys / "ledger.key", organisation.ledger_key, "ledger", None, unsafe_plaintext=True)
         if organisation.consensus_key is not None:
             keyfile.save(keys / "consensus.key", organisation.consensus_key, "consensus", None, unsafe_plaintext=True)
-        init_home(self.home(name), genesis=self.path / "genesis.json", keys=keys, passphrase=None, settings=settings)
+        genesis = self.path / "genesis.json"
+        init_home(self.home(name), genesis=genesis, keys=keys, passphrase=None, settings=settings, card=card)
 
     def home(self, name: str) -> Path:
         return self.path / name
