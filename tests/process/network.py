@@ -156,7 +156,7 @@ class Network:
             peer_address=card.body.peer_address,
             public_address=card.body.public_address,
         )
-        self.members.replace([*self.members, joined])
+        self.members.update([*self.members, joined])
         return file.read_bytes()
 
     def _init_home(self, name: str, settings: Mapping[str, str], card: Path | None = None) -> None:

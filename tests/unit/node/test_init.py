@@ -10,14 +10,17 @@ import pytest
 
 from crypto import keyfile, tls
 from crypto.keys import SigningKey
-from ledger.cards import GenesisError
+from ledger import operations as ops
+from ledger.cards import GenesisError, decode_card
 from node.config import load_config
 from node.init import init_home
-from services.own_home import LEAF_VALIDITY
+from services.own_home import LEAF_VALIDITY, NoCertificate, ensure_leaf, known_cards, ledger_key_in_use
 from services.settings import SettingError
 from store.errors import HomeExists
 from store.home import Home, HomeKind, open_all, open_home
-from tests.support.insurers import FIRST, INSURERS, SUPERVISOR, Organisation, market_genesis
+from tests.support.insurers import FIRST, INSURERS, SUPERVISOR, Ledger, Organisation, market_genesis
+from tests.support.voting import NEWCOMER, Assembly, plain_card, seat_card
+from tests.unit.services.test_members import rotated
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -68,9 +71,68 @@ def test_invalid_setting_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
+def test_a_home_for_a_card_that_was_voted_in_holds_the_card(tmp_path: Path) -> None:
+    genesis, keys = ceremony(tmp_path, NEWCOMER)
+    card = tmp_path / "card.json"
+    card.write_bytes(seat_card(NEWCOMER, peer_address="127.0.0.1:7900"))
+    home = init_home(tmp_path / "home", genesis=genesis, keys=keys, passphrase=None, card=card, now=NOW)
+    assert home.organisation == NEWCOMER.id
+    assert decode_card(home.card.read_bytes()) == decode_card(card.read_bytes())
+    assert load_config(home.path, {}).settings.listen.peer == "127.0.0.1:7900"
+    state = Ledger().state
+    assert [known.id for known in known_cards(home, state)] == [NEWCOMER.id]
+    assert ledger_key_in_use(home, state) == NEWCOMER.ledger_key.public, "the state has not heard of it yet"
+
+
+def test_a_card_of_the_genesis_is_not_kept_twice(tmp_path: Path) -> None:
+    home = make(tmp_path)
+    assert not home.card.exists()
+    assert ledger_key_in_use(home, Ledger().state) == FIRST.ledger_key.public
+
+
+def test_the_ledger_key_in_use_is_the_one_that_was_voted_for(tmp_path: Path) -> None:
+    """The old key, of which the state knows, is good no more; the new one is, also before the state knows it."""
+    home, market = make(tmp_path), Assembly()
+    after = rotated(FIRST)
+    card = plain_card(after)
+    before_vote, after_vote = Ledger().state, market.ledger.state
+    market.pass_("rotate", ops.CardChange(card))
+    with pytest.raises(NoCertificate, match=r"put the new card there, too, as .*card\.json"):
+        ledger_key_in_use(home, after_vote)
+    (home.keys / "ledger.key").unlink()
+    keyfile.save(home.keys / "ledger.key", after.ledger_key, "ledger", None, unsafe_plaintext=True)
+    assert ledger_key_in_use(home, after_vote) == after.ledger_key.public
+    with pytest.raises(NoCertificate):
+        ledger_key_in_use(home, before_vote)
+    home.card.write_bytes(card)
+    assert ledger_key_in_use(home, before_vote) == after.ledger_key.public
+    (home.keys / "ledger.key").unlink()
+    assert ledger_key_in_use(home, after_vote) == after.ledger_key.public
+    assert ledger_key_in_use(home, before_vote) == FIRST.ledger_key.public
+
+
+def test_a_certificate_is_not_issued_by_another_key_than_the_cards(tmp_path: Path) -> None:
+    home = make(tmp_path)
+    after = rotated(FIRST)
+    with pytest.raises(NoCertificate, match="not the key on the organisation's card"):
+        ensure_leaf(home, after.ledger_key.public, None, NOW)
+
+
+def test_invalid_card_of_another_organisation(tmp_path: Path) -> None:
+    genesis, keys = ceremony(tmp_path, NEWCOMER)
+    card = tmp_path / "card.json"
+    card.write_bytes(seat_card(INSURERS[1]))
+    with pytest.raises(GenesisError, match="another ledger key"):
+        init_home(tmp_path / "home", genesis=genesis, keys=keys, passphrase=None, card=card)
+    card.write_bytes(b"{}")
+    with pytest.raises(GenesisError, match="not a card file"):
+        init_home(tmp_path / "home", genesis=genesis, keys=keys, passphrase=None, card=card)
+    assert not (tmp_path / "home").exists()
+
+
 def test_invalid_keys_of_nobody_on_the_genesis(tmp_path: Path) -> None:
     genesis, keys = ceremony(tmp_path, Organisation("stranger", "insurer"))
-    with pytest.raises(GenesisError, match="no card"):
+    with pytest.raises(GenesisError, match="--card"):
         init_home(tmp_path / "home", genesis=genesis, keys=keys, passphrase=None)
     assert not (tmp_path / "home").exists()
 

@@ -9,10 +9,13 @@ import pytest
 
 from crypto import tls
 from ledger import operations as ops
+from ledger.commitment import writes_to
 from ledger.organisations import CARDS, CardRecord
+from ledger.ports import BlockWrites
+from node.executor import MEMBERS_TABLES
 from services.identity import Identity
 from services.members import Members, members_of
-from tests.support.insurers import SUPERVISOR, Organisation
+from tests.support.insurers import INSURERS, SUPERVISOR, Organisation
 from tests.support.tls import LEAF_TIME, identity, market_members, serving
 from tests.support.voting import NEWCOMER, Assembly, plain_card, seat_card
 from tests.unit.services.test_auth import QUERY, SERVER, ask
@@ -67,6 +70,62 @@ def test_invalid_a_card_whose_certificate_is_none_hurts_its_owner_alone() -> Non
     found = {member.id for member in members_of(house.ledger.state)}
     assert SUPERVISOR.id not in found
     assert set(house.seats) <= found
+
+
+def test_a_newcomer_has_a_node_from_the_vote_on_and_a_removed_member_keeps_its() -> None:
+    """Neither has a seat: they follow the chain over the streams of the others."""
+    house = Assembly()
+    house.register_keys()
+    house.pass_("join", ops.SetChange(add=(seat_card(NEWCOMER, peer_address="10.0.0.9:7100"),)))
+    members = Members(house.ledger.genesis.chain_id, members_of(house.ledger.state))
+    joining = members.get(NEWCOMER.id)
+    assert joining is not None
+    assert (joining.is_validator, joining.runs_node) == (False, True)
+    assert members.nodes()[NEWCOMER.id] == "10.0.0.9:7100"
+    assert SUPERVISOR.id not in members.nodes()
+    house.ready(*house.seats, NEWCOMER.id)
+    house.end_epoch()
+    house.change_set("leave", ops.SetChange(remove=(INSURERS[3].id,)))
+    members.update(members_of(house.ledger.state))
+    removed = members.get(INSURERS[3].id)
+    assert removed is not None
+    assert (removed.is_validator, removed.runs_node, removed.may_read) == (False, True, True)
+
+
+def test_a_card_without_a_peer_address_takes_the_node_off_the_network() -> None:
+    house = Assembly()
+    house.pass_("off", ops.CardChange(plain_card(INSURERS[3], peer_address="")))
+    members = Members(house.ledger.genesis.chain_id, members_of(house.ledger.state))
+    assert INSURERS[3].id not in members.nodes()
+    assert members.get(INSURERS[3].id) is not None
+
+
+def test_a_block_that_may_change_members_is_known_by_its_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = Assembly()
+    leaves: list[list[bytes]] = []
+    commit = house.ledger.store.commit
+
+    def keep(writes: BlockWrites, *, sync: bool = False) -> None:
+        leaves.append(writes.leaves)
+        commit(writes, sync=sync)
+
+    monkeypatch.setattr(house.ledger.store, "commit", keep)
+
+    def moved() -> list[bool]:
+        found = [any(writes_to(each, table.prefix) for table in MEMBERS_TABLES) for each in leaves]
+        leaves.clear()
+        return found
+
+    house.ledger.block()
+    assert moved() == [False]
+    house.register_keys()
+    assert not any(moved()), "registered keys are nobody's business here"
+    house.pass_("join", ops.SetChange(add=(seat_card(NEWCOMER),)))
+    assert moved() == [False, False, True], "the deciding vote"
+    house.ready(*[each.id for each in INSURERS])
+    assert all(moved()), "each of them stands in the one record of the set"
+    house.end_epoch()
+    assert moved() == [True]
 
 
 def caller_of_state(organisation: Organisation, members: Members) -> Identity:

@@ -60,6 +60,27 @@ def test_one_server_listens_once_on_an_address_that_is_named_twice() -> None:
     assert asyncio.run(main()) == 1
 
 
+def test_one_server_listens_on_two_addresses() -> None:
+    """Each port asks for a certificate of its own before its first handshake."""
+
+    async def main() -> list[int]:
+        own, health = identity(INSURERS[0]), Health()
+        server = Server(own, Authenticator(market_members()), health, on_refused=lambda *_: None)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            second = f"127.0.0.1:{free.getsockname()[1]}"
+        await server.start(["127.0.0.1:0", second])
+        seen = []
+        for port in server.ports.values():
+            async with own.channel(own.organisation, f"127.0.0.1:{port}") as channel:
+                stub = health_pb2_grpc.HealthStub(channel)
+                seen.append((await stub.Check(health_pb2.HealthCheckRequest(), timeout=10)).status)
+        await server.stop(0)
+        return seen
+
+    assert asyncio.run(main()) == [health_pb2.HealthCheckResponse.NOT_SERVING] * 2
+
+
 def test_health_says_not_serving_until_told_otherwise() -> None:
     async def main() -> list[int]:
         health = Health()
