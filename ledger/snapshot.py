@@ -5,9 +5,10 @@ compacted, so whoever has these has what a node that executed every block has, b
 read (replay ids with the positions of their receipts, batch heads, parameters, ...) are records of that log, rebuilt
 by opening it and never sent by themselves.
 
-    manifest   a final header whose state_height is h, with its Finalization and justification; the headers from h up to
-               its parent, linked by their digests; what the block of h lists; the log root, the root of the tree of
-               receipts and both counts, which give the header's roots
+    manifest   a final header whose state_height is h, with its Finalization and justification, and the hand-overs from
+               the genesis' epoch to its own; the headers from h up to its parent, linked by their digests; what the
+               block of h lists; the log root, the root of the tree of receipts and both counts, which give the header's
+               roots
     chunk      leaves of one twig, or receipts of one group, with their range path (crypto/merkle.py)
 
 Log and receipts only grow, so a leaf proved under one certified root is the leaf of that place for ever: chunks under
@@ -37,11 +38,10 @@ from ledger.commitment import (
     twig_hash,
     twigs_of,
 )
-from ledger.genesis import Genesis
 from ledger.known_epochs import KnownEpochs
 from ledger.ports import HeightRecord
 from ledger.proof_errors import ProofError
-from ledger.proof_types import HeaderProof
+from ledger.proof_types import HandOver, HeaderProof
 from ledger.proofs import verify_header_proof
 from ledger.receipts_range import GROUP_BITS, receipts_root
 from ledger.types import Payload
@@ -100,6 +100,10 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False):
     """The final header whose roots these are."""
     log_root: bytes
     receipts_tree_root: bytes
+    hand_overs: tuple[HandOver, ...]
+    """Out of every epoch before that of ``certified``, from the genesis' on; the last may lie above ``header``."""
+    known: KnownEpochs
+    """The network's epochs up to that of ``certified``."""
     manifest: bytes
     """The manifest, serialized."""
 
@@ -138,17 +142,26 @@ Chunk = LeafChunk | ReceiptChunk
 # -- checks ------------------------------------------------------------------------------------
 
 
-def verify_manifest(manifest: Manifest, genesis: Genesis, verify: VerifyMany = verify_many) -> Snapshot:
+def verify_manifest(
+    manifest: Manifest, known: KnownEpochs, verify: VerifyMany = verify_many, seen: KnownEpochs | None = None
+) -> Snapshot:
     """The snapshot that the manifest shows to be certified on this network; SnapshotError otherwise.
 
-    Costs the signatures of a header proof: some 2 Q of them.
+    Costs the signatures of a header proof: some 2 Q of them, and as many for every epoch that is not known yet.
+
+    Args:
+        known: the genesis; or what this very row of hand-overs, or the beginning of it, was found to lead to before.
+            Of other hand-overs into these epochs only the blocks are compared: those would be kept without a proof.
+        seen: epochs the verifier has been in itself; a manifest that tells another history of them is refused.
     """
     certified = manifest.header.subject
     try:
-        verify_header_proof(manifest.header, KnownEpochs.of_genesis(genesis), verify)
+        if seen is not None:
+            seen.follow(manifest.header.hand_overs)
+        known, _ = verify_header_proof(manifest.header, known, verify)
     except ProofError as error:
         raise SnapshotError("manifest", str(error)) from error
-    header = _first_ancestor(manifest, genesis)
+    header = _first_ancestor(manifest, known.starts[known.first_epoch].genesis.height)
     if manifest.justification.digest != header.justification_digest:
         raise SnapshotError("manifest", "the justification is not the one its header commits to")
     if manifest.payload.root != header.payload_root:
@@ -178,14 +191,16 @@ def verify_manifest(manifest: Manifest, genesis: Genesis, verify: VerifyMany = v
         certified=certified,
         log_root=manifest.log_root,
         receipts_tree_root=manifest.receipts_tree_root,
+        hand_overs=manifest.header.hand_overs,
+        known=known,
         manifest=manifest.raw,
     )
 
 
-def _first_ancestor(manifest: Manifest, genesis: Genesis) -> Header:
+def _first_ancestor(manifest: Manifest, genesis_height: int) -> Header:
     """The header of the snapshot's height, which the certified one holds on to by digests alone."""
     child = manifest.header.subject
-    if child.state_height <= genesis.height:
+    if child.state_height <= genesis_height:
         raise SnapshotError("manifest", "it is of the genesis, which everybody has")
     if len(manifest.ancestors) != child.height - child.state_height or len(manifest.ancestors) > ANCESTORS_MAX:
         raise SnapshotError("manifest", f"{len(manifest.ancestors)} headers below the certified one")

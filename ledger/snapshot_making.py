@@ -98,8 +98,6 @@ def pin(state: State, source: BlockSource) -> PinnedSnapshot:
 
 
 def _ancestors(certified: Header, source: HeaderSource) -> tuple[Header, ...]:
-    if certified.epoch > source.first_epoch:
-        raise ProofUnavailable("the set of validators has changed since the genesis", "fetch blocks instead")
     if certified.state_height < 1:
         raise ProofUnavailable("no state above the genesis is certified yet", "ask again in a moment")
     if certified.height - certified.state_height > ANCESTORS_MAX:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -19,6 +19,8 @@ from ledger.ports import CorruptStore, ImportStore, StateStore
 from ledger.snapshot import verify_manifest
 from ledger.state import State
 from ledger.statement_types import Judge
+from ledger.wellformed import SignatureJob
+from lossbook.v1 import block_pb2
 from node.batches import Head
 from node.branches import Branches
 from node.building import Builder
@@ -67,8 +69,8 @@ class StoredHeaders:
         """Header of a stored block, or of the genesis."""
         if digest == self._genesis.digest:
             return self._genesis
-        proposal = self.proposal(digest)
-        return proposal.header if proposal is not None else None
+        raw = self._blocks.proposal(digest)
+        return wire.decode_header(wire.parse(block_pb2.Proposal, raw).header) if raw is not None else None
 
     def proposal(self, digest: bytes) -> Proposal | None:
         """A stored block as it was proposed."""
@@ -177,6 +179,10 @@ def assemble(
     finality = Finality(epoch=epoch, executor=executor, dissemination=batches, statements=statements, branches=branches)
     finality.resume(_final_not_executed(state, blocks, headers))
     members = [member.id for member in epoch.validators.members]
+
+    def verify_each(jobs: Sequence[SignatureJob]) -> list[bool]:
+        return [verify(*job) for job in jobs]
+
     return Validator(
         present=epochs.instance(epoch, now),
         epochs=epochs,
@@ -196,7 +202,8 @@ def assemble(
         snapshots=SnapshotSync(
             peers=[member for member in members if member != organisation],
             store=state_store,
-            verify=lambda manifest: verify_manifest(manifest, genesis, lambda jobs: [verify(*job) for job in jobs]),
+            seen=epochs.known(),
+            verify=lambda manifest, known, seen: verify_manifest(manifest, known, verify_each, seen),
             delay_ms=settings.delay_ms,
             far=Far(settings.snapshot_blocks, settings.snapshot_writes),
         ),

@@ -16,11 +16,13 @@ from consensus.justification import HeaderRules
 from consensus.ports import Signatures
 from consensus.types import Certificate, Header, Justification, Proposal, Vote, VoteKind
 from consensus.votes import VoteChecker
+from ledger import wire
 from ledger.types import Block, Payload
 from node.branches import PROTOCOL_VERSION
 from node.epoch import Epoch
 from node.turn import FetchBlocks, Turn
 
+NOTHING_LISTED = wire.encode_payload(())  #: by a tail
 UNSIGNED = bytes(64)  #: in place of a leader's vote that backfill does not know; nobody relies on it
 RETRY_DELAYS = 6  #: times D before a request that nobody answered is made again
 

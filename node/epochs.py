@@ -10,6 +10,8 @@ from consensus.ports import Headers
 from consensus.types import Certificate, Header
 from ledger import wire
 from ledger.block_port import BlockStore
+from ledger.header_chain import EpochStart
+from ledger.known_epochs import KnownEpochs
 from node.catchup import ChainRules
 from node.dissemination import Signer
 from node.epoch import Epoch, EpochSource, Keyring, Verify, open_epoch
@@ -100,6 +102,16 @@ class Epochs:
             )
             self._header_rules[epoch] = rules
         return rules
+
+    def known(self) -> KnownEpochs:
+        """What this node has seen of the network's epochs itself, from the first one on."""
+        starts: dict[int, EpochStart] = {}
+        for number in range(self._genesis.epoch, self.number + 1):
+            rules = self.header_rules(number)
+            if rules is None:
+                break  # what an earlier version stored: the rest is shown by hand-overs
+            starts[number] = EpochStart(rules.validators, rules.genesis)
+        return KnownEpochs(self._config.chain_id, starts, first_epoch=self._genesis.epoch)
 
     def end_of(self, epoch: int) -> Certificate | None:
         """The Finalization that ended an epoch: of its boundary block, or of a tail after it. None if it goes on."""

@@ -3,15 +3,17 @@
 Driven by finality alone, as backfill is (consensus.md §6, third mechanism), and begun only where backfill would take
 too long, or nobody has the blocks any more:
 
-    ask       every peer for its newest snapshot; each manifest is verified before it counts. Blocks wait for the
-              first answer, for a moment
-    far?      a certified height too far above the own one (``Far``): begin; otherwise blocks do
+    ask       every peer for its newest snapshot; each manifest is verified before it counts. Blocks wait for f + 1
+              answers, for a moment
+    far?      a certified height that f + 1 of them can serve is too far above the own one (``Far``): begin; otherwise
+              blocks do
     fetch     spans of leaves, then of receipts, of several peers at a time, each proved under the manifest of the
               peer that serves it; proved chunks go to the store in order
     done      everything below the highest offered height is there: the driver installs it (``Turn.install``)
 
 A peer whose manifest or chunk does not hold loses its place in this fetch, is penalised, and its span goes to another.
-One that fails or is slow is asked last. Without anybody left the fetch is given up, what has come in stays, and
+One that fails or is slow, or brings next to nothing, is asked last, then left out; because f + 1 can serve the height,
+nobody is waited for who boasts of a newer one. Without anybody left the fetch is given up, what has come in stays, and
 backfill goes on; it is tried again later.
 """
 
@@ -24,8 +26,10 @@ from typing import Final
 import msgspec
 
 from consensus.events import Now
+from ledger.known_epochs import KnownEpochs
 from ledger.ports import ImportStore
-from ledger.snapshot import LeafChunk, Manifest, Snapshot, SnapshotError, verify_leaves, verify_receipts
+from ledger.proof_types import HandOver
+from ledger.snapshot import Chunk, LeafChunk, Manifest, Snapshot, SnapshotError, verify_leaves, verify_receipts
 from ledger.snapshot_import import Importer, Log
 from node.turn import ChunkFetched, FetchChunks, FetchFailed, FetchSnapshot, Penalty, SnapshotOffered, Turn
 
@@ -38,17 +42,22 @@ PARALLEL_MAX: Final = 4
 AHEAD_BYTES_MAX: Final = 64 << 20
 """Proved chunks that wait for one before them; above, only that one is asked for."""
 
-STRIKES_MAX: Final = 5
-"""Failures after which a peer is left out of this fetch."""
+STRIKES_MAX: Final = 3
+"""Failures in a row after which a peer is left out of this fetch."""
 
 DECIDE: Final = 2
 """Times D that blocks wait for an answer."""
 
 ASK_AGAIN: Final = 20
-"""Times D until the peers are asked for snapshots again."""
+"""Times D until the peers are asked for snapshots again; during a fetch, too: they keep each one for a while only."""
 
 STALL: Final = 40
-"""Times D without a further part until a peer's span goes to another."""
+"""Times D for a span, until what is left of it goes to another."""
+
+ENOUGH: Final = 8
+"""A peer that brought less than this part of a span, and less than ENOUGH_BYTES, has failed: bytes are no progress."""
+
+ENOUGH_BYTES: Final = 256 << 10
 
 REST: Final = 60
 """Times D until a fetch that was given up is tried again."""
@@ -66,12 +75,20 @@ class Far(msgspec.Struct, frozen=True):
 class _Span:
     """A request under way."""
 
-    __slots__ = ("fetch", "next", "until_ms")
+    __slots__ = ("fetch", "next", "offer", "size", "until_ms")
 
-    def __init__(self, fetch: FetchChunks, until_ms: int) -> None:
+    def __init__(self, fetch: FetchChunks, offer: Snapshot, until_ms: int) -> None:
         self.fetch = fetch
+        self.offer = offer  #: under which it is proved, whatever the peer offers meanwhile
         self.next = fetch.first
+        self.size = 0  #: bytes that came
         self.until_ms = until_ms
+
+    @property
+    def failed(self) -> bool:
+        """Next to nothing came."""
+        came = self.next - self.fetch.first
+        return came * ENOUGH < self.fetch.stop - self.fetch.first and self.size < ENOUGH_BYTES
 
     @property
     def rest(self) -> tuple[Log, int, int]:
@@ -84,7 +101,9 @@ class SnapshotSync:
     Args:
         peers: organisations of the other validators.
         store: where the snapshot goes; written by the driver only.
-        verify: what a manifest shows to be certified; SnapshotError.
+        seen: the epochs that this node has been in, or could have been, from the genesis on.
+        verify: what a manifest shows to be certified, to whoever knows the first epochs and has seen the second;
+            SnapshotError.
         delay_ms: D.
         far: when a snapshot is worth more than blocks.
     """
@@ -94,13 +113,18 @@ class SnapshotSync:
         *,
         peers: Iterable[str],
         store: ImportStore,
-        verify: Callable[[Manifest], Snapshot],
+        seen: KnownEpochs,
+        verify: Callable[[Manifest, KnownEpochs, KnownEpochs], Snapshot],
         delay_ms: int,
         far: Far,
     ) -> None:
         self._peers = tuple(peers)
         self._store = store
+        self._seen = seen
         self._verify = verify
+        self._shown: tuple[HandOver, ...] = ()  #: hand-overs that were verified
+        first = {seen.first_epoch: seen.starts[seen.first_epoch]}
+        self._known = self._genesis = msgspec.structs.replace(seen, starts=first)  #: what they lead to
         self._delay_ms = delay_ms
         self._far = far
         self._liars: set[str] = set()
@@ -122,9 +146,10 @@ class SnapshotSync:
         self._ready_bytes = 0
         self.complete = False
 
-    def enter(self, peers: Iterable[str]) -> None:
-        """An epoch begins; these are the other validators."""
+    def enter(self, peers: Iterable[str], seen: KnownEpochs) -> None:
+        """An epoch begins; these are the other validators, and these the epochs that this node has been in."""
         self._peers = tuple(peers)
+        self._seen = seen
 
     # -- what the validator asks -------------------------------------------------------------
 
@@ -151,7 +176,7 @@ class SnapshotSync:
         times = [span.until_ms for span in self._under_way.values()]
         if not self.fetching and self._decide_by_ms is not None and now.monotonic_ms < self._decide_by_ms:
             times.append(self._decide_by_ms)
-        if self._ask_at_ms is not None and (self._asked or not self.fetching):
+        if self._ask_at_ms is not None:
             times.append(self._ask_at_ms)
         return min(times, default=None)
 
@@ -162,8 +187,13 @@ class SnapshotSync:
         return self._decide_by_ms is not None and now.monotonic_ms < self._decide_by_ms
 
     @property
+    def _faulty_max(self) -> int:
+        """f of this node and its peers."""
+        return len(self._peers) // 3
+
+    @property
     def _decide_by_ms(self) -> int | None:
-        if self._ask_at_ms is None or self._offers or not self._asked:
+        if self._ask_at_ms is None or len(self._offers) > self._faulty_max or not self._asked:
             return None
         return self._ask_at_ms - (ASK_AGAIN - DECIDE) * self._delay_ms
 
@@ -172,6 +202,7 @@ class SnapshotSync:
         self._height, self._gone = height, gone
         if self.fetching or now.monotonic_ms < self._rest_until_ms:
             return
+        self._consider(now, turn)
         if self._ask_at_ms is None or now.monotonic_ms >= self._ask_at_ms:
             self._strikes.clear()
             self._ask(self._peers, now, turn)
@@ -195,14 +226,36 @@ class SnapshotSync:
         if item.sender in self._liars:
             return
         try:
-            snapshot = self._verify(item.manifest)
+            snapshot = self._verified(item.manifest)
         except SnapshotError as error:
             self._expose(item.sender, error, turn)
         else:
             self._offers[item.sender] = snapshot
-            if not self.fetching and now.monotonic_ms >= self._rest_until_ms and self._is_far(snapshot):
-                self._begin(snapshot, turn)
+            self._consider(now, turn)
         self._assign(now, turn)
+
+    def _verified(self, manifest: Manifest) -> Snapshot:
+        """What a manifest shows; hand-overs that were shown before, byte for byte, are not verified again."""
+        hand_overs = manifest.header.hand_overs
+        same = hand_overs[: len(self._shown)] == self._shown
+        snapshot = self._verify(manifest, self._known if same else self._genesis, self._seen)
+        self._shown, self._known = hand_overs, snapshot.known
+        return snapshot
+
+    def _consider(self, now: Now, turn: Turn) -> None:
+        """Begin, if enough peers have answered, or were given the time to, and what they can serve is far ahead."""
+        if self.fetching or self.deciding(now) or now.monotonic_ms < self._rest_until_ms:
+            return
+        snapshot = self._reachable
+        if snapshot is not None and self._is_far(snapshot):
+            self._begin(snapshot, turn)
+
+    @property
+    def _reachable(self) -> Snapshot | None:
+        """The newest that f + 1 peers can serve, one of whom is honest; with fewer offers, the oldest of them."""
+        offers = [offer for peer, offer in self._offers.items() if self._strikes[peer] < STRIKES_MAX]
+        offers.sort(key=lambda offer: offer.height, reverse=True)
+        return offers[min(self._faulty_max, len(offers) - 1)] if offers else None
 
     def _is_far(self, snapshot: Snapshot) -> bool:
         blocks = snapshot.height - self._height
@@ -224,9 +277,10 @@ class SnapshotSync:
             return
         if self._ask_at_ms is not None and now.monotonic_ms >= self._ask_at_ms:
             self._asked.clear()
+            self._ask(self._peers, now, turn)
         for peer, span in list(self._under_way.items()):
             if now.monotonic_ms >= span.until_ms:
-                self._strikes[peer] += 1
+                self._strikes[peer] += span.failed
                 self._take_back(peer)
         self._assign(now, turn)
 
@@ -235,6 +289,7 @@ class SnapshotSync:
         importer = self._importer
         if importer is None or self.complete:
             return
+        self._settle_for_less(importer, turn)
         if importer.complete and not self._goes_on(importer, turn):
             self.complete = turn.install = True
             return
@@ -243,12 +298,19 @@ class SnapshotSync:
                 return
             span = self._next_span(importer, self._offers[peer])
             if span is not None:
-                log, first, stop = span
-                fetch = FetchChunks((peer,), self._offers[peer].height, log, first, stop)
-                self._under_way[peer] = _Span(fetch, now.monotonic_ms + STALL * self._delay_ms)
+                offer, (log, first, stop) = self._offers[peer], span
+                fetch = FetchChunks((peer,), offer.height, log, first, stop)
+                self._under_way[peer] = _Span(fetch, offer, now.monotonic_ms + STALL * self._delay_ms)
                 turn.fetches.append(fetch)
         if not self._under_way and not self._asked:
             self._give_up(now)
+
+    def _settle_for_less(self, importer: Importer, turn: Turn) -> None:
+        """A height that too few can serve, now that some have failed, is not waited for."""
+        reachable = self._reachable
+        if reachable is not None and self._height < reachable.height < importer.snapshot.height:
+            importer.snapshot = reachable
+            turn.import_rows.append(importer.retarget())
 
     def _usable(self) -> list[str]:
         """Peers with an offer and nothing to do, the most reliable first."""
@@ -284,31 +346,33 @@ class SnapshotSync:
         span, importer, chunk = self._under_way.get(item.sender), self._importer, item.chunk
         if span is None or importer is None or span.fetch is not item.fetch:
             return  # of a fetch that is over
-        log, first, stop = span.rest
+        log, first, _ = span.rest
         try:
-            items, hashes = self._prove(item, log, first, stop)
+            items, hashes = self._prove(item.chunk, span)
         except SnapshotError as error:
             self._expose(item.sender, error, turn)
             self._assign(now, turn)
             return
         size = sum(len(each) for each in items)
+        span.size += size
         self._ready[log, first] = (items, hashes, size)
         self._ready_bytes += size
         self._store_ready(importer, log, turn)
         span.next = chunk.first + len(items)
-        span.until_ms = now.monotonic_ms + STALL * self._delay_ms
-        if span.next == stop:
+        if span.next == span.fetch.stop:
             del self._under_way[item.sender]
+            del self._strikes[item.sender]
         self._assign(now, turn)
 
-    def _prove(self, item: ChunkFetched, log: Log, first: int, stop: int) -> tuple[Sequence[bytes], Sequence[bytes]]:
-        chunk, offer = item.chunk, self._offers[item.sender]
+    @staticmethod
+    def _prove(chunk: Chunk, span: _Span) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        log, first, stop = span.rest
         items = chunk.leaves if isinstance(chunk, LeafChunk) else chunk.receipts
         if isinstance(chunk, LeafChunk) != (log is Log.LEAVES) or chunk.first != first or first + len(items) > stop:
             raise SnapshotError(f"{log.name.lower()} from {first}", "something else was served")
         if isinstance(chunk, LeafChunk):
-            return items, verify_leaves(chunk, offer)
-        return items, verify_receipts(chunk, offer)
+            return items, verify_leaves(chunk, span.offer)
+        return items, verify_receipts(chunk, span.offer)
 
     def _store_ready(self, importer: Importer, log: Log, turn: Turn) -> None:
         while (ready := self._ready.pop((log, importer.held[log]), None)) is not None:
@@ -327,9 +391,9 @@ class SnapshotSync:
             if span is None or span.fetch is not item.fetch:
                 return
             self._take_back(peer)
-            if span.next == span.fetch.first:
-                self._strikes[peer] += 1
-                self._offers.pop(peer, None)
+            self._strikes[peer] += span.failed
+            if span.next == span.fetch.first and self._offers.get(peer) is span.offer:
+                del self._offers[peer]  # it may have given way to a newer one
                 self._ask((peer,), now, turn)
         self._assign(now, turn)
 
@@ -337,7 +401,7 @@ class SnapshotSync:
 
     def _goes_on(self, importer: Importer, turn: Turn) -> bool:
         """Everything is there; but if a much newer height was offered meanwhile, only the rest of that is missing."""
-        newest = max(self._offers.values(), key=lambda offer: offer.height, default=importer.snapshot)
+        newest = self._reachable or importer.snapshot
         grown = newest.record.leaf_count - importer.snapshot.record.leaf_count
         if newest.height - importer.snapshot.height <= self._far.blocks and grown <= self._far.writes:
             return False

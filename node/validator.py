@@ -37,7 +37,7 @@ from ledger import wire
 from ledger.types import Ack, Batch, Payload, Statement
 from node.branches import Branches
 from node.building import Builder, BuildRequest
-from node.catchup import BadBlocks, Catchup, Unproven, as_proposal, check_chain
+from node.catchup import NOTHING_LISTED, BadBlocks, Catchup, Unproven, as_proposal, check_chain
 from node.dissemination import Dissemination
 from node.duties import Duties
 from node.epoch import Epoch
@@ -73,7 +73,6 @@ from node.turn import (
     Turn,
 )
 
-NOTHING_LISTED = wire.encode_payload(())  #: by a tail
 OF_A_RESTING_CORE = (out.Persist, out.Send, out.Penalise, out.Alarm, out.Report)
 """Effects of the core of the epoch before that still matter: its views and blocks do not."""
 
@@ -269,7 +268,9 @@ class Validator:
         self._finality.enter(epoch)
         others = [member.id for member in epoch.validators.members]
         self._catchup.enter(others)
-        self._snapshots.enter([member for member in others if member != self._epochs.organisation])
+        self._snapshots.enter(
+            [member for member in others if member != self._epochs.organisation], self._epochs.known()
+        )
         self._batches.enter(epoch, self._turn)
         self._tip = self._finality.header
         self._work = self._final_written = None

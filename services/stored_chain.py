@@ -13,7 +13,7 @@ from ledger.block_port import BatchWrite, BlockStore, BlockWrite, FinalizedWrite
 from ledger.invariant import invariant
 from ledger.ports import CorruptStore
 from ledger.types import Block, JustifiedHeader
-from ledger.wire import WireError, decode_header, decode_payload, encode_certificate, parse
+from ledger.wire import WireError, decode_header, decode_payload, decode_stored_parts, encode_certificate, parse
 from lossbook.v1 import block_pb2
 from services.pulse import Pulse
 from services.sources import StoredBlock
@@ -96,8 +96,12 @@ class StoredChain:
         return self._store.batch(digest)
 
     def proposal(self, digest: bytes) -> bytes | None:
-        """See ChainSource."""
-        return self._store.proposal(digest)
+        """See ChainSource. Not the block with which an epoch ended below a snapshot: what it listed is not here."""
+        raw = self._store.proposal(digest)
+        if raw is None:
+            return None
+        parts = decode_stored_parts(raw)
+        return raw if parts.payload.root == parts.header.payload_root else None
 
     def _batches(self, proposal: bytes, height: int) -> list[bytes]:
         try:

@@ -59,16 +59,17 @@ class StoredBlocks:
 
     def final_header(self, height: int) -> FinalHeader | None:
         """The finalized header of a height; None where it is not stored."""
-        block = block_at(self._store, height)
-        if block is None:
+        digest = self._store.digest_at(height)
+        block = self._justified(digest) if digest is not None else None
+        if digest is None or block is None:
             return None
-        tails, at = list[JustifiedHeader](), block.finalization.digest if block.finalization else block.header.digest
-        while at != block.header.digest and (raw := self._store.proposal(at)) is not None:
-            tail = wire.decode_stored_proposal(raw)
-            tails.insert(0, JustifiedHeader(tail.header, tail.justification))
+        raw = self._store.finalization(height)
+        finalization = wire.read_certificate(raw) if raw else None
+        tails, at = list[JustifiedHeader](), finalization.digest if finalization else digest
+        while at != digest and (tail := self._justified(at)) is not None:
+            tails.insert(0, tail)
             at = tail.header.parent_digest
-        justified = JustifiedHeader(block.header, block.justification)
-        return FinalHeader(justified, block.finalization, tuple(tails))
+        return FinalHeader(block, finalization, tuple(tails))
 
     first_epoch = 0  #: every run begins with empty books
 
@@ -81,6 +82,11 @@ class StoredBlocks:
         """What the block of a height lists; None where it is not stored."""
         block = block_at(self._store, height)
         return block.payload if block else None
+
+    def _justified(self, digest: bytes) -> JustifiedHeader | None:
+        raw = self._store.proposal(digest)
+        parts = wire.decode_stored_parts(raw) if raw is not None else None
+        return JustifiedHeader(parts.header, parts.justification) if parts is not None else None
 
 
 def serve(store: BlockStore, snapshots: SnapshotShelf, fetch: Fetch) -> Answer:

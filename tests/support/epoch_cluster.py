@@ -25,19 +25,27 @@ from ledger.contract import Context, Contracts
 from ledger.epochs import MEMBERSHIP, ApprovedChange, MembershipRecord, Seat, current_epoch
 from ledger.genesis import Genesis
 from ledger.genesis_header import genesis_header_of
-from ledger.state import State
+from ledger.snapshot import LeafChunk
+from ledger.snapshot_making import SnapshotShelf
 from ledger.types import Batch, Block, Envelope, JustifiedHeader
 from ledger.wellformed import read_envelope, signature_jobs
-from node.assembly import Settings, assemble, commit_genesis
+from ledger.wire.snapshots import decode_chunk, decode_manifest
+from lossbook.v1 import peer_pb2
+from node.assembly import Settings, assemble
 from node.epoch import HeldKeys
+from node.opening import open_state
 from node.turn import (
     BatchChecked,
     BatchesFetched,
     BlocksFetched,
+    ChunkFetched,
     Fetch,
     FetchBatches,
     FetchBlocks,
+    FetchChunks,
+    FetchFailed,
     FetchProposals,
+    FetchSnapshot,
     Input,
     Notice,
     PeerConnected,
@@ -45,9 +53,11 @@ from node.turn import (
     PeerMessages,
     Penalty,
     ProposalsFetched,
+    SnapshotOffered,
     Submitted,
     Tick,
 )
+from simulator.serving import StoredBlocks, serve
 from store.memory import MemoryStateStore
 from store.memory_blocks import MemoryBlockStore
 from tests.support.insurers import INSURERS, Organisation, key_of, market_genesis
@@ -76,6 +86,7 @@ class Node:
         self.key = organisation.consensus_key or key_of(self.id, "consensus")
         keys = [self.key, *[key_of(self.id, "consensus", str(epoch)) for epoch in range(EPOCHS_MAX)]]
         self.keys = {key.public: key.sign for key in keys}
+        self.settings = SETTINGS
         self.made: dict[int, bytes] = {}  #: keys of epochs to come, as the daemon makes them early in each
         self.voting = True
         self.blocks = MemoryBlockStore()
@@ -96,9 +107,8 @@ class Node:
         """Start, or start again, from what is on disk."""
         self.starts += 1
         now = self.cluster.now
-        state = State.open(self.states)
-        commit_genesis(self.cluster.genesis, state, self.states)
-        self.state = state
+        state = self.state = open_state(self.cluster.genesis, self.states, self.blocks)
+        self.shelf = SnapshotShelf(state, StoredBlocks(self.blocks, state), lambda: self.cluster.time_ms / 1000)
         nonce = self.starts.to_bytes(16, "big") + self.index.to_bytes(16, "big")
         self.validator = assemble(
             genesis=self.cluster.genesis,
@@ -111,7 +121,7 @@ class Node:
             blocks=self.blocks,
             contracts=self.cluster.contracts,
             log_records=self.log,
-            settings=SETTINGS,
+            settings=self.settings,
             origin_nonce=nonce,
             now=now,
         )
@@ -152,6 +162,11 @@ class Node:
                 self.cluster.fetch(self, fetch)
             self.notices.extend(turn.notices)
             self.penalties.extend(turn.penalties)
+            for rows in turn.import_rows:
+                self.states.import_rows(rows)
+            if turn.install:
+                self.start()
+                return
             height = self.validator.executed_height
             executing = self.validator.execute_slice(self.cluster.now)
             moved = executing or self.validator.executed_height != height
@@ -209,10 +224,18 @@ class Node:
         if isinstance(fetch, FetchProposals):
             raws = [raw for digest in fetch.digests if (raw := self.blocks.proposal(digest)) is not None]
             return ProposalsFetched(self.id, [wire.decode_stored_proposal(r) for r in raws]) if raws else None
-        if not isinstance(fetch, FetchBlocks):
-            return None  # no snapshots here
+        if not isinstance(fetch, FetchBlocks) or fetch.from_height < self.blocks.first_height():
+            return None
         blocks = [self.block(height) for height in range(fetch.from_height, (self.blocks.finalized_height() or 0) + 1)]
         return BlocksFetched(self.id, blocks) if blocks else None
+
+    def serve_snapshot(self, fetch: FetchSnapshot | FetchChunks) -> list[Input]:
+        """What this node answers to whoever wants a snapshot, or a part of one, as bytes that were read again."""
+        answer = serve(self.blocks, self.shelf, fetch)
+        if isinstance(fetch, FetchSnapshot):
+            return [SnapshotOffered(self.id, decode_manifest(answer.manifest))] if answer.manifest else []
+        chunks = [wire.parse(peer_pb2.GetSnapshotChunksResponse, raw) for raw in answer.chunks]
+        return [ChunkFetched(self.id, fetch, decode_chunk(chunk)) for chunk in chunks]
 
     def block(self, height: int) -> Block:
         """A final block as it is served."""
@@ -328,14 +351,31 @@ class Cluster:
 
     def fetch(self, node: Node, fetch: Fetch) -> None:
         """Ask the sources in turn; the first that has something answers."""
+        gone = False
         for source in fetch.sources:
             other = self.by_id[source]
             links = {(node.index, other.index), (other.index, node.index)}
             if other is not node and other.up and not links & self.cut:
+                if isinstance(fetch, FetchSnapshot | FetchChunks):
+                    self.deliver(node, other.serve_snapshot(fetch), FetchFailed(fetch, source))
+                    return
                 answer = other.serve(fetch)
                 if answer is not None:
                     self.after(2 * self.delay(), partial(node.receive, answer, node.starts))
                     return
+                gone = gone or (isinstance(fetch, FetchBlocks) and fetch.from_height < other.blocks.first_height())
+        if isinstance(fetch, FetchSnapshot | FetchChunks) or gone:
+            self.deliver(node, [], FetchFailed(fetch, fetch.sources[-1], gone))
+
+    def deliver(self, node: Node, parts: list[Input], failed: FetchFailed) -> None:
+        """The parts of one answer, in order; that it broke off where it did."""
+        delay = 2 * self.delay()
+        last = parts[-1] if parts else None
+        if isinstance(last, ChunkFetched):
+            items = last.chunk.leaves if isinstance(last.chunk, LeafChunk) else last.chunk.receipts
+            last = last if last.chunk.first + len(items) == last.fetch.stop else None
+        for part in parts if last is not None else [*parts, failed]:
+            self.after(delay, partial(node.receive, part, node.starts))
 
     def run(self, duration_ms: int, until: Callable[[], bool] | None = None) -> bool:
         """Advance virtual time; True as soon as ``until`` holds."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from consensus.types import Certificate, Header, VoteKind
 from consensus.votes import vote_message
 from crypto.keys import verify
+from ledger import wire
 from ledger.epochs import Seat
 from ledger.types import Block
 from tests.support.epoch_cluster import Cluster, Node
@@ -37,11 +38,12 @@ def check_certificate(cluster: Cluster, certificate: Certificate, seats: Sequenc
 
 
 def check_chain(cluster: Cluster, node: Node, sets: Mapping[int, Sequence[Seat]]) -> list[Header]:
-    """One node's final chain: every block under its epoch's own set, every epoch ended by the Finalization of its
-    boundary or of tails down to it, the next one begun on it."""
-    chain = [node.genesis_header]
-    ended = False
-    for height in range(1, (node.blocks.finalized_height() or 0) + 1):
+    """One node's final chain, from the genesis or its snapshot on: every block under its epoch's own set, every epoch
+    ended by the Finalization of its boundary or of tails down to it, the next one begun on it."""
+    first = node.blocks.first_height()
+    chain = [base(node, first - 1)]
+    ended = bool(chain[0].next_valset_hash)
+    for height in range(first, (node.blocks.finalized_height() or 0) + 1):
         block, parent = node.block(height), chain[-1]
         header = block.header
         assert header.parent_digest == parent.digest
@@ -55,6 +57,15 @@ def check_chain(cluster: Cluster, node: Node, sets: Mapping[int, Sequence[Seat]]
             check_finalization(cluster, block, sets[header.epoch])
         chain.append(header)
     return chain
+
+
+def base(node: Node, height: int) -> Header:
+    """The header below a node's first block."""
+    if height == 0:
+        return node.genesis_header
+    raw = node.blocks.proposal(node.blocks.digest_at(height) or b"")
+    assert raw is not None
+    return wire.decode_stored_proposal(raw).header
 
 
 def check_justification(cluster: Cluster, block: Block, seats: Sequence[Seat]) -> None:
@@ -92,5 +103,7 @@ def check_agreement(cluster: Cluster, sets: Mapping[int, Sequence[Seat]]) -> lis
     chains = [check_chain(cluster, node, sets) for node in cluster.nodes if node.starts]
     longest = max(chains, key=len)
     for chain in chains:
-        assert [header.digest for header in chain] == [header.digest for header in longest[: len(chain)]]
+        at = chain[0].height - longest[0].height
+        assert at >= 0
+        assert [header.digest for header in chain] == [header.digest for header in longest[at : at + len(chain)]]
     return longest

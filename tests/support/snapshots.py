@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ledger.execution import ExecutableBlock, ListedBatch
+from ledger.known_epochs import KnownEpochs
 from ledger.operations import Operation
 from ledger.ports import HeightRecord, ImportRows, ImportStore
 from ledger.snapshot import Chunk, LeafChunk, Snapshot, verify_leaves, verify_manifest, verify_receipts
@@ -54,7 +55,7 @@ def follow(chain: Chain, ledger: Ledger, up_to: int) -> None:
 def pinned(chain: Chain) -> tuple[PinnedSnapshot, Snapshot]:
     """What a node of the chain serves now, and what whoever fetches it makes of the manifest."""
     made = pin(chain.ledger.state, chain)
-    return made, verify_manifest(made.manifest, chain.genesis)
+    return made, verify_manifest(made.manifest, KnownEpochs.of_genesis(chain.genesis))
 
 
 class NoSnapshots(SnapshotShelf):

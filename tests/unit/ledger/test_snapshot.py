@@ -16,6 +16,7 @@ from ledger.codes import Code
 from ledger.commitment import BITMAP_BYTES, TWIG_LEAVES
 from ledger.execution import HEADS, REPLAYS, Execution
 from ledger.genesis import write_genesis_state
+from ledger.known_epochs import KnownEpochs
 from ledger.organisations import KEYS, ORGANISATIONS
 from ledger.parameters import PARAMETERS
 from ledger.ports import CorruptStore, HeightRecord, ImportRows
@@ -207,7 +208,7 @@ def test_every_flipped_byte_of_a_manifest_is_refused(served: Served) -> None:
         altered = bytearray(raw)
         altered[at] ^= 1 << draw.randrange(8)
         with pytest.raises((WireError, SnapshotError)):
-            verify_manifest(decode_manifest(bytes(altered)), served.chain.genesis)
+            verify_manifest(decode_manifest(bytes(altered)), KnownEpochs.of_genesis(served.chain.genesis))
 
 
 Alteration = Callable[[LeafChunk], LeafChunk]
@@ -300,12 +301,12 @@ def test_invalid_manifests_are_refused(served: Served) -> None:
     manifest = pin(chain.ledger.state, chain).manifest
     for name, altered in invalid_manifests(manifest).items():
         with pytest.raises(SnapshotError):
-            pytest.fail(f"{name}: {verify_manifest(altered, chain.genesis)}")
+            pytest.fail(f"{name}: {verify_manifest(altered, KnownEpochs.of_genesis(chain.genesis))}")
 
 
 def test_a_manifest_of_another_network_is_refused(served: Served) -> None:
     with pytest.raises(SnapshotError, match="another network"):
-        verify_manifest(served.source.manifest, make_genesis(INSURERS))
+        verify_manifest(served.source.manifest, KnownEpochs.of_genesis(make_genesis(INSURERS)))
 
 
 def test_a_manifest_under_a_certificate_of_too_few_is_refused() -> None:
@@ -315,7 +316,7 @@ def test_a_manifest_under_a_certificate_of_too_few_is_refused() -> None:
     weak = chain.certificate(VoteKind.FINALIZE, header.view, header.parent_view, header.digest, signers=(0, 1))
     chain.headers[-1] = msgspec.structs.replace(last, finalization=weak)
     with pytest.raises(SnapshotError, match="a quorum is 3"):
-        verify_manifest(pin(chain.ledger.state, chain).manifest, chain.genesis)
+        verify_manifest(pin(chain.ledger.state, chain).manifest, KnownEpochs.of_genesis(chain.genesis))
 
 
 def test_nothing_is_offered_before_a_state_above_the_genesis_is_certified() -> None:

@@ -7,11 +7,11 @@ import msgspec
 from ledger import wire
 from ledger.snapshot import Chunk, LeafChunk, Manifest
 from ledger.snapshot_import import Log
-from ledger.snapshot_making import PinnedSnapshot
+from ledger.snapshot_making import PinnedSnapshot, SnapshotShelf
 from ledger.wire.snapshots import decode_chunk, decode_manifest, encode_chunk, encode_manifest
 from lossbook.v1 import peer_pb2
 from node.turn import Fetch, FetchChunks, FetchSnapshot
-from simulator.serving import Answer
+from simulator.serving import Answer, StoredBlocks
 from tests.support.cluster import Node
 
 
@@ -112,10 +112,56 @@ class Mute(Node):
         return Answer(silent=True) if isinstance(fetch, FetchChunks) else super().serve(fetch)
 
 
+class Dripper(SnapshotLiar):
+    """Serves one genuine item at a time and breaks off."""
+
+    honest = True
+
+    def chunks(self, fetch: FetchChunks, chunks: list[Chunk]) -> list[Chunk]:
+        offered = self.shelf.find(fetch.height)
+        if offered is None:
+            return []
+        if fetch.log is Log.LEAVES:
+            return [offered.leaves(fetch.first, fetch.first + 1)]
+        return [offered.receipts(fetch.first, fetch.first + 1)]
+
+
+class Garbler(SnapshotLiar):
+    """Serves bytes in which nothing can be read."""
+
+    honest = True
+
+    def serve(self, fetch: Fetch) -> Answer:
+        answer = Node.serve(self, fetch)
+        return msgspec.structs.replace(answer, chunks=tuple([raw[: len(raw) // 2] + b"?" for raw in answer.chunks]))
+
+
+class Stale(Node):
+    """Goes on offering the first snapshot it ever had, which nobody wants any more."""
+
+    def serve(self, fetch: Fetch) -> Answer:
+        if isinstance(fetch, FetchSnapshot):
+            first = self.__dict__.setdefault("first", super().serve(fetch))
+            assert isinstance(first, Answer)
+            return first
+        return super().serve(fetch)
+
+
+class Braggart(Node):
+    """Offers the newest height of all, and never answers when it is asked for a chunk."""
+
+    def serve(self, fetch: Fetch) -> Answer:
+        if isinstance(fetch, FetchChunks):
+            return Answer(silent=True)
+        if isinstance(fetch, FetchSnapshot):
+            self.shelf = SnapshotShelf(self.state, StoredBlocks(self.disk.blocks, self.state), lambda: 0.0)
+        return super().serve(fetch)
+
+
 def flipped(raw: bytes) -> bytes:
     """With the last bit flipped."""
     return raw[:-1] + bytes((raw[-1] ^ 1,))
 
 
 LIARS: tuple[type[Node], ...] = (SnapshotLiar, Truncator, Shuffler, Misplacer, Disorderly, WrongHeight, Forger)
-FAILING: tuple[type[Node], ...] = (Breaker, Mute)
+FAILING: tuple[type[Node], ...] = (Breaker, Mute, Dripper, Garbler, Stale, Braggart)

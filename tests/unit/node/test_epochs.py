@@ -152,7 +152,7 @@ def signers(market: Market, epoch: int) -> set[str]:
     """Who signed the certificates of an epoch, as far as they are stored."""
     found: set[str] = set()
     for node in market.nodes:
-        for height in range(1, (node.blocks.finalized_height() or 0) + 1):
+        for height in range(node.blocks.first_height(), (node.blocks.finalized_height() or 0) + 1):
             block = node.block(height)
             for certificate in (block.finalization, block.justification.parent):
                 if certificate is not None and certificate.epoch == epoch:

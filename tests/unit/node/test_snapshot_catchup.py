@@ -24,6 +24,8 @@ from tests.support.insurers import INSURERS, Ledger, policy_issue
 from tests.unit.node.byzantine_snapshots import FAILING, LIARS
 from tests.unit.node.test_cluster import assert_agreement, executed
 
+pytestmark = pytest.mark.slow  # whole validators under load: a second a test
+
 MAKER = Ledger()
 FAR = msgspec.structs.replace(SETTINGS, snapshot_blocks=20, snapshot_writes=100_000)
 NEVER = msgspec.structs.replace(SETTINGS, snapshot_blocks=1_000_000, snapshot_writes=1_000_000)
@@ -65,7 +67,7 @@ class Load:
         cluster.timeline.after(self.every_ms, self.send)
 
 
-def long_running(newcomer: type[Node] = Node, liars: dict[int, type[Node]] | None = None, blocks: int = 80) -> Cluster:
+def long_running(newcomer: type[Node] = Node, liars: dict[int, type[Node]] | None = None, blocks: int = 50) -> Cluster:
     """A network that has run under load without its fourth validator."""
     cluster = Cluster(seed=3, liars={3: newcomer} | (liars or {}))
     for node in cluster.nodes:

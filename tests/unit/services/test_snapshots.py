@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from ledger.commitment import TWIG_LEAVES
+from ledger.known_epochs import KnownEpochs
 from ledger.snapshot import LeafChunk, ReceiptChunk, verify_leaves, verify_manifest, verify_receipts
 from ledger.snapshot_making import PIN_EVERY_S, PINS_MAX, SnapshotShelf
 from ledger.state_log import ProofUnavailable
@@ -109,7 +110,7 @@ def test_the_service_gives_manifest_and_chunks_that_verify() -> None:
         chain = long_chain()
         servicer = SyncServicer(Everything(), shelf(chain)[0])
         answer = await servicer.GetSnapshot(peer_pb2.GetSnapshotRequest(), CONTEXT)
-        snapshot = verify_manifest(decode_manifest(answer.manifest), chain.genesis)
+        snapshot = verify_manifest(decode_manifest(answer.manifest), KnownEpochs.of_genesis(chain.genesis))
         count = snapshot.record.leaf_count
         leaves = await fetched(servicer, snapshot.height, peer_pb2.SNAPSHOT_LOG_LEAVES, 100, count)
         at = 100
@@ -131,7 +132,7 @@ def test_an_answer_ends_after_some_bytes(monkeypatch: pytest.MonkeyPatch) -> Non
         chain = long_chain()
         servicer = SyncServicer(Everything(), shelf(chain)[0])
         answer = await servicer.GetSnapshot(peer_pb2.GetSnapshotRequest(), CONTEXT)
-        snapshot = verify_manifest(decode_manifest(answer.manifest), chain.genesis)
+        snapshot = verify_manifest(decode_manifest(answer.manifest), KnownEpochs.of_genesis(chain.genesis))
         monkeypatch.setattr(sync, "CHUNKS_BYTES_MAX", 1)
         count = snapshot.record.leaf_count
         leaves = peer_pb2.SNAPSHOT_LOG_LEAVES
