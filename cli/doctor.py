@@ -334,9 +334,8 @@ def _nodes(path: Path) -> Iterator[Finding]:
     from lossbook_sdk.channel import Connector
 
     profile = profiles.load(path)
-    genesis = profile.load_genesis_of()
-    connector = Connector.from_files(genesis, profile.certificate, profile.key)
-    for node in profile.nodes_of(genesis):
+    connector = Connector.of_profile(profile)
+    for node in profile.nodes_of(connector.genesis, connector.trust.cards_of_validators()):
         sent_s = time.time()
         answer = asyncio.run(ask_status(connector, node))
         if answer is None:

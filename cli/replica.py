@@ -171,9 +171,8 @@ async def _query(profile_name: str | None, home: Path | None) -> AsyncIterator[Q
             yield query
         return
     profile = profiles.load(profiles.chosen(profile_name))
-    genesis = profile.load_genesis_of()
-    connector = Connector.from_files(genesis, profile.certificate, profile.key)
-    nodes = Nodes(connector, profile.nodes_of(genesis))
+    connector = Connector.of_profile(profile)
+    nodes = Nodes(connector, profile.nodes_of(connector.genesis, connector.trust.cards_of_validators()))
     try:
         yield Query(nodes)
     finally:

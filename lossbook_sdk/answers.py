@@ -9,15 +9,16 @@ import msgspec
 from crypto.keys import verify
 from ledger.acks import accepted_message
 from ledger.codes import Code
-from ledger.genesis import Genesis
 from ledger.proof_errors import ProofError
 from ledger.proof_types import Proof, ReceiptProof
-from ledger.proofs import verify_proof
 from ledger.types import Receipt
 from ledger.wire import WireError, decode_receipt
 from ledger.wire.proofs import decode_receipt_proof
 from lossbook.v1 import gateway_pb2
 from lossbook_sdk.errors import Expired, Failed, Rejected, VerificationFailed
+from lossbook_sdk.nodes import Nodes
+from lossbook_sdk.profile import Node
+from lossbook_sdk.trust import Trust, UnknownEpoch
 
 
 class Stage(enum.IntEnum):
@@ -69,10 +70,27 @@ class Status(msgspec.Struct, frozen=True):
         return self
 
 
-def read_status(message: gateway_pb2.EnvelopeStatus, node: str, genesis: Genesis) -> Status:
-    """Read an answer. ACCEPTED must be signed by the origin it names; PROVEN must verify.
+async def checked_status(message: gateway_pb2.EnvelopeStatus, node: Node, nodes: Nodes) -> Status:
+    """``read_status``, after proofs of an epoch that is news to this client; PENDING where nobody can prove it.
 
     Raises:
+        VerificationFailed: as ``read_status``.
+    """
+    trust = nodes.connector.trust
+    try:
+        return read_status(message, node.organisation, trust)
+    except UnknownEpoch as unknown:
+        if await nodes.learn_epoch(unknown.epoch):
+            return read_status(message, node.organisation, trust)
+        nodes.failed(node, f"it vouches in epoch {unknown.epoch}, to which no proof leads yet")
+        return Status(message.envelope_id, Stage.PENDING, node.organisation)
+
+
+def read_status(message: gateway_pb2.EnvelopeStatus, node: str, trust: Trust) -> Status:
+    """Read an answer. ACCEPTED must be signed by the origin it names, with its key of that epoch; PROVEN must verify.
+
+    Raises:
+        UnknownEpoch: its ACCEPTED is of an epoch that was not proved to this client yet.
         VerificationFailed: it is not what an honest node says.
     """
     try:
@@ -87,9 +105,9 @@ def read_status(message: gateway_pb2.EnvelopeStatus, node: str, genesis: Genesis
     if stage in (Stage.FINAL, Stage.PROVEN) and receipt is None:
         raise _lie(node, f"it says {stage.name} and gives no receipt")
     if stage is Stage.ACCEPTED:
-        _check_accepted(message.accepted, envelope_id, node, genesis)
+        _check_accepted(message.accepted, envelope_id, node, trust)
     if stage is Stage.PROVEN:
-        _check_proven(receipt, proof, node, genesis)
+        _check_proven(receipt, proof, node, trust)
     return Status(
         envelope_id=envelope_id,
         stage=stage,
@@ -102,22 +120,21 @@ def read_status(message: gateway_pb2.EnvelopeStatus, node: str, genesis: Genesis
     )
 
 
-def _check_accepted(accepted: gateway_pb2.Accepted, envelope_id: bytes, node: str, genesis: Genesis) -> None:
-    card = genesis.organisation(accepted.origin)
-    if card is None or not card.is_validator or accepted.envelope_id != envelope_id:
-        raise _lie(node, "its ACCEPTED names no validator, or another envelope")
-    message = accepted_message(
-        genesis.chain_id, accepted.epoch, accepted.origin, accepted.batch_digest, accepted.envelope_id
-    )
-    if not verify(card.consensus_key, message, accepted.signature):
-        raise _lie(node, f"its ACCEPTED is not signed by {accepted.origin}")
+def _check_accepted(accepted: gateway_pb2.Accepted, envelope_id: bytes, node: str, trust: Trust) -> None:
+    epoch, origin = accepted.epoch, accepted.origin
+    key = trust.validator_key(epoch, origin)
+    if not key or accepted.envelope_id != envelope_id:
+        raise _lie(node, f"its ACCEPTED names no validator of epoch {epoch}, or another envelope")
+    message = accepted_message(trust.genesis.chain_id, epoch, origin, accepted.batch_digest, accepted.envelope_id)
+    if not verify(key, message, accepted.signature):
+        raise _lie(node, f"its ACCEPTED is not signed by {origin}")
 
 
-def _check_proven(receipt: Receipt | None, proof: ReceiptProof | None, node: str, genesis: Genesis) -> None:
+def _check_proven(receipt: Receipt | None, proof: ReceiptProof | None, node: str, trust: Trust) -> None:
     if proof is None or receipt is None or proof.receipt.raw != receipt.raw:
         raise _lie(node, "it says PROVEN and gives no proof of the receipt")
     try:
-        verify_proof(Proof(genesis.chain_id, proof), genesis)
+        trust.verify(Proof(trust.genesis.chain_id, proof))
     except ProofError as error:
         raise _lie(node, str(error)) from error
 

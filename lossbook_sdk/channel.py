@@ -1,7 +1,8 @@
 """Connections to nodes: TLS 1.3, both sides authenticated, every call bound to one network.
 
 The client presents a certificate its organisation's ledger key issued, and trusts exactly one authority: that of the
-organisation it dials. The target name is ``<organisation>.lossbook`` whatever address is dialled.
+organisation it dials, as the genesis or a proved card names it. The target name is ``<organisation>.lossbook``
+whatever address is dialled.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from typing import Final
 import grpc
 import msgspec
 
+from ledger.cards import Card
 from ledger.genesis import Genesis
 from lossbook_sdk.errors import ProfileError
-from lossbook_sdk.profile import Node
+from lossbook_sdk.profile import Node, Profile
+from lossbook_sdk.trust import Trust
 
 PROTOCOL_VERSION: Final = "1"
 
@@ -42,7 +45,8 @@ Metadata = tuple[tuple[str, str], ...]
 class Connector(msgspec.Struct, frozen=True):
     """What is needed to dial any node of one network."""
 
-    genesis: Genesis
+    trust: Trust
+    """The network, and what is known of it."""
     certificate: bytes
     """Own leaf, PEM."""
     key: bytes
@@ -52,14 +56,24 @@ class Connector(msgspec.Struct, frozen=True):
         return f"Connector({self.genesis.name})"
 
     @classmethod
-    def from_files(cls, genesis: Genesis, certificate: Path, key: Path) -> Connector:
-        """Read the leaf from disk.
+    def of_profile(cls, profile: Profile) -> Connector:
+        """With what is kept beside the profile.
+
+        Raises:
+            ProfileError, GenesisError: a file cannot be used.
+        """
+        return cls.from_files(Trust.of_profile(profile), profile.certificate, profile.key)
+
+    @classmethod
+    def from_files(cls, network: Trust | Genesis, certificate: Path, key: Path) -> Connector:
+        """Read the leaf from disk; with a genesis alone, what is learned is forgotten with the process.
 
         Raises:
             ProfileError: a file cannot be read.
         """
+        trust = network if isinstance(network, Trust) else Trust(network)
         try:
-            return cls(genesis, certificate.read_bytes(), key.read_bytes())
+            return cls(trust, certificate.read_bytes(), key.read_bytes())
         except OSError as error:
             raise ProfileError(
                 f"the client certificate cannot be read: {error.filename}: {error.strerror}",
@@ -67,22 +81,36 @@ class Connector(msgspec.Struct, frozen=True):
             ) from error
 
     @property
+    def genesis(self) -> Genesis:
+        """The network's anchor."""
+        return self.trust.genesis
+
+    @property
     def metadata(self) -> Metadata:
         """What every call carries."""
         return (("lossbook-chain", self.genesis.chain_id.hex()), ("lossbook-protocol", PROTOCOL_VERSION))
+
+    def card_of(self, node: Node) -> Card:
+        """The card of the organisation that runs a node.
+
+        Raises:
+            ProfileError: the organisation is not on this network, as far as is known.
+        """
+        card = self.trust.card(node.organisation)
+        if card is None:
+            raise ProfileError(
+                f"{node.organisation!r} is not known to be a member of {self.genesis.name}",
+                advice="Check the nodes of the profile: `lossbook profile show`, `lossbook governance list`",
+            )
+        return card
 
     def channel(self, node: Node) -> grpc.aio.Channel:
         """A connection; dialled when the first call is made.
 
         Raises:
-            ProfileError: the organisation is not on this network.
+            ProfileError: as ``card_of``.
         """
-        card = self.genesis.organisation(node.organisation)
-        if card is None:
-            raise ProfileError(
-                f"{node.organisation!r} is not a member of {self.genesis.name}",
-                advice="Check the nodes of the profile against `lossbook genesis show`",
-            )
+        card = self.card_of(node)
         credentials = grpc.ssl_channel_credentials(card.body.ca_certificate.encode(), self.key, self.certificate)
         options = (*_OPTIONS, ("grpc.ssl_target_name_override", f"{node.organisation}.lossbook"))
         return grpc.aio.secure_channel(node.address, credentials, options=options)

@@ -56,11 +56,12 @@ class Client:
 
     def __init__(self, profile: Profile, passphrases: Passphrases | None = None) -> None:
         self.profile = profile
-        self.genesis: Genesis = profile.load_genesis_of()
+        connector = Connector.of_profile(profile)
+        self.trust = connector.trust
+        self.genesis: Genesis = connector.genesis
         self.wallet = Wallet(profile.keys, passphrases)
-        connector = Connector.from_files(self.genesis, profile.certificate, profile.key)
         self._runner = asyncio.Runner()
-        self._nodes = Nodes(connector, profile.nodes_of(self.genesis))
+        self._nodes = Nodes(connector, profile.nodes_of(self.genesis, self.trust.cards_of_validators()))
         self.gateway = Gateway(self._nodes)
         self.query = Query(self._nodes)
 
@@ -127,7 +128,7 @@ class Client:
         """
         if named:
             return tuple(named)
-        label = self.wallet.with_role(role, self.genesis, self.profile.organisation)
+        label = self.wallet.with_role(role, self.trust.card(self.profile.organisation))
         if label is None:
             raise BadInput(
                 f"no key of profile {self.profile.name!r} has the role {role.slug}",

@@ -13,10 +13,9 @@ from typing import Final
 import grpc
 
 from ledger.codes import Code
-from ledger.genesis import Genesis
 from ledger.wire import decode_receipt
 from lossbook.v1 import gateway_pb2, gateway_pb2_grpc, query_pb2, query_pb2_grpc
-from lossbook_sdk.answers import Stage, Status, read_status
+from lossbook_sdk.answers import Stage, Status, checked_status
 from lossbook_sdk.envelopes import Signed
 from lossbook_sdk.errors import NothingReachable, Rejected, Undecided
 from lossbook_sdk.nodes import GIVE_UP_S, TRANSIENT, Nodes, reason_of, refused
@@ -40,10 +39,6 @@ class Gateway:
     def __init__(self, nodes: Nodes, *, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._nodes = nodes
         self._clock_s = clock_s
-
-    @property
-    def _genesis(self) -> Genesis:
-        return self._nodes.connector.genesis
 
     async def submit(
         self, signed: Signed, wait: Stage = Stage.FINAL, *, wait_s: float = WAIT_S, give_up_s: float = GIVE_UP_S
@@ -97,7 +92,7 @@ class Gateway:
             timeout_s=wait_s,
             give_up_s=wait_s + GIVE_UP_S,
         )
-        return await self._original(read_status(response.status, node.organisation, self._genesis))
+        return await self._original(await checked_status(response.status, node, self._nodes))
 
     async def _ask(self, node: Node, signed: Signed, wait: Stage, until_s: float, *, fresh: bool) -> Status | None:
         """One Submit; the gateway answers a known id with what it knows. None: the node failed."""
@@ -112,7 +107,8 @@ class Gateway:
             self._nodes.failed(node, reason_of(error))
             return None
         self._nodes.worked(node)
-        return read_status(response.status, node.organisation, self._genesis)
+        await self._nodes.learn()
+        return await checked_status(response.status, node, self._nodes)
 
     async def _original(self, status: Status) -> Status:
         """For a replay, the first receipt: it says what the envelope did."""

@@ -2,6 +2,9 @@
 
 Transport trouble costs a node some time (doubling, with jitter, so that clients do not come back all at once) and
 moves on to the next; when every node is waiting, the call waits too, until its own time is over.
+
+A node of an organisation that is not known, or that could not be reached, may have joined, or changed its TLS
+authority, since the genesis: its card is asked of a node that works, with its proof (``lossbook_sdk.trust``).
 """
 
 from __future__ import annotations
@@ -15,6 +18,14 @@ from typing import Any, Final, TypeVar
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from ledger.epochs import MEMBERSHIP
+from ledger.organisations import CARDS
+from ledger.proof_errors import ProofError
+from ledger.proof_types import Proof
+from ledger.proofs import Proven
+from ledger.wire import WireError
+from ledger.wire.proofs import decode_record_proof
+from lossbook.v1 import query_pb2, query_pb2_grpc
 from lossbook_sdk.channel import Connector
 from lossbook_sdk.errors import NodeRefused, NothingReachable
 from lossbook_sdk.profile import Node
@@ -28,6 +39,13 @@ GIVE_UP_S: Final = 30.0
 
 HEALTH_S: Final = 2.0
 """For the question whether a node serves."""
+
+LEARN_S: Final = 2.0
+"""For a proved record that is asked for on the way: less than anybody waits for."""
+
+EPOCH_TRIES: Final = 10
+EPOCH_PAUSE_S: Final = 0.2
+"""An epoch that has just begun is proved by its first blocks: some hundred milliseconds."""
 
 T = TypeVar("T")
 
@@ -76,6 +94,7 @@ class _Place:
         self.backoff = backoff
         self.not_before_s = 0.0
         self.last_error = ""
+        self.works = False  #: since it was last dialled
         self.channel: grpc.aio.Channel | None = None
 
 
@@ -100,6 +119,7 @@ class Nodes:
         self.connector = connector
         self._clock_s = clock_s
         self._places = [_Place(node, backoff()) for node in nodes]
+        self._asked: set[str] = set()  #: organisations whose cards were asked for since their nodes last worked
 
     @property
     def all(self) -> tuple[Node, ...]:
@@ -114,7 +134,7 @@ class Nodes:
     def choose(self) -> Node | None:
         """The most preferred node that need not wait; None: all wait."""
         now_s = self._clock_s()
-        return next((place.node for place in self._places if place.not_before_s <= now_s), None)
+        return next((place.node for place in self._usable if place.not_before_s <= now_s), None)
 
     def better(self, node: Node) -> Node | None:
         """The most preferred of those before ``node`` that need not wait; None: there is none now."""
@@ -124,7 +144,12 @@ class Nodes:
 
     def wait_s(self) -> float:
         """Until the first of them may be tried again."""
-        return max(0.0, min((place.not_before_s for place in self._places), default=0.0) - self._clock_s())
+        return max(0.0, min((place.not_before_s for place in self._usable), default=0.0) - self._clock_s())
+
+    @property
+    def _usable(self) -> list[_Place]:
+        """Nodes of organisations that are known."""
+        return [place for place in self._places if self.connector.trust.card(place.node.organisation) is not None]
 
     def channel(self, node: Node) -> grpc.aio.Channel:
         """The connection to a node, kept for later calls."""
@@ -138,10 +163,13 @@ class Nodes:
         place = self._place(node)
         place.backoff.reset()
         place.last_error = ""
+        place.works = True
+        self._asked.discard(node.organisation)
 
     def failed(self, node: Node, reason: str, retry_after_s: float = 0.0) -> None:
         """It did not, or asked for patience: leave it alone for a while."""
         place = self._place(node)
+        place.works = False
         place.last_error = reason
         place.not_before_s = self._clock_s() + max(place.backoff.next_s(), retry_after_s)
 
@@ -153,7 +181,10 @@ class Nodes:
 
         Raises:
             NothingReachable: none may be tried before then.
+            ProfileError: none of the organisations is known.
         """
+        if self._places and not self._usable:
+            self.connector.card_of(self._places[0].node)
         while self._places and self._clock_s() + self.wait_s() < until_s:
             node = self.choose()
             if node is not None:
@@ -201,7 +232,65 @@ class Nodes:
                 self.failed(node, reason_of(error))
                 continue
             self.worked(node)
+            await self.learn()
             return answer, node
+
+    # -- learning ----------------------------------------------------------------------------
+
+    async def learn(self) -> None:
+        """Ask a node that works for the cards that are missing or doubtful; nothing to do most of the time."""
+        trust = self.connector.trust
+        doubtful = [place.node.organisation for place in self._places if place.last_error]
+        strange = [place.node.organisation for place in self._places] + list(trust.validators())
+        wanted = dict.fromkeys([*doubtful, *(name for name in strange if trust.card(name) is None)])
+        for organisation in wanted:
+            helper = next((place for place in self._usable if place.works), None)
+            if helper is None or organisation in self._asked:
+                continue
+            self._asked.add(organisation)
+            proven = await self._proved(helper, CARDS.prefix + organisation.encode())
+            if proven is not None and trust.learn_card(proven):
+                await self._redial(organisation)
+
+    async def learn_epoch(self, epoch: int) -> bool:
+        """Ask those that work for a proof that leads to an epoch; whether it is known then."""
+        trust = self.connector.trust
+        for _ in range(EPOCH_TRIES):
+            for place in self._usable:
+                if trust.latest_epoch < epoch and place.works:
+                    await self._proved(place, MEMBERSHIP.prefix)
+            if trust.latest_epoch >= epoch:
+                await self.learn()
+                return True
+            await asyncio.sleep(EPOCH_PAUSE_S)
+        return False
+
+    async def _proved(self, place: _Place, key: bytes) -> Proven | None:
+        """A record of one node, proved; None where it gives none."""
+        trust = self.connector.trust
+        stub = query_pb2_grpc.QueryServiceStub(self.channel(place.node))
+        request = query_pb2.GetRecordRequest(key=key, prove=True)
+        try:
+            answer = await stub.GetRecord(request, timeout=LEARN_S, metadata=self.connector.metadata)
+            if not answer.HasField("proof"):
+                return None
+            proven = trust.verify(Proof(trust.genesis.chain_id, decode_record_proof(answer.proof)))
+        except grpc.aio.AioRpcError:
+            return None  # it does not answer this now; whoever asked goes on with what is known
+        except (WireError, ProofError) as error:
+            self.failed(place.node, f"what it served does not verify: {error}")
+            return None
+        return proven if proven.key == key else None
+
+    async def _redial(self, organisation: str) -> None:
+        """Its card is another one: the next call makes a new connection, at once."""
+        for place in self._places:
+            if place.node.organisation == organisation:
+                if place.channel is not None:
+                    await place.channel.close()
+                place.channel = None
+                place.not_before_s = 0.0
+                place.backoff.reset()
 
     async def problem_of(self, node: Node, *, timeout_s: float = HEALTH_S) -> str:
         """Why a node does not take envelopes now, by its own word (gRPC health); empty if it does."""

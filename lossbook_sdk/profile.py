@@ -31,6 +31,7 @@ from typing import Final
 
 import msgspec
 
+from ledger.cards import Card
 from ledger.genesis import Genesis, load_genesis
 from lossbook_sdk.errors import ProfileError
 
@@ -95,11 +96,16 @@ class Profile(msgspec.Struct, frozen=True):
         """
         return load_genesis(_read(self.genesis, "genesis file"), self.chain_id or None)
 
-    def nodes_of(self, genesis: Genesis) -> tuple[Node, ...]:
-        """Nodes to talk to, in order: those of the profile, else the public addresses of the validators, own first."""
+    def nodes_of(self, genesis: Genesis, validators: Sequence[Card] = ()) -> tuple[Node, ...]:
+        """Nodes to talk to, in order: those of the profile, else the public addresses of the validators, own first.
+
+        Args:
+            validators: of the present epoch, as far as their cards are known; default: those of the genesis.
+        """
         if self.nodes:
             return self.nodes
-        found = [Node(card.id, card.body.public_address) for card in genesis.validators if card.body.public_address]
+        cards = validators or genesis.validators
+        found = [Node(card.id, card.body.public_address) for card in cards if card.body.public_address]
         return tuple(sorted(found, key=lambda node: node.organisation != self.organisation))
 
 

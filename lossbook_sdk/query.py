@@ -1,4 +1,4 @@
-"""Reading: records, receipts, blocks, status. Proofs are checked here, against the genesis, before anyone sees them."""
+"""Reading: records, receipts, blocks, status. Proofs are checked here, from the genesis on, before anyone sees them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Any, Final
 import grpc
 import msgspec
 
-from ledger.genesis import Genesis
 from ledger.proof_errors import ProofError
 from ledger.proof_types import Proof
-from ledger.proofs import Proven, verify_proof
+from ledger.proofs import Proven
 from ledger.types import Block, Receipt
 from ledger.wire import WireError, decode_block, decode_receipt
 from ledger.wire.proofs import decode_envelope_proof, decode_receipt_proof, decode_record_proof
@@ -19,6 +18,7 @@ from lossbook.v1 import blocks_pb2, blocks_pb2_grpc, query_pb2, query_pb2_grpc
 from lossbook_sdk.errors import NodeRefused, VerificationFailed
 from lossbook_sdk.nodes import TRANSIENT, Nodes, reason_of, refused
 from lossbook_sdk.profile import Node
+from lossbook_sdk.trust import Trust
 
 PAGE: Final = 1000
 """Records of one page; what a node gives at most."""
@@ -48,8 +48,8 @@ class Query:
         self._give_up_s = give_up_s
 
     @property
-    def _genesis(self) -> Genesis:
-        return self._nodes.connector.genesis
+    def _trust(self) -> Trust:
+        return self._nodes.connector.trust
 
     async def record(self, key: bytes, *, prove: bool = False) -> Found | None:
         """A record by table byte and key; None if there is none (which is not proved).
@@ -66,8 +66,8 @@ class Query:
         if not response.HasField("proof"):
             raise _no_proof(node, "it gave none")
         try:
-            proof = Proof(self._genesis.chain_id, decode_record_proof(response.proof))
-            proven = verify_proof(proof, self._genesis)
+            proof = Proof(self._trust.genesis.chain_id, decode_record_proof(response.proof))
+            proven = self._trust.verify(proof)
         except (WireError, ProofError) as error:
             raise _no_proof(node, str(error)) from error
         if proven.key != key:
@@ -98,8 +98,8 @@ class Query:
             receipt = decode_receipt(response.receipt)
             if not prove or not response.HasField("proof"):
                 return receipt, None
-            proof = Proof(self._genesis.chain_id, decode_receipt_proof(response.proof))
-            proven = verify_proof(proof, self._genesis)
+            proof = Proof(self._trust.genesis.chain_id, decode_receipt_proof(response.proof))
+            proven = self._trust.verify(proof)
         except (WireError, ProofError) as error:
             raise _no_proof(node, str(error)) from error
         if proven.receipt is None or proven.receipt.raw != receipt.raw or receipt.envelope_id != envelope_id:
@@ -113,8 +113,8 @@ class Query:
         if not response.found:
             return None
         try:
-            proof = Proof(self._genesis.chain_id, decode_envelope_proof(response.proof))
-            proven = verify_proof(proof, self._genesis)
+            proof = Proof(self._trust.genesis.chain_id, decode_envelope_proof(response.proof))
+            proven = self._trust.verify(proof)
         except (WireError, ProofError) as error:
             raise _no_proof(node, str(error)) from error
         if proven.envelope is None or proven.envelope.id != envelope_id:

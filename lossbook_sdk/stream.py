@@ -26,7 +26,7 @@ import msgspec
 
 from ledger.codes import Code
 from lossbook.v1 import gateway_pb2, gateway_pb2_grpc
-from lossbook_sdk.answers import Stage, Status, read_status
+from lossbook_sdk.answers import Stage, Status, checked_status
 from lossbook_sdk.envelopes import Signed
 from lossbook_sdk.errors import ClientError, Rejected, VerificationFailed
 from lossbook_sdk.nodes import TRANSIENT, Nodes, reason_of, refused
@@ -227,7 +227,7 @@ class BulkSubmitter:
                 self._last_heard_s = self._alone_since_s = self._clock_s()
                 self._nodes.worked(node)
                 for message in response.statuses:
-                    await self._on_status(read_status(message, node.organisation, self._nodes.connector.genesis))
+                    await self._on_status(await checked_status(message, node, self._nodes))
         except grpc.aio.AioRpcError as error:
             if error.code() not in TRANSIENT:
                 raise refused(node, error) from error

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from crypto import keyfile
 from crypto.keys import SigningKey
-from ledger.genesis import Genesis
+from ledger.cards import Card
 from ledger.organisations import Role
 from lossbook_sdk.errors import BadInput
 from lossbook_sdk.passphrase import Passphrases
@@ -64,9 +64,8 @@ class Wallet:
             )
         return found
 
-    def with_role(self, role: Role, genesis: Genesis, organisation: str) -> str | None:
+    def with_role(self, role: Role, card: Card | None) -> str | None:
         """Label of the first key that the organisation's card gives the role; needs no passphrase."""
-        card = genesis.organisation(organisation)
         if card is None:
             return None
         holders = {bytes.fromhex(key.public) for key in card.body.keys if key.role_bits() & role}

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.base import fail, group
+from cli.base import Stop, fail, group
 from cli.governance.propose import propose
 from cli.options import FILE, json_option, profile_option, write_options
 from cli.output import emit, facts, say, table
 
 if TYPE_CHECKING:
+    from cli.governance.standing import Network
     from lossbook_sdk.client import Client
     from lossbook_sdk.query import Found
 
@@ -97,7 +98,6 @@ def list_(only_open: bool, limit: int, profile_name: str | None, as_json: bool) 
 @json_option
 def show(proposal: str, prove: Path | None, profile_name: str | None, as_json: bool) -> None:
     """Show a proposal: what it would change, who has voted, what it waits for, what to do next."""
-    from cli.governance.reading import read_proposal
     from cli.session import client
     from ledger.wire.proofs import encode_proof
     from lossbook_sdk.values import parse_id
@@ -105,12 +105,12 @@ def show(proposal: str, prove: Path | None, profile_name: str | None, as_json: b
 
     name = parse_id(proposal, "proposal id")
     with client(profile_name) as session:
-        found = session.run(read_proposal(session.query, name))
-        if found is None or found.proof is None:
-            fail(f"there is no proposal {name.hex()}", "`lossbook governance list` shows those there are")
-        if prove is not None:
-            write_durably(prove, encode_proof(found.proof))
-        show_proposal(session, found, as_json, str(prove) if prove is not None else None)
+        read = _read(session, name)
+    if read is None or read[0].proof is None:
+        fail(f"there is no proposal {name.hex()}", "`lossbook governance list` shows those there are")
+    if prove is not None:
+        write_durably(prove, encode_proof(read[0].proof))
+    _show(read, as_json, str(prove) if prove is not None else None)
 
 
 # -- what proposing and voting share ---------------------------------------------------------------
@@ -118,7 +118,6 @@ def show(proposal: str, prove: Path | None, profile_name: str | None, as_json: b
 
 def submit(session: Client, operation: Any, proposal_id: bytes, options: dict[str, Any]) -> None:
     """Sign as an admin, submit, wait; tell how the proposal stands then."""
-    from cli.governance.reading import read_proposal
     from cli.session import show_status, status_document
     from cli.session import submit as send
     from ledger.organisations import Role
@@ -132,32 +131,43 @@ def submit(session: Client, operation: Any, proposal_id: bytes, options: dict[st
         wait=options["wait"],
         not_after=options["not_after"],
     )
-    as_json = options["as_json"]
-    found = None
-    if status.stage >= Stage.FINAL:
-        found = session.run(read_proposal(session.query, proposal_id))
-    if found is None:
+    as_json, height = options["as_json"], status.receipt.height if status.receipt is not None else 0
+    try:
+        read = _read(session, proposal_id, height) if status.stage >= Stage.FINAL else None
+    except Stop as stop:  # what was written stands, whether it can be read already or not
+        say(f"{stop.problem}.")
+        read = None
+    if read is None:
         show_status(status, as_json, proposal=proposal_id.hex())
         say(f"How it stands: `lossbook governance show {proposal_id.hex()}`.")
         return
-    show_proposal(session, found, as_json, extra=status_document(status))
+    _show(read, as_json, extra=status_document(status))
 
 
-def show_proposal(
-    session: Client,
-    found: Found,
-    as_json: bool,
-    proof: str | None = None,
-    extra: dict[str, Any] | None = None,
+def _read(session: Client, proposal_id: bytes, height_min: int = 0) -> tuple[Found, Network] | None:
+    """A proposal and the network it stands in, proved; None if there is none."""
+    from cli.governance.reading import read_network, read_proposal, record_of
+
+    async def read() -> tuple[Found, Network] | None:
+        found = await read_proposal(session.query, proposal_id, height_min)
+        if found is None:
+            return None
+        return found, await read_network(session.query, [record_of(found).epoch], found.height)
+
+    return session.run(read())
+
+
+def _show(
+    read: tuple[Found, Network], as_json: bool, proof: str | None = None, extra: dict[str, Any] | None = None
 ) -> None:
     """A proved proposal, and how it stands."""
     from cli.governance import words
-    from cli.governance.reading import read_network, record_of
+    from cli.governance.reading import record_of
     from cli.governance.standing import standing_of
     from lossbook_sdk.values import render_time
 
+    found, network = read
     record = record_of(found)
-    network = session.run(read_network(session.query, [record.epoch]))
     standing = standing_of(record, network)
     if as_json:
         shown = words.document(record, standing, network) | {"proven_at": found.height, "proof": proof}

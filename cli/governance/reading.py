@@ -1,16 +1,19 @@
 """What the commands read of the network: every record with its proof checked.
 
-A node can leave a record out of a list, which nobody can disprove; it cannot alter one, or show an old one as new.
+A node can leave a record out of a list, which nobody can disprove; it cannot alter one. What it proves is the state of
+the newest root that is certified, so whoever has just written waits for the block that certifies his own
+(``height_min``).
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
-from cli.base import EXIT_UNVERIFIED, Stop
+from cli.base import EXIT_UNREACHABLE, EXIT_UNVERIFIED, Stop
 from cli.governance.standing import Network
 from contracts.governance.records import PROPOSALS, ProposalRecord
 from ledger.epochs import EPOCHS, MEMBERSHIP, EpochRecord, MembershipRecord
@@ -21,6 +24,11 @@ from lossbook_sdk.query import Found
 
 if TYPE_CHECKING:
     from ledger.parameters import Parameters
+
+
+CERTIFY_TRIES: Final = 50
+CERTIFY_PAUSE_S: Final = 0.1
+"""The root after a block is certified by the next blocks: some hundred milliseconds, on an idle network too."""
 
 
 class Records(Protocol):
@@ -54,18 +62,30 @@ async def read_book(query: Records, limit: int) -> Book:
     listed.sort(key=lambda record: (record.ballots[0].time_ms, record.proposal_id), reverse=True)
     proposals = [await read_proposal(query, record.proposal_id) for record in listed[:limit]]
     found = tuple(each for each in proposals if each is not None)
-    network = await read_network(query, [record_of(each).epoch for each in found])
+    epochs = [record_of(each).epoch for each in found]
+    network = await read_network(query, epochs, max((each.height for each in found), default=0))
     return Book(network, found, len(listed) > limit)
 
 
-async def read_proposal(query: Records, proposal_id: bytes) -> Found | None:
-    """One proposal, proved; None if there is none."""
-    return await query.record(PROPOSALS.prefix + proposal_id, prove=True)
+async def read_proposal(query: Records, proposal_id: bytes, height_min: int = 0) -> Found | None:
+    """One proposal, proved in the state of this height or a later one; None if there is none.
+
+    Raises:
+        Stop: that state is not certified in time.
+    """
+    return await _at_least(query, PROPOSALS.prefix + proposal_id, height_min)
 
 
-async def read_network(query: Records, epochs: Iterable[int] = ()) -> Network:
-    """Who votes, what is under way, which parameters are decided; and the epochs of these proposals."""
-    found = await _proved(query, MEMBERSHIP, b"")
+async def read_network(query: Records, epochs: Iterable[int] = (), height_min: int = 0) -> Network:
+    """Who votes, what is under way, which parameters are decided; and the epochs of these proposals.
+
+    Args:
+        height_min: of the state; that of the proposals, so that they are not judged by what was before them.
+
+    Raises:
+        Stop: that state is not certified in time, or the node holds no such records.
+    """
+    found = await _proved(query, MEMBERSHIP, b"", height_min)
     membership: MembershipRecord = MEMBERSHIP.decode(found.value)
     wanted = {membership.epoch, *epochs, *(epoch + 1 for epoch in epochs if epoch < membership.epoch)}
     records: dict[int, EpochRecord] = {}
@@ -105,8 +125,21 @@ async def _parameters(query: Records, height: int) -> tuple[int, int]:
     return max(decided, default=0), max((decided[at].k_max for at in decided if at >= active), default=0)
 
 
-async def _proved(query: Records, table: Table[Any], key: bytes) -> Found:
-    found = await query.record(table.prefix + key, prove=True)
+async def _at_least(query: Records, key: bytes, height_min: int) -> Found | None:
+    for _ in range(CERTIFY_TRIES):
+        found = await query.record(key, prove=True)
+        if found is None or found.height >= height_min:
+            return found
+        await asyncio.sleep(CERTIFY_PAUSE_S)
+    raise Stop(
+        f"the state after block {height_min:,} is not certified yet",
+        "What was written stands. See it in a moment: `lossbook governance list`",
+        EXIT_UNREACHABLE,
+    )
+
+
+async def _proved(query: Records, table: Table[Any], key: bytes, height_min: int = 0) -> Found:
+    found = await _at_least(query, table.prefix + key, height_min)
     if found is None:
         raise Stop(
             f"the node holds no record of its {table.name}, which every node has",

@@ -39,6 +39,7 @@ from lossbook_sdk.envelopes import Signed, build_and_sign
 from lossbook_sdk.nodes import Nodes
 from lossbook_sdk.profile import Node
 from lossbook_sdk.stream import BulkSubmitter
+from lossbook_sdk.trust import Trust
 from store.sealed import SealedStore
 from tests.process.network import INSURERS, SUPERVISOR, Network
 from tests.support.insurers import ALL_DESKS, Organisation, policy_issue
@@ -351,7 +352,7 @@ def test_a_bulk_client_goes_to_another_node_and_back_to_its_own_once_that_serves
         )
 
     async def story() -> None:
-        nodes = Nodes(Connector(network.genesis, leaf, key), members)
+        nodes = Nodes(Connector(Trust(network.genesis), leaf, key), members)
 
         def moved(left: Node | None, taken: Node, reason: str) -> None:
             moves.append(taken.organisation)

@@ -18,6 +18,7 @@ from lossbook.v1 import gateway_pb2, gateway_pb2_grpc, query_pb2_grpc
 from lossbook_sdk.channel import Connector
 from lossbook_sdk.nodes import Backoff, Nodes
 from lossbook_sdk.profile import Node
+from lossbook_sdk.trust import Trust
 from services.health import Health
 from tests.support.insurers import INSURERS, market_genesis
 
@@ -133,7 +134,7 @@ def nodes_of(
     *gateways: FakeGateway, genesis: Genesis | None = None, clock_s: Callable[[], float] = time.monotonic
 ) -> Nodes:
     """The client's view of some gateways, in this order; back-off in milliseconds."""
-    connector = PlainConnector(genesis or market_genesis(), b"", b"")
+    connector = PlainConnector(Trust(genesis or market_genesis()), b"", b"")
     nodes = [gateway.node for gateway in gateways]
     return Nodes(connector, nodes, clock_s=clock_s, backoff=lambda: Backoff(0.01, 0.05))
 

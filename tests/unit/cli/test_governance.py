@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from cli.governance.standing import OVER, standing_of
+from cli.base import Stop
+from cli.governance.reading import read_network, read_proposal, record_of
+from cli.governance.standing import OVER, Network, standing_of
 from cli.governance.words import next_in_words, waits_for
-from contracts.governance.records import Ballot
+from contracts.governance.records import Ballot, ProposalRecord
 from ledger import operations as ops
 from ledger.codes import Code, text
 from ledger.epochs import PassedChange, current_epoch, membership
 from ledger.parameters import ACTIVATION_MARGIN, latest_parameters
 from ledger.proofs import verify_bytes
+from lossbook_sdk.query import Found
 from tests.support.assembly_client import ChainSession, organisation
 from tests.support.commands import document, lossbook
 from tests.support.epoch_chain import EpochChain
@@ -271,10 +275,6 @@ def test_invalid_words(town: Town) -> None:
 
 
 def test_every_state_has_its_words(town: Town) -> None:
-    import asyncio
-
-    from cli.governance.reading import read_network, read_proposal, record_of
-
     town.propose("rotate")
     session = ChainSession(town.chain)
     network = asyncio.run(read_network(session.query, [0]))
@@ -301,13 +301,48 @@ def test_every_state_has_its_words(town: Town) -> None:
         assert standing.over == (state in OVER) == (waits_for(standing) == "-")
 
 
+class Behind:
+    """A node whose certified state is some blocks behind what was executed."""
+
+    def __init__(self, *heights: int) -> None:
+        self.heights = list(heights)
+
+    async def record(self, key: bytes, *, prove: bool = False) -> Found:
+        height = self.heights.pop(0) if len(self.heights) > 1 else self.heights[0]
+        return Found(key, b"", height, FIRST.id)
+
+    async def records(self, prefix: bytes, *, limit: int | None = None) -> AsyncIterator[Found]:
+        return
+        yield  # pragma: no cover
+
+
+def test_whoever_has_written_waits_until_the_state_after_it_is_certified(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.governance.reading.CERTIFY_PAUSE_S", 0)
+    found = asyncio.run(read_proposal(Behind(3, 4, 5, 6), bytes(16), 5))
+    assert found is not None
+    assert found.height == 5
+    with pytest.raises(Stop, match="not certified yet") as caught:
+        asyncio.run(read_proposal(Behind(3), bytes(16), 5))
+    assert caught.value.exit_code == 3
+
+
+def test_a_vote_that_stands_is_told_although_the_state_after_it_is_not_certified(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    town.propose("rotate")
+    monkeypatch.setattr("cli.governance.reading.CERTIFY_PAUSE_S", 0)
+    monkeypatch.setattr(ChainSession, "certify", lambda _: None)
+    shown = town.run("vote", NAME, "yes", by=SECOND)
+    assert f"lossbook governance show {NAME}" in shown
+    assert "not certified yet" in shown
+    town.chain.block()
+    assert town.json("show", NAME)["votes"]["yes"] == [FIRST.id, SECOND]
+
+
 def test_consent_is_asked_for_when_signature_checks_change() -> None:
     chain = EpochChain()
     chain.block()
     _, epoch = current_epoch(chain.ledger.state)
-    from cli.governance.standing import Network
-    from contracts.governance.records import ProposalRecord
-
     ballots = tuple(Ballot(name, True, 1, 1, 0, 0) for name in chain.house.seats[:3])
     change = ops.ParameterChange(500, "attested")
     record = ProposalRecord(proposal_id("x"), 0, 10**15, 1, None, None, change, ballots, ())

@@ -166,6 +166,6 @@ def test_unknown_key_names_the_known_ones(tmp_path: Path) -> None:
 def test_key_for_a_role_is_found_without_a_passphrase(tmp_path: Path) -> None:
     wallet = _wallet(tmp_path)
     genesis = market_genesis()
-    assert wallet.with_role(Role.UNDERWRITER, genesis, FIRST.id) == "plain"
-    assert wallet.with_role(Role.FINANCE, genesis, FIRST.id) is None
-    assert wallet.with_role(Role.UNDERWRITER, genesis, "nobody") is None
+    assert wallet.with_role(Role.UNDERWRITER, genesis.organisation(FIRST.id)) == "plain"
+    assert wallet.with_role(Role.FINANCE, genesis.organisation(FIRST.id)) is None
+    assert wallet.with_role(Role.UNDERWRITER, genesis.organisation("nobody")) is None

@@ -9,6 +9,7 @@ import pytest
 from lossbook_sdk.errors import NothingReachable
 from lossbook_sdk.nodes import Backoff, Nodes
 from lossbook_sdk.profile import Node
+from lossbook_sdk.trust import Trust
 from tests.support.gateways import PlainConnector
 from tests.support.insurers import market_genesis
 
@@ -24,7 +25,7 @@ class Clock:
 
 
 def make(clock: Clock, *nodes: Node) -> Nodes:
-    connector = PlainConnector(market_genesis(), b"", b"")
+    connector = PlainConnector(Trust(market_genesis()), b"", b"")
     return Nodes(connector, nodes, clock_s=clock, backoff=lambda: Backoff(1.0, 4.0, lambda _, most: most))
 
 

@@ -1,0 +1,153 @@
+"""What a client knows of its network and need not be told: the genesis, and what was proved to it since.
+
+    epochs    who votes in each epoch, with which keys: from the hand-overs that come with every proof, each verified
+              once (``ledger.known_epochs``)
+    cards     of organisations, as they stand under a certified root: who joined after the genesis, or changed its TLS
+              authority or addresses
+
+Nothing of it is ever taken on a node's word. It is kept in a file beside the profile, one for each network
+(``lossbook_sdk.trust_file``).
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Final, Self
+
+from ledger.cards import Card, GenesisError, card_of_record, check_card
+from ledger.genesis import Genesis
+from ledger.known_epochs import KnownEpochs
+from ledger.organisations import CARDS
+from ledger.proof_types import Proof
+from ledger.proofs import Proven, verify_proof
+from lossbook_sdk import trust_file
+from lossbook_sdk.profile import Profile
+from lossbook_sdk.trust_file import Kept
+
+EPOCHS_BACK: Final = 1
+"""A voucher may be of the epoch before the latest known: made when that ended. Keys of earlier ones are destroyed, or
+should be, and nobody honest signs with them any more."""
+
+_log = logging.getLogger(__name__)
+
+
+class UnknownEpoch(Exception):
+    """Something was signed in an epoch of which nothing was proved yet.
+
+    Attributes:
+        epoch: its number, as it was said.
+    """
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"epoch {epoch} was not proved yet")
+        self.epoch = epoch
+
+
+class Trust:
+    """See the module text.
+
+    Args:
+        genesis: the anchor.
+        path: where what is learned is kept; None: in memory only.
+
+    Raises:
+        ProfileError: the file is damaged or of another network.
+    """
+
+    def __init__(self, genesis: Genesis, path: Path | None = None) -> None:
+        self.genesis = genesis
+        self.known = KnownEpochs.of_genesis(genesis)
+        self._path = path
+        self._cards: dict[str, tuple[int, Card]] = {card.id: (0, card) for card in genesis.organisations}
+        if path is not None and path.exists():
+            kept = trust_file.read(path, self.known)
+            self.known = kept.known
+            self._cards |= kept.cards
+
+    @classmethod
+    def of_profile(cls, profile: Profile) -> Self:
+        """Of the profile's network; its file lies beside the profile.
+
+        Raises:
+            ProfileError, GenesisError: a file cannot be used.
+        """
+        genesis = profile.load_genesis_of()
+        return cls(genesis, profile.path.with_name(f"known-{genesis.chain_id.hex()[:16]}.json"))
+
+    # -- asking ----------------------------------------------------------------------------------
+
+    @property
+    def latest_epoch(self) -> int:
+        """The last epoch that was proved."""
+        return self.known.latest.validators.epoch
+
+    def card(self, organisation: str) -> Card | None:
+        """The newest card that was proved; None for a stranger."""
+        found = self._cards.get(organisation)
+        return found[1] if found is not None else None
+
+    def validators(self) -> tuple[str, ...]:
+        """Ids of the members of the latest epoch that was proved, in signer order."""
+        return tuple(member.id for member in self.known.latest.validators.members)
+
+    def cards_of_validators(self) -> tuple[Card, ...]:
+        """Those of them whose cards are known."""
+        return tuple(card for name in self.validators() if (card := self.card(name)) is not None)
+
+    def validator_key(self, epoch: int, organisation: str) -> bytes:
+        """The consensus key with which a validator vouches in this epoch; empty where it can in none that is current.
+
+        Raises:
+            UnknownEpoch: it is later than what was proved.
+        """
+        if epoch > self.latest_epoch:
+            raise UnknownEpoch(epoch)
+        start = self.known.starts.get(epoch)
+        if start is None or epoch < self.latest_epoch - EPOCHS_BACK:
+            return b""
+        return next((member.public_key for member in start.validators.members if member.id == organisation), b"")
+
+    # -- learning --------------------------------------------------------------------------------
+
+    def verify(self, proof: Proof) -> Proven:
+        """What a proof shows; the epochs it leads through are known from then on.
+
+        Raises:
+            ProofError: a subclass that names the part that failed.
+        """
+        proven = verify_proof(proof, self.genesis, known=self.known)
+        if proven.known is not None and len(proven.known.starts) > len(self.known.starts):
+            self.known = proven.known
+            self._save()
+        return proven
+
+    def learn_card(self, proven: Proven) -> bool:
+        """Take in a record of the table of cards that was proved; whether it says something new.
+
+        A card whose certificate cannot be used is left alone: the ledger does not judge certificates (ADR 0027).
+        """
+        card = card_of_record(CARDS.decode(proven.value))
+        height, before = self._cards.get(card.id, (-1, None))
+        if proven.key != CARDS.prefix + card.id.encode() or proven.header.state_height <= height:
+            return False
+        try:
+            check_card(card)
+        except GenesisError as error:
+            _log.warning("%s", error)
+            return False
+        self._cards[card.id] = (proven.header.state_height, card)
+        if before is not None and before.text == card.text:
+            return False
+        self._save()
+        return True
+
+    def _save(self) -> None:
+        """Where nothing can be written, what is known lasts as long as the process."""
+        if self._path is None:
+            return
+        learned = {name: pair for name, pair in self._cards.items() if pair[0]}
+        try:
+            trust_file.write(self._path, Kept(self.known, learned))
+        except OSError as error:
+            _log.warning("what was learned of the network is not kept: %s: %s", self._path, error.strerror)
