@@ -12,6 +12,7 @@ from cli.options import FILE, FOLDER, json_option, passphrase_option
 from cli.output import emit, facts, say, table
 
 if TYPE_CHECKING:
+    from ledger.cards import Card
     from lossbook_sdk.profile import Node
 
 
@@ -39,7 +40,11 @@ def command() -> None:
 def create(
     name: str, office: Path, genesis: Path, nodes: tuple[str, ...], passphrase_fd: int | None, as_json: bool
 ) -> None:
-    """Write a profile, and issue the client certificate it uses with your ledger key."""
+    """Write a profile, and issue the client certificate it uses with your ledger key.
+
+    An organisation that joins after the genesis has its card in its office; what else the client has to know of
+    epochs and members, it learns by itself, proved, and keeps beside the profile.
+    """
     from cli import ceremony
     from cli.session import key_passphrase
     from crypto import keyfile
@@ -49,10 +54,10 @@ def create(
     network = load_genesis(genesis.read_bytes())
     ledger_key = office / "keys" / "ledger.key"
     public = keyfile.public_key(ledger_key)
-    card = next((one for one in network.organisations if one.ledger_key == public), None)
-    if card is None:
+    card = next((one for one in network.organisations if one.ledger_key == public), None) or _own_card(office)
+    if card is None or card.ledger_key != public:
         fail(
-            f"the ledger key of {office} stands on no card of this genesis",
+            f"the ledger key of {office} stands on no card of this genesis, and on none of its own",
             "Use the office that made the card, or the genesis.json that contains it",
         )
     target = profiles.path_of(name)
@@ -81,10 +86,12 @@ def create(
 def show(name: str | None, as_json: bool) -> None:
     """Show a profile (default: the one in use), and what others there are."""
     from lossbook_sdk import profile as profiles
+    from lossbook_sdk.trust import Trust
 
     found = profiles.load(profiles.chosen(name))
-    genesis = found.load_genesis_of()
-    nodes = found.nodes_of(genesis)
+    trust = Trust.of_profile(found)
+    genesis = trust.genesis
+    nodes = found.nodes_of(genesis, trust.cards_of_validators())
     if as_json:
         emit(
             {
@@ -93,6 +100,8 @@ def show(name: str | None, as_json: bool) -> None:
                 "organisation": found.organisation,
                 "network": genesis.name,
                 "chain_id": genesis.chain_id.hex(),
+                "epoch": trust.latest_epoch,
+                "validators": list(trust.validators()),
                 "nodes": [{"organisation": node.organisation, "address": node.address} for node in nodes],
                 "keys": {label: str(path) for label, path in found.keys.items()},
                 "others": [other for other in profiles.names() if other != found.name],
@@ -104,11 +113,13 @@ def show(name: str | None, as_json: bool) -> None:
             ("profile", f"{found.name} ({found.path})"),
             ("organisation", found.organisation),
             ("network", f"{genesis.name}, chain id {genesis.chain_id.hex()[:16]}"),
+            ("proved so far", f"epoch {trust.latest_epoch}: {', '.join(trust.validators())}"),
             ("nodes", ", ".join(str(node) for node in nodes) or "none"),
         ]
     )
     click.echo()
-    roles = {key.public: ", ".join(key.roles) for card in genesis.organisations for key in card.body.keys}
+    card = trust.card(found.organisation)
+    roles = {key.public: ", ".join(key.roles) for key in (card.body.keys if card is not None else ())}
     table(("key", "roles", "file"), ((label, _roles(path, roles), path) for label, path in found.keys.items()))
     others = [other for other in profiles.names() if other != found.name]
     if others:
@@ -127,6 +138,14 @@ def use(name: str, as_json: bool) -> None:
         emit({"profile": path.stem, "file": str(path)})
     else:
         facts([("profile", path.stem), ("file", path)])
+
+
+def _own_card(office: Path) -> Card | None:
+    """The card that lies in the office."""
+    from ledger.cards import decode_card
+
+    path = office / "card.json"
+    return decode_card(path.read_bytes()) if path.exists() else None
 
 
 def _node(pair: str) -> Node:
