@@ -12,7 +12,6 @@ from cli.options import FILE, FOLDER, json_option, passphrase_option
 from cli.output import emit, facts, say, table
 
 if TYPE_CHECKING:
-    from ledger.cards import Card
     from lossbook_sdk.profile import Node
 
 
@@ -35,30 +34,44 @@ def command() -> None:
     metavar="ORG=HOST:PORT",
     help="A node to talk to, in order of preference. Default: all validators, your own first.",
 )
+@click.option(
+    "--card",
+    "card_file",
+    type=FILE,
+    help="The organisation's card file, where it is not the genesis' but was voted in.",
+)
 @passphrase_option
 @json_option
 def create(
-    name: str, office: Path, genesis: Path, nodes: tuple[str, ...], passphrase_fd: int | None, as_json: bool
+    name: str,
+    office: Path,
+    genesis: Path,
+    nodes: tuple[str, ...],
+    card_file: Path | None,
+    passphrase_fd: int | None,
+    as_json: bool,
 ) -> None:
     """Write a profile, and issue the client certificate it uses with your ledger key.
 
-    An organisation that joins after the genesis has its card in its office; what else the client has to know of
-    epochs and members, it learns by itself, proved, and keeps beside the profile.
+    What happened since the genesis, who joined and who votes now, the client learns by itself, proved, and keeps beside
+    the profile.
     """
     from cli import ceremony
     from cli.session import key_passphrase
     from crypto import keyfile
+    from ledger.cards import decode_card
     from ledger.genesis import load_genesis
     from lossbook_sdk import profile as profiles
 
     network = load_genesis(genesis.read_bytes())
     ledger_key = office / "keys" / "ledger.key"
     public = keyfile.public_key(ledger_key)
-    card = next((one for one in network.organisations if one.ledger_key == public), None) or _own_card(office)
-    if card is None or card.ledger_key != public:
+    cards = network.organisations if card_file is None else [decode_card(card_file.read_bytes())]
+    card = next((one for one in cards if one.ledger_key == public), None)
+    if card is None:
         fail(
-            f"the ledger key of {office} stands on no card of this genesis, and on none of its own",
-            "Use the office that made the card, or the genesis.json that contains it",
+            f"the ledger key of {office} stands on no card of {card_file or 'this genesis'}",
+            "Use the office that made the card, or the genesis.json that contains it; --card if it was voted in later",
         )
     target = profiles.path_of(name)
     if target.exists():
@@ -138,14 +151,6 @@ def use(name: str, as_json: bool) -> None:
         emit({"profile": path.stem, "file": str(path)})
     else:
         facts([("profile", path.stem), ("file", path)])
-
-
-def _own_card(office: Path) -> Card | None:
-    """The card that lies in the office."""
-    from ledger.cards import decode_card
-
-    path = office / "card.json"
-    return decode_card(path.read_bytes()) if path.exists() else None
 
 
 def _node(pair: str) -> Node:
