@@ -80,7 +80,7 @@ def make_card(
         ledger_key=ledger_key.public.hex(),
         ca_certificate=tls.make_authority(ledger_key, organisation, _authority_start()).decode(),
         consensus_key=consensus_key.public.hex() if consensus_key else "",
-        peer_address=peer_address if validator else "",
+        peer_address=peer_address,
         public_address=public_address,
         keys=tuple(signing),
     )

@@ -36,7 +36,7 @@ def command() -> None:
 @click.option("--name", required=True, help="Name of the company.")
 @click.option("--kind", type=click.Choice(KINDS), required=True, help="What the organisation is.")
 @click.option("--validator/--no-validator", default=None, help="Whether it votes. Default: insurers do.")
-@click.option("--peer-address", default="", metavar="HOST:PORT", help="Where other validators reach yours.")
+@click.option("--peer-address", default="", metavar="HOST:PORT", help="Where the other members' nodes reach yours.")
 @click.option("--public-address", default="", metavar="HOST:PORT", help="Where clients reach your node or replica.")
 @click.option(
     "--role-key",

@@ -259,6 +259,7 @@ class Node:
             settings=settings.consensus.settings(),
             observing=self._vote_problem,
             keeper=self._keeper,
+            neighbours=self._neighbours,
             home=self._home.path,
             now=self._now,
         )

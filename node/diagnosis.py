@@ -13,6 +13,7 @@ from node import clock
 from node.assembly import Settings
 from node.key_keeper import KeyKeeper
 from node.loop import TurnLoop
+from node.neighbours import Neighbours
 from node.peers import Peers, PeerServicer
 from node.reasons import Facts, PeerFacts, Reason, StoreFailure
 from node.validator import Validator
@@ -26,6 +27,7 @@ class Diagnosis:
         own: organisation id.
         observing: why there is no vote log; empty if there is one.
         keeper: of the consensus keys.
+        neighbours: knows what is on the own card.
         home: where free space is asked for.
     """
 
@@ -40,6 +42,7 @@ class Diagnosis:
         settings: Settings,
         observing: str,
         keeper: KeyKeeper,
+        neighbours: Neighbours,
         home: Path,
         now: Callable[[], Now] = clock.now,
     ) -> None:
@@ -51,6 +54,7 @@ class Diagnosis:
         self._settings = settings
         self._observing = observing
         self._keeper = keeper
+        self._neighbours = neighbours
         self._home = home
         self._now = now
 
@@ -73,6 +77,8 @@ class Diagnosis:
             free_bytes=self.free_bytes(),
             observing=self._observing,
             key_problem=self._keeper.problem,
+            card_replaced=self._neighbours.replaced,
+            epoch_age_ms=validator.epoch_age_ms,
             divergence=validator.divergence,
             missing_batches=validator.missing_batches(),
             own_batches=validator.own_batches(),

@@ -40,6 +40,16 @@ class Neighbours:
         self._view = view
         self._members = members
         self._followers = followers
+        self._authority = self._own_authority()
+
+    def _own_authority(self) -> bytes:
+        member = self._members.get(self._own)
+        return member.ca_pem if member is not None else b""
+
+    @property
+    def replaced(self) -> bool:
+        """Whether a vote has put another authority on the own card since the start: the certificate in use is void."""
+        return bool(self._authority) and self._own_authority() != self._authority
 
     def follow(self) -> None:
         """Executed state may name other members, cards or seats than before."""

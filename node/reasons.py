@@ -15,6 +15,9 @@ import msgspec
 
 from consensus.status import Status
 
+KEYS_DAYS_MAX: Final = 90
+"""Days of block time after which consensus keys are to be renewed (consensus.md §9); the network goes on."""
+
 PATIENCE_DELAYS: Final = 4
 """Times D: a view with a live leader takes at most three."""
 
@@ -93,6 +96,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Why this node has no vote log, if it has none."""
     key_problem: str = ""
     """Why the consensus key of the next epoch could not be made, or those of past ones not be destroyed."""
+    card_replaced: bool = False
+    """A vote has put another ledger key on the own card since the start."""
+    epoch_age_ms: int = 0
+    """Block time since the epoch began."""
     divergence: str = ""
     missing_batches: Sequence[bytes] = ()
     """Digests of batches that a block waits for."""
@@ -167,14 +174,35 @@ def _no_key(facts: Facts) -> Reason | None:
     if not facts.seated or facts.observing or facts.catching_up or facts.consensus.signing != "observer":
         return None
     epoch = facts.consensus.epoch
-    file = "consensus.key" if epoch == 0 else f"consensus-{epoch}.key"
     return Reason(
         "no-key",
         f"The consensus key of {facts.own} for epoch {epoch} is not in this home: this node only observes, and its "
         "seat counts among the f that may fail.",
-        f"If the file keys/{file} lies elsewhere, put it back and restart. If it is lost: an admin registers the key "
-        "that this node has made for the next epoch, and the members vote for a renewal of the keys "
-        "(docs/operations.md, Keys of epochs).",
+        f"If the file (keys/consensus-{epoch}.key, or keys/consensus.key where the card has it) lies elsewhere, put it "
+        "back and restart. If it is lost: an admin registers the key that this node has made for the next epoch, and "
+        "the members vote for a renewal of the keys (docs/operations.md, Keys of epochs).",
+    )
+
+
+def _card_replaced(facts: Facts) -> Reason | None:
+    if not facts.card_replaced:
+        return None
+    return Reason(
+        "card-replaced",
+        f"A vote has put another ledger key on the card of {facts.own}: the others refuse this node's certificate.",
+        "Put the new ledger key into the home as keys/ledger.key and restart the node: it issues itself a new one.",
+    )
+
+
+def _old_keys(facts: Facts) -> Reason | None:
+    days = facts.epoch_age_ms // 86_400_000
+    if days < KEYS_DAYS_MAX:
+        return None
+    return Reason(
+        "old-keys",
+        f"The consensus keys of epoch {facts.consensus.epoch} are {days} days old; they are to be renewed every "
+        f"{KEYS_DAYS_MAX} days. The network goes on.",
+        "Propose a renewal: `lossbook governance propose rotate`.",
     )
 
 
@@ -474,6 +502,7 @@ _RULES: Final[Sequence[tuple[Callable[[Facts], Reason | None], bool]]] = (
     (_observing, False),
     (_no_seat, False),
     (_no_key, False),
+    (_card_replaced, False),
     (_key_problem, False),
     (_starting, False),
     (_muted, False),
@@ -491,6 +520,7 @@ _RULES: Final[Sequence[tuple[Callable[[Facts], Reason | None], bool]]] = (
     (_acks, False),
     (_time_outs, False),
     (_peers_lost, False),
+    (_old_keys, False),
 )
 """In the order in which they are told; True: nothing after it is worth telling."""
 

@@ -441,6 +441,11 @@ class Validator:
         return self._present.epoch
 
     @property
+    def epoch_age_ms(self) -> int:
+        """Block time since the present epoch began: how old its consensus keys are."""
+        return max(0, self._finality.header.timestamp_ms - self._present.epoch.start.timestamp_ms)
+
+    @property
     def caught_up(self) -> bool:
         """Is everything known to be final executed, and may this origin make batches?"""
         return not self._finality.behind and self._batches.opened

@@ -10,6 +10,7 @@ import msgspec
 from ledger.cards import Card, GenesisError, card_record, check_statement, key_records, organisation_record, read_card
 from ledger.codes import Code
 from ledger.contract import Context, Refused
+from ledger.epochs import current_epoch, membership
 from ledger.operations import CardChange
 from ledger.organisations import (
     CARDS,
@@ -38,7 +39,18 @@ class CardPlan(msgspec.Struct, frozen=True):
 def plan_card_change(change: CardChange, context: Context) -> CardPlan:
     """Refuses BAD_CARD, KIND_CHANGED, KEY_TAKEN, TOO_MANY_ORGANISATIONS."""
     (card,) = check_cards((change.card,), context.view, with_consensus_key=False)
+    if not card.body.peer_address and _needs_node(card.id, context.view):
+        raise Refused(Code.BAD_CARD)  # the others would let go of a validator's node
     return CardPlan(card)
+
+
+def _needs_node(organisation: str, view: StateView) -> bool:
+    """Whether it has a seat, or will or may have one."""
+    standing = membership(view)
+    _, epoch = current_epoch(view)
+    coming = standing.passed.members if standing.passed is not None else ()
+    fixed = () if standing.approved is None else [seat.organisation for seat in standing.approved.members]
+    return epoch.seat(organisation) is not None or organisation in (*coming, *fixed, *standing.suspended)
 
 
 def check_cards(raws: Sequence[bytes], view: StateView, *, with_consensus_key: bool) -> tuple[Card, ...]:

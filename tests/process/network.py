@@ -30,7 +30,7 @@ import grpc
 from crypto import keyfile, tls
 from crypto.hashing import TAG_ENVELOPE_SIGNATURE
 from crypto.keys import SigningKey
-from ledger.cards import encode_card
+from ledger.cards import Card, encode_card, sign_card
 from ledger.genesis import Genesis, assemble, load_genesis
 from ledger.operations import Operation
 from ledger.parameters import Parameters
@@ -39,7 +39,7 @@ from lossbook.v1 import gateway_pb2, gateway_pb2_grpc, query_pb2, query_pb2_grpc
 from node.init import init_home
 from services.limits import CHANNEL_OPTIONS
 from services.members import Member, Members
-from tests.support.insurers import ALL_DESKS, Organisation
+from tests.support.insurers import ALL_DESKS, Organisation, key_of
 
 INSURERS = ("alpha", "beta", "gamma", "delta")
 SUPERVISOR = "watch"
@@ -145,19 +145,38 @@ class Network:
         file = self.path / f"{name}-card.json"
         file.write_bytes(encode_card(card))
         self._init_home(name, {**self._settings, "listen.http": f"127.0.0.1:{http}"}, file)
-        joined = Member(
-            id=name,
+        self._know(card)
+        return file.read_bytes()
+
+    def renewed(self, name: str) -> bytes:
+        """The card of an insurer with another ledger key, to be voted for."""
+        organisation, before = self.organisations[name], self.members.get(name)
+        assert before is not None
+        organisation.ledger_key = key_of(name, "ledger", "renewed")
+        addresses = {"peer_address": before.peer_address, "public_address": before.public_address}
+        card = sign_card(organisation.body(consensus_key="", **addresses), organisation.ledger_key)
+        self._know(card)
+        return encode_card(card)
+
+    def put_ledger_key(self, name: str) -> None:
+        """What the operator does once that card is voted for."""
+        file = self.home(name) / "keys" / "ledger.key"
+        file.unlink()
+        keyfile.save(file, self.organisations[name].ledger_key, "ledger", None, unsafe_plaintext=True)
+
+    def _know(self, card: Card) -> None:
+        known = Member(
+            id=card.id,
             kind=card.kind,
             ledger_key=card.ledger_key,
             ca_pem=card.body.ca_certificate.encode(),
-            is_validator=False,
+            is_validator=True,
             may_read=True,
             may_subscribe=True,
             peer_address=card.body.peer_address,
             public_address=card.body.public_address,
         )
-        self.members.update([*self.members, joined])
-        return file.read_bytes()
+        self.members.update([*(member for member in self.members if member.id != card.id), known])
 
     def _init_home(self, name: str, settings: Mapping[str, str], card: Path | None = None) -> None:
         organisation = self.organisations[name]

@@ -95,6 +95,12 @@ def wait_signing(network: Network, name: str) -> None:
     network.wait_until(f"{name} signs", lambda: network.detail(name)["signing"] == "signing")
 
 
+def lost_peers(network: Network, name: str) -> set[str]:
+    peers = network.detail(name)["peers"]
+    assert isinstance(peers, dict)
+    return {peer for peer, state in peers.items() if state != "connected"}
+
+
 def wait_level(network: Network, names: Collection[str]) -> int:
     """Until all have executed what the first of these has; that height."""
     height = network.status(next(iter(names))).executed_height
@@ -154,11 +160,17 @@ def test_a_member_joins_and_another_leaves_while_one_is_down_and_clients_go_on(t
             wait_keys(network, name, "consensus-1", "consensus-2")
         wait_keys(network, "echo", "consensus", "consensus-2")
 
-        # A node starts in a later epoch, without the key on its card.
+        # An organisation's ledger key is replaced; its node starts in a later epoch, without the key on its first card.
+        decide(
+            network, "gamma's ledger key", ops.CardChange(network.renewed("gamma")), ("alpha", "beta", "delta", "echo")
+        )
+        network.wait_until("the others let go of gamma", lambda: "gamma" in lost_peers(network, "alpha"))
         assert network.daemons["gamma"].stop() == 0
+        network.put_ledger_key("gamma")
         network.start("gamma")
         network.wait_ready("gamma")
         wait_signing(network, "gamma")
+        network.wait_until("gamma is reached again", lambda: not lost_peers(network, "alpha"))
 
         # Delta is removed: it follows, is read, and sends clients elsewhere.
         decide(network, "delta leaves", ops.SetChange(remove=("delta",)), ("alpha", "beta", "gamma", "echo"))

@@ -405,6 +405,9 @@ def test_invalid_cards() -> None:
     house = Assembly()
     assert house.propose("seat", ops.CardChange(seat_card(NEWCOMER))) == Code.BAD_CARD
     assert house.propose("kind", ops.CardChange(plain_card(Organisation(FIRST.id, "trust")))) == Code.KIND_CHANGED
+    assert house.propose("no node", ops.CardChange(plain_card(SECOND, peer_address=""))) == Code.BAD_CARD, (
+        "it has a seat"
+    )
     theirs = Organisation("hospital", "provider")
     theirs.ledger_key = FIRST.ledger_key
     assert house.propose("key", ops.CardChange(encode_card(theirs.card()))) == Code.KEY_TAKEN

@@ -59,9 +59,12 @@ def test_votes_decide_whom_a_node_speaks_to() -> None:
     neighbours.follow()
     assert told.calls.pop() == (others, {LAST.id})
 
+    market.change_set("leave", ops.SetChange(remove=(SECOND.id,)))
+    neighbours.follow()
     market.pass_("off", ops.CardChange(plain_card(SECOND, peer_address="")))
     neighbours.follow()
     del others[SECOND.id]
+    assert told.calls.pop(0)[0] == {**others, SECOND.id: "10.0.0.2:7100"}, "it follows as long as its card names a node"
     assert told.calls.pop() == (others, set())
 
 

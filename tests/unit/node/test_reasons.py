@@ -85,6 +85,7 @@ CASES: dict[str, Facts] = {
     "vote-log": facts(WELL, observing="the vote log is damaged.", signing="observer"),
     "no-seat": facts(WELL, own="omega", signing="observer", epoch=3),
     "no-key": facts(WELL, signing="observer", epoch=3),
+    "card-replaced": facts(WELL, card_replaced=True),
     "next-key": facts(WELL, key_problem="key file keys/consensus-4.key: cannot be written: No space left on device"),
     "starting": facts(WELL, signing="starting", start_answers=(1, 2), start_missing=(2, 3)),
     "muted": facts(WELL, signing="muted", muted_until_view=60),
@@ -101,6 +102,7 @@ CASES: dict[str, Facts] = {
     "execution": facts(STALLED, unjudged=((57, DIGEST, True),), executed_height=30),
     "acknowledgement": facts(STALLED, own_batches=(OwnBatch(7, (0, 1)), OwnBatch(8, (0,)))),
     "time-outs": facts(STALLED, time_outs=5),
+    "old-keys": facts(WELL, epoch_age_ms=91 * 86_400_000),
     "peers-lost": facts(WELL, members=(*MEMBERS, "k", "l", "m"), quorum=5, silent=(2,), peers=peers(gamma="no answer")),
 }
 

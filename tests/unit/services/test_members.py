@@ -94,6 +94,7 @@ def test_a_newcomer_has_a_node_from_the_vote_on_and_a_removed_member_keeps_its()
 
 def test_a_card_without_a_peer_address_takes_the_node_off_the_network() -> None:
     house = Assembly()
+    house.change_set("leave", ops.SetChange(remove=(INSURERS[3].id,)))
     house.pass_("off", ops.CardChange(plain_card(INSURERS[3], peer_address="")))
     members = Members(house.ledger.genesis.chain_id, members_of(house.ledger.state))
     assert INSURERS[3].id not in members.nodes()
