@@ -294,7 +294,7 @@ _MEANINGS: Final[dict[Code, Meaning]] = {
         "Propose exactly one change, and name each organisation, key or parameter once.",
     ),
     Code.BAD_CARD: Meaning(
-        "a card is damaged, not signed by its keys, not of the kind this change takes, or has a seat and no peer address",
+        "a card is damaged, not signed by its keys, not what this change takes, or names no peer address for a seat",
         "Have the organisation make it anew: `lossbook genesis card`, with a consensus key for a seat, else without.",
     ),
     Code.KEY_TAKEN: Meaning(
