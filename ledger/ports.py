@@ -161,7 +161,8 @@ class ImportStore(StateStore, Protocol):
         """What has come in; None where no snapshot was begun, or it was installed."""
 
     def import_rows(self, rows: ImportRows) -> None:
-        """Store the next rows and their progress at once; not synced."""
+        """Store the next rows and their progress at once, on disk before returning: progress never claims what a power
+        cut took."""
 
     def install(self, genesis: HeightRecord, record: HeightRecord) -> None:
         """Make the snapshot's height the executed one, on disk before returning. All its rows are here, and checked.

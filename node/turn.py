@@ -10,7 +10,7 @@ hands them over, and then carries the ``Turn`` out **in this order**:
 4. ``turn.checks`` go to the verification workers, ``turn.fetches`` to the fetcher; their results
    come back as ``BatchChecked``, ``BatchesFetched``, ``BlocksFetched``, ``ProposalsFetched``,
    ``SnapshotOffered``, ``ChunkFetched`` or ``FetchFailed``;
-5. ``turn.import_rows`` go into the state store, in order, unsynced;
+5. ``turn.import_rows`` go into the state store, in order, each synced;
 6. with ``turn.install`` the validator ends here: ``node.assembly.open_state`` installs the snapshot
    that has come in, and another validator is assembled on it.
 

@@ -73,10 +73,6 @@ class Level:
             self._poisoned = True
             raise
 
-    def flush(self) -> None:
-        """Return once everything written before is in files that were synced, the unsynced writes too."""
-        self._guarded(self._db.compact_range, start=b"", stop=b"\x00")
-
     def require_writable(self) -> None:
         """Raise StoreFailed if an earlier write failed."""
         if self._poisoned:

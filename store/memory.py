@@ -91,7 +91,7 @@ class MemoryStateStore:
         """See ImportStore."""
         between = [None] * (record.height + 1 - len(self._records))
         self._records.extend(between)
-        self._records[0], self._records[record.height] = genesis, record
+        self._records[genesis.height], self._records[record.height] = genesis, record
         self._base, self._progress = record.height, None
         self._synced = len(self._records)
 

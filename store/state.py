@@ -149,11 +149,10 @@ class LevelStateStore:
 
     def import_rows(self, rows: ImportRows) -> None:
         """See ImportStore. StoreFailed as in ``commit``."""
-        self._db.write({**_rows_of(rows), _IMPORT_KEY: _encode_record(rows.progress)}, sync=False)
+        self._db.write({**_rows_of(rows), _IMPORT_KEY: _encode_record(rows.progress)}, sync=True)
 
     def install(self, genesis: HeightRecord, record: HeightRecord) -> None:
-        """See ImportStore. The rows reach the disk first: LevelDB's log does not keep their order over its files."""
-        self._db.flush()
+        """See ImportStore."""
         rows: dict[bytes, bytes | None] = {_key(b"H", each.height): _encode_record(each) for each in (genesis, record)}
         rows[_EXECUTED_KEY] = rows[_BASE_KEY] = record.height.to_bytes(8, "big")
         rows[_IMPORT_KEY] = None

@@ -201,10 +201,12 @@ class Network:
 
     # -- daemons -----------------------------------------------------------------------------
 
-    def start(self, name: str, environment: Mapping[str, str] | None = None) -> Daemon:
-        """Start an insurer's node in the background."""
+    def start(
+        self, name: str, environment: Mapping[str, str] | None = None, program: Sequence[str] = ("-m", "cli")
+    ) -> Daemon:
+        """Start an insurer's node in the background; ``program``: another than ``lossbook``."""
         log = self.path / f"{name}.log"
-        arguments = [sys.executable, "-m", "cli", "node", "start", "--home", str(self.home(name))]
+        arguments = [sys.executable, *program, "node", "start", "--home", str(self.home(name))]
         daemon = self.daemons[name] = Daemon(name, arguments, log, environment or {})
         return daemon
 

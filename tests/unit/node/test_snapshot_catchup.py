@@ -8,10 +8,11 @@ import msgspec
 import pytest
 
 import simulator.cluster
+from contracts.tables import TABLES
 from ledger import snapshot_making
-from ledger.block_port import FirstHeightWrite
+from ledger.block_port import BlockWrite, FirstHeightWrite
 from ledger.codes import Code
-from ledger.ports import ImportRows
+from ledger.ports import HeightRecord, ImportRows
 from ledger.types import Envelope
 from node import snapshot_sync
 from node.turn import ExecutedNotice, Fetch, FetchBlocks, FetchChunks, FetchSnapshot
@@ -19,6 +20,7 @@ from simulator import serving
 from simulator.serving import Answer
 from store.faulty_files import SimulatedCrash
 from store.memory import MemoryStateStore
+from store.memory_blocks import MemoryBlockStore
 from tests.support.cluster import SETTINGS, Cluster, Node
 from tests.support.insurers import INSURERS, Ledger, policy_issue
 from tests.unit.node.byzantine_snapshots import FAILING, LIARS
@@ -140,6 +142,20 @@ def test_every_receipt_and_replay_id_is_the_newcomers_too() -> None:
     assert old.id in node.state.receipt_blob(position - 1)
 
 
+def test_every_record_that_execution_and_voting_read_is_the_newcomers_too() -> None:
+    """Replay ids, batch heads, parameters, members, keys, registrations, evidence, marks: all tables there are."""
+    cluster = long_running()
+    node = rejoin(cluster)
+    assert_equal_states(cluster, [cluster.nodes[0], node])
+    own, others = (
+        {table.name: list(each.state.iterate(table)) for table in TABLES} for each in (node, cluster.nodes[0])
+    )
+    assert own == others
+    assert {"replays", "heads", "parameters", "organisations", "keys", "epochs", "cards", "node-keys"} <= {
+        name for name, rows in own.items() if rows
+    }
+
+
 def replay(node: Node, envelope: Envelope) -> int | None:
     """What the receipt of a replayed envelope names, plus one."""
     for notice in node.notices:
@@ -244,12 +260,19 @@ def test_a_node_whose_blocks_nobody_holds_any_more_takes_a_snapshot_however_near
 
 
 class CrashingStore(MemoryStateStore):
-    """The power fails at the n-th write of a snapshot's rows."""
+    """The power fails at the n-th write of a snapshot's rows, or before or after the switch to it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.rows = 0
-        self.crash_at: int | None = None
+        self.crash_at: int | str | None = None
+
+    def install(self, genesis: HeightRecord, record: HeightRecord) -> None:
+        if self.crash_at == "before the switch":
+            raise SimulatedCrash
+        super().install(genesis, record)
+        if self.crash_at == "after the switch":
+            raise SimulatedCrash
 
     def import_rows(self, rows: ImportRows) -> None:
         self.rows += 1
@@ -259,11 +282,25 @@ class CrashingStore(MemoryStateStore):
 
 
 class Crashing(Node):
-    """Its state store is a ``CrashingStore``."""
+    """Its state store is a ``CrashingStore``, and the power can fail before the blocks of a snapshot are written."""
 
     def __init__(self, cluster: simulator.cluster.Cluster, index: int) -> None:
         super().__init__(cluster, index)
         self.store = self.disk.states = CrashingStore()
+        self.disk.blocks = CrashingBlocks(self.store)
+
+
+class CrashingBlocks(MemoryBlockStore):
+    """Its power is that of the state store."""
+
+    def __init__(self, states: CrashingStore) -> None:
+        super().__init__()
+        self.states = states
+
+    def commit(self, writes: Sequence[BlockWrite], *, sync: bool = True) -> None:
+        if self.states.crash_at == "before the blocks" and any(isinstance(each, FirstHeightWrite) for each in writes):
+            raise SimulatedCrash
+        super().commit(writes, sync=sync)
 
 
 @pytest.mark.parametrize("at", [1, 2, 5, 9])
@@ -277,11 +314,32 @@ def test_a_fetch_that_crashed_goes_on_where_it_was(at: int) -> None:
     node.store.crash_at = None
     progress = node.store.import_progress()
     leaves = progress.leaves if progress is not None else 0
+    assert node.store.executed_height() == 0, "what has come in only in part is never executed on"
     asked = watched(node)
     rejoin(cluster)
     spans = [fetch for fetch in asked if isinstance(fetch, FetchChunks) and fetch.log.name == "LEAVES"]
     assert min(fetch.first for fetch in spans) >= leaves
     assert node.disk.states.base_height() > 20
+    assert_equal_states(cluster, [cluster.nodes[0], cluster.nodes[2], node])
+
+
+@pytest.mark.parametrize("at", ["before the blocks", "before the switch", "after the switch"])
+def test_a_switch_that_was_cut_off_is_made_at_the_next_start_and_nothing_is_fetched_again(at: str) -> None:
+    cluster = long_running(newcomer=Crashing)
+    node = cluster.nodes[3]
+    assert isinstance(node, Crashing)
+    node.store.crash_at = at
+    node.start()
+    assert cluster.run(60_000, lambda: not node.up)
+    node.store.crash_at = None
+    switched = at == "after the switch"
+    assert (node.store.base_height() > 20) == switched
+    assert (node.store.executed_height() == 0) == (not switched)
+    asked = watched(node)
+    rejoin(cluster)
+    assert not any(isinstance(fetch, FetchChunks) for fetch in asked)
+    assert node.disk.states.base_height() > 20
+    assert node.disk.blocks.first_height() == node.disk.states.base_height() + 1
     assert_equal_states(cluster, [cluster.nodes[0], cluster.nodes[2], node])
 
 
