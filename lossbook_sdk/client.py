@@ -21,7 +21,7 @@ import msgspec
 from ledger import operations as ops
 from ledger.genesis import Genesis
 from ledger.operations import Operation
-from ledger.organisations import Role
+from ledger.organisations import KEYS, Role
 from lossbook_sdk import profile as profiles
 from lossbook_sdk import values
 from lossbook_sdk.answers import Stage, Status
@@ -121,21 +121,32 @@ class Client:
         return self.run(self.gateway.submit(signed, wait, **times)).raise_for_failure()
 
     def keys_for(self, role: Role, named: Sequence[str] = ()) -> tuple[str, ...]:
-        """The keys named, or else the profile's first key that the card gives the role.
+        """The keys named, or else the profile's first key that has the role by the card, or by the ledger.
 
         Raises:
             BadInput: none is named and the profile has none with the role.
+            NothingReachable: the card gives it to none, and no node could be asked.
         """
         if named:
             return tuple(named)
         label = self.wallet.with_role(role, self.trust.card(self.profile.organisation))
+        label = label or self.run(self._registered(role))
         if label is None:
             raise BadInput(
                 f"no key of profile {self.profile.name!r} has the role {role.slug}",
                 unchanged="Nothing was sent",
-                advice="Name a key with --key; `lossbook genesis show` lists keys and roles",
+                advice="Name a key with --key; `lossbook profile show` and `lossbook record show key/HEX` show roles",
             )
         return (label,)
+
+    async def _registered(self, role: Role) -> str | None:
+        """The first key that the ledger, proved, gives the role: of who joined, or changed its keys, since its card."""
+        for label, public in self.wallet.public_keys():
+            found = await self.query.record(KEYS.prefix + public, prove=True)
+            record = KEYS.decode(found.value) if found is not None else None
+            if record is not None and record.organisation == self.profile.organisation and record.roles & role:
+                return label
+        return None
 
     def issue_policy(
         self,

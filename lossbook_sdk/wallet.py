@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from crypto import keyfile
@@ -69,10 +69,13 @@ class Wallet:
         if card is None:
             return None
         holders = {bytes.fromhex(key.public) for key in card.body.keys if key.role_bits() & role}
+        return next((label for label, public in self.public_keys() if public in holders), None)
+
+    def public_keys(self) -> Iterator[tuple[str, bytes]]:
+        """(label, public key) of the key files that are there; needs no passphrase."""
         for label, path in self._files.items():
-            if path.exists() and keyfile.public_key(path) in holders:
-                return label
-        return None
+            if path.exists():
+                yield label, keyfile.public_key(path)
 
 
 def public_keys(keys: Sequence[SigningKey]) -> tuple[bytes, ...]:
