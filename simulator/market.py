@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from hashlib import sha256
 from typing import Final
 
@@ -43,13 +43,22 @@ class Market:
         """Number of validators."""
         return len(self.keys)
 
+    @cached_property
+    def members(self) -> tuple[str, ...]:
+        """Organisation ids of the validators, by number."""
+        return tuple(card.id for card in self.genesis.validators)
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {member: number for number, member in enumerate(self.members)}
+
     def member(self, index: int) -> str:
         """Organisation id of a validator."""
-        return self.genesis.validators[index].id
+        return self.members[index]
 
     def index(self, member: str) -> int:
         """Which validator has this id: the reverse of ``member``."""
-        return next(index for index, card in enumerate(self.genesis.validators) if card.id == member)
+        return self._numbers[member]
 
 
 @dataclass(frozen=True)
