@@ -166,12 +166,16 @@ class Dissemination:
 
     def _enter_as_origin(self, turn: Turn) -> None:
         stale = [known for known in self.pool.all() if not self._epoch.may_list(known.batch.header.epoch)]
-        if self._opened and any(known.batch.header.origin == self._own_id for known in stale):
+        # What is executed may be in memory again, for a block that lists it once more: nobody acknowledges that.
+        own = [
+            known.batch.header
+            for known in self.pool.of_origin(self._own_id)
+            if (known.batch.header.incarnation, known.batch.header.sequence) > self.executed[self._own_id].position
+        ]
+        if self._opened and not all(self._epoch.may_list(header.epoch) for header in own):
             self._open_incarnation(self._incarnation + 1, turn)
         elif self._opened:
-            self._unacked = sum(
-                known.batch.header.incarnation == self._incarnation for known in self.pool.of_origin(self._own_id)
-            )
+            self._unacked = sum(header.incarnation == self._incarnation for header in own)
         for known in stale:
             header = known.batch.header
             if known.checked and (header.incarnation, header.sequence) > self.executed[header.origin].position:
@@ -505,7 +509,7 @@ class Dissemination:
                 if known is None:
                     continue
                 if own and known.ackers.bit_count() < self._epoch.validators.quorum:
-                    self._no_longer_unacked(known)
+                    self._no_longer_unacked(known, before)
                 if listed and digest not in listed and self._never_listed(known, before):
                     turn.block_writes.append(BatchDrop(digest))
                 self.pool.drop(digest)
@@ -567,8 +571,9 @@ class Dissemination:
             if header.incarnation == self._incarnation and known.ackers.bit_count() >= self._epoch.validators.quorum:
                 self._promise(known, turn)
 
-    def _no_longer_unacked(self, known: Known) -> None:
-        if known.batch.header.incarnation == self._incarnation:
+    def _no_longer_unacked(self, known: Known, before: Head) -> None:
+        header = known.batch.header
+        if header.incarnation == self._incarnation and (header.incarnation, header.sequence) > before.position:
             self._unacked = max(0, self._unacked - 1)
 
     def _on_own_chain(self, head: Head) -> bool:

@@ -12,9 +12,18 @@ from pathlib import Path
 import msgspec
 
 from simulator.adversaries import LIARS
-from simulator.plan import Plan, draw
+from simulator.governance import SIZE_MIN
+from simulator.plan import Plan, draw, draw_governed, draw_mixed
 from simulator.run import Failure, Outcome, run_plan
 from simulator.shrink import shrink
+
+GOVERNED_EVERY = 8
+GOVERNED_AT = 5
+"""Which of so many seeds change the set."""
+
+MIXED_EVERY = 6
+MIXED_AT = 1
+"""Which of so many seeds have nodes of two minor versions; some of them change the set as well."""
 
 WAITING_PER_JOB = 8
 """Tasks handed out beyond those that run; a few seconds of work."""
@@ -90,8 +99,10 @@ def keep_shrunk(found: Finding, folder: Path) -> Path:
 
 
 def plan_of(seed: int, n: int) -> Plan:
-    """The plan that a campaign draws for a seed."""
-    return draw(seed, n, tuple(sorted(LIARS)))
+    """The plan that a campaign draws for a seed; in some the set of validators changes, in some versions are mixed."""
+    governed = n >= SIZE_MIN and seed % GOVERNED_EVERY == GOVERNED_AT
+    plan = draw_governed(seed, n) if governed else draw(seed, n, tuple(sorted(LIARS)))
+    return draw_mixed(plan) if n >= SIZE_MIN and seed % MIXED_EVERY == MIXED_AT else plan
 
 
 def run_seed(seed: int, n: int, runs: int = 2) -> list[Outcome]:

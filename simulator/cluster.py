@@ -49,12 +49,13 @@ class Cluster:
         self.seed = seed
         self.witness = witness or Witness()
         self.timeline = Timeline()
-        self.network = Network(self.timeline, market.n, str(seed), self._deliver, self._connected)
+        self.network = Network(self.timeline, len(market.members), str(seed), self._deliver, self._connected)
         self.effects = sha256()  #: over all effects and sends, in order
-        self._others = [tuple(j for j in range(market.n) if j != i) for i in range(market.n)]
+        everybody = range(len(market.members))
+        self._others = [tuple(j for j in everybody if j != i) for i in everybody]
         self._decode = lru_cache(DECODED_KEPT)(_decode)
         self._check = lru_cache(DECODED_KEPT)(self._check_bytes)
-        self.nodes: list[Node] = [(liars or {}).get(index, Node)(self, index) for index in range(market.n)]
+        self.nodes: list[Node] = [(liars or {}).get(index, Node)(self, index) for index in everybody]
 
     # -- for nodes -----------------------------------------------------------------------------
 

@@ -18,10 +18,10 @@ from consensus.evidence import ConflictingVotes, FalseJustification
 from consensus.records import BuiltBlock, Certification, HeldCertificate, OwnVote
 from consensus.state import State
 from consensus.types import Certificate, Vote, VoteKind
-from node.turn import ExecutedNotice, Penalty, Turn
+from node.turn import ExecutedNotice, PeerMessage, Penalty, Turn
 from simulator.adversaries import LIARS
 from simulator.node import Node
-from simulator.plan import Plan
+from simulator.plan import CHANGES, Plan
 from simulator.witness import Witness
 
 N, X, F = VoteKind.NOTARIZE, VoteKind.NULLIFY, VoteKind.FINALIZE
@@ -53,7 +53,26 @@ CASES: Final = (
 RECORDED: Final = "evidence: recorded"
 """An honest node executed a block that records a breach of consensus."""
 
-REQUIRED: Final = (*RULES, *(f"case: {name}" for name in CASES), *(f"liar: {name}" for name in LIARS), RECORDED)
+LATER: Final = "wire: later minor version"
+"""A message with fields that nobody knows reached an honest node, which took it."""
+
+SET_CASES: Final = (
+    "leader dead at the boundary",
+    "vote for a tail",
+    "late member shown the end of its epoch",
+    "member signs again in the next epoch",
+)
+"""Of changes of the set (docs/consensus.md)."""
+
+REQUIRED: Final = (
+    *RULES,
+    *(f"case: {name}" for name in CASES),
+    *(f"liar: {name}" for name in LIARS),
+    RECORDED,
+    *(f"change: {name}" for name in CHANGES),
+    *(f"set: {name}" for name in SET_CASES),
+    LATER,
+)
 
 DEFERRED: Final = 2
 """A header whose state height lies this far below its own builds on a parent that may not be final."""
@@ -65,11 +84,23 @@ class Coverage(Witness):
     def __init__(self, plan: Plan) -> None:
         self.counts: Counter[str] = Counter()
         self._liars = {liar.node: liar.kind for liar in plan.liars}
+        self._later = frozenset(plan.later)
+        self._signed_in: dict[int, int] = {}  #: node -> epoch of its last vote
         self._view_before = 0
 
     def lied(self, node: Node, kind: str) -> None:
         """See Witness."""
         self.counts[f"liar: {self._liars.get(node.index, kind)}"] += 1
+
+    def delivered(self, node: Node, sender: int, messages: Sequence[PeerMessage]) -> None:
+        """See Witness."""
+        if sender in self._later and node.honest:
+            self.counts[LATER] += len(messages)
+
+    def sent(self, node: Node, to: int | None, message: PeerMessage) -> None:
+        """See Witness."""
+        if node.epoch and isinstance(message, Certificate) and message.epoch < node.epoch and node.honest:
+            self.counts["set: late member shown the end of its epoch"] += 1
 
     def penalised(self, node: Node, penalty: Penalty) -> None:
         """See Witness."""
@@ -100,6 +131,7 @@ class Coverage(Witness):
                     self.counts["R1"] += 1
                 case out.Persist(OwnVote(vote)):
                     self._voted(state_of(node.core), vote, effects)
+                    self._voted_in(node, vote)
                 case out.Persist(HeldCertificate(certificate)):
                     self._held(state_of(node.core), certificate)
                 case out.Persist(Certification(_, view, _, True)):
@@ -177,6 +209,15 @@ class Coverage(Witness):
                 self._case("invalid block")
             elif block is not None and not block.good:
                 self._case("body withheld")
+
+    def _voted_in(self, node: Node, vote: Vote) -> None:
+        """A vote for a tail, or the first one in an epoch that a change of the set began."""
+        block = state_of(node.core).blocks.get(vote.digest) if vote.kind is N else None
+        if block is not None and block.boundary is not None:
+            self.counts["set: vote for a tail"] += 1
+        if vote.epoch > self._signed_in.get(node.index, 0):
+            self.counts["set: member signs again in the next epoch"] += node.index in self._signed_in
+        self._signed_in[node.index] = vote.epoch
 
     def _held(self, state: State, certificate: Certificate) -> None:
         found = state.rounds.get(certificate.view)

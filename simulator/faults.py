@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from consensus.effects import Effect, Persist
-from consensus.events import Event, Now
+from consensus.events import Built, Event, Now
 from consensus.records import OwnVote
 from consensus.types import VoteKind
 from simulator.node import Boundary
@@ -35,10 +35,12 @@ class Faults(Witness):
         self._down_ms: dict[int, int] = {}  #: node -> how long it stays down after the crash that is due
         self._nullified: dict[int, int] = {}  #: node -> highest view it gave up
         self._crash_all_after: Fault | None = None
+        self._crash_at_boundary: list[Fault] = []
         self._kinds: dict[str, Callable[[Fault], None]] = {
             "crash": self._crash,
             "crash-all": self._crash_all,
             "crash-all-after-nullify": self._await_nullify,
+            "crash-at-boundary": self._await_boundary,
             "pause": self._pause,
             "cut": self._cut,
             "isolate": self._isolate,
@@ -107,8 +109,18 @@ class Faults(Witness):
     def _await_nullify(self, fault: Fault) -> None:
         self._crash_all_after = fault
 
+    def _await_boundary(self, fault: Fault) -> None:
+        self._crash_at_boundary.append(fault)
+
     def stepped(self, node: Node, event: Event, effects: Sequence[Effect], now: Now) -> None:
-        """See Witness: everybody crashes right after a quorum gave up the same view."""
+        """See Witness: the leader of a block that ends an epoch dies with it; everybody crashes right after a quorum
+        gave up the same view."""
+        if self._crash_at_boundary and not self.healed and isinstance(event, Built) and event.header.next_valset_hash:
+            at_boundary = self._crash_at_boundary.pop(0)
+            self._count(at_boundary.kind)
+            node.doom = Boundary(at_boundary.where)
+            self._down_ms[node.index] = at_boundary.for_ms
+            self._later(DOOM_MS_MAX, self._crash_now, node, node.life)
         if self._crash_all_after is None or self.healed:
             return
         for effect in effects:

@@ -16,15 +16,21 @@ from ledger import operations as ops
 from ledger.cards import Card, CardBody, RoleKey, sign_card
 from ledger.genesis import Genesis, assemble, load_genesis
 from ledger.parameters import Parameters
+from ledger.registrations import possession_message
 from ledger.types import Envelope
 from ledger.wellformed import SignatureJob
 from ledger.wire import decode_envelope, encode_envelope, encode_envelope_body
+from node.epoch import HeldKeys, Keyring
 from simulator.signatures import FakeKey, Notary, SecretKey
 
 GENESIS_TIME_MS: Final = 1_750_000_000_000  # 2025-06-15
 TODAY_DAYS: Final = GENESIS_TIME_MS // 86_400_000
 PERIOD_DAYS: Final = 364
 SALT_BYTES: Final = 16
+DESKS: Final = ("underwriter", "claims-handler")
+ADMIN: Final = "admin"
+EPOCHS_MAX: Final = 8
+"""Every node of a governed market has a key of its own for each epoch up to this one."""
 
 
 @dataclass(frozen=True)
@@ -40,24 +46,28 @@ class Market:
 
     @property
     def n(self) -> int:
-        """Number of validators."""
+        """Number of validators at genesis."""
         return len(self.keys)
 
     @cached_property
     def members(self) -> tuple[str, ...]:
-        """Organisation ids of the validators, by number."""
+        """Organisation ids of all who run a node, by number: the genesis' validators first, in signer order."""
         return tuple(card.id for card in self.genesis.validators)
+
+    def keyring(self, index: int) -> Keyring:
+        """The consensus keys of a node."""
+        return HeldKeys({self.keys[index].public: self.keys[index].sign})
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
         return {member: number for number, member in enumerate(self.members)}
 
     def member(self, index: int) -> str:
-        """Organisation id of a validator."""
+        """Organisation id of a node."""
         return self.members[index]
 
     def index(self, member: str) -> int:
-        """Which validator has this id: the reverse of ``member``."""
+        """Which node has this id: the reverse of ``member``."""
         return self._numbers[member]
 
 
@@ -67,6 +77,8 @@ class Desk:
 
     organisation: str
     keys: tuple[FakeKey, ...]
+    admin: FakeKey | None = None
+    """Proposes and votes, where the market decides on its set."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,35 @@ class FakeMarket(Market):
     """A market whose signatures are the notary's."""
 
     desks: tuple[Desk, ...]
-    """By signer index."""
+    """By node number."""
+    notary: Notary
+    newcomers: tuple[Card, ...] = ()
+    """Organisations that run a node and are unknown to the genesis."""
+    governed: bool = False
+    """Admins vote on the set, and every node makes a key for each epoch."""
+
+    @cached_property
+    def members(self) -> tuple[str, ...]:
+        """See ``Market``."""
+        return tuple(card.id for card in (*self.genesis.validators, *self.newcomers))
+
+    def epoch_key(self, index: int, epoch: int) -> FakeKey:
+        """The consensus key that a node makes for an epoch."""
+        return self.notary.key(_epoch_key(index, epoch).public)
+
+    def possession(self, index: int, epoch: int) -> bytes:
+        """By this key, for an admin's registration of it: a contract judges that signature, so it is a real one."""
+        key = _epoch_key(index, epoch)
+        return key.sign(possession_message(self.genesis.chain_id, epoch, self.member(index), key.public))
+
+    def keyring(self, index: int) -> Keyring:
+        """See ``Market``; with a key for each epoch where the set may change."""
+        if not self.governed:
+            return super().keyring(index)
+        card = (*self.genesis.validators, *self.newcomers)[index]
+        made = {epoch: self.epoch_key(index, epoch) for epoch in range(1, EPOCHS_MAX + 1)}
+        keys = [self.notary.key(card.consensus_key), *made.values()]
+        return HeldKeys({key.public: key.sign for key in keys}, {epoch: key.public for epoch, key in made.items()})
 
     def genuine(self, raw: bytes) -> bool:
         """Whether an envelope carries a signature of each of its signers, in order; judged by the notary alone."""
@@ -85,26 +125,40 @@ class FakeMarket(Market):
             for key, signature in zip(envelope.signer_keys, envelope.signatures, strict=True)
         )
 
+    def decision(self, by: int, salt: int, not_after_ms: int, operation: ops.Operation) -> Envelope:
+        """A proposal or a vote of one organisation's admin."""
+        admin = self.desks[by].admin
+        return self._signed(by, salt, not_after_ms, [operation], (admin,) if admin is not None else ())
+
     def envelope(self, by: int, salt: int, not_after_ms: int, operations: Sequence[ops.Operation]) -> Envelope:
         """A signed envelope of one insurer's clients."""
-        desk = self.desks[by]
+        return self._signed(by, salt, not_after_ms, operations, self.desks[by].keys)
+
+    def _signed(
+        self, by: int, salt: int, not_after_ms: int, operations: Sequence[ops.Operation], keys: Sequence[FakeKey]
+    ) -> Envelope:
         body = encode_envelope_body(
             chain_id=self.genesis.chain_id,
-            organisation=desk.organisation,
-            signer_keys=[key.public for key in desk.keys],
+            organisation=self.desks[by].organisation,
+            signer_keys=[key.public for key in keys],
             not_after_ms=not_after_ms,
             salt=salt.to_bytes(SALT_BYTES, "big"),
             operations=operations,
             atomic=False,
         )
-        return decode_envelope(encode_envelope(body, [key.sign(TAG_ENVELOPE_SIGNATURE + body) for key in desk.keys]))
+        return decode_envelope(encode_envelope(body, [key.sign(TAG_ENVELOPE_SIGNATURE + body) for key in keys]))
+
+
+@cache
+def _epoch_key(index: int, epoch: int) -> SigningKey:
+    return _seeded("consensus", str(index), str(epoch))
 
 
 def _seeded(*names: str) -> SigningKey:
     return SigningKey.from_seed(sha256("/".join(("simulator", *names)).encode()).digest())
 
 
-def _card(identifier: str, *, validator: bool) -> Card:
+def _card(identifier: str, *, validator: bool, desks: Sequence[str] = DESKS) -> Card:
     """Cards carry real signatures: the ceremony's code makes and checks them."""
     ledger_key = _seeded(identifier, "ledger")
     consensus_key = _seeded(identifier, "consensus") if validator else None
@@ -118,9 +172,7 @@ def _card(identifier: str, *, validator: bool) -> Card:
         consensus_key=consensus_key.public.hex() if consensus_key else "",
         peer_address="127.0.0.1:4000" if validator else "",
         public_address="127.0.0.1:4001",
-        keys=tuple(
-            RoleKey(_seeded(identifier, desk).public.hex(), (desk,), desk) for desk in ("underwriter", "claims-handler")
-        ),
+        keys=tuple(RoleKey(_seeded(identifier, desk).public.hex(), (desk,), desk) for desk in desks),
     )
     return sign_card(body, ledger_key, consensus_key)
 
@@ -128,17 +180,39 @@ def _card(identifier: str, *, validator: bool) -> Card:
 @cache
 def market_of(n: int) -> FakeMarket:
     """The market of n insurers and a supervisor; made once a process, as certificates take milliseconds each."""
-    cards = [_card(f"insurer-{number:03d}", validator=True) for number in range(1, n + 1)]
+    return _market(n, 0, DESKS)
+
+
+@cache
+def governed_market(n: int, newcomers: int) -> FakeMarket:
+    """One whose members vote on its set, and with nodes of so many organisations that the genesis does not know."""
+    return _market(n, newcomers, (*DESKS, ADMIN))
+
+
+def _market(n: int, newcomers: int, desks: Sequence[str]) -> FakeMarket:
+    cards = [_card(f"insurer-{number:03d}", validator=True, desks=desks) for number in range(1, n + 1)]
     cards.append(_card("supervisor", validator=False))
+    joining = [_card(f"newcomer-{number:03d}", validator=True, desks=desks) for number in range(1, newcomers + 1)]
     raw = assemble(cards, name="simulated-market", time_ms=GENESIS_TIME_MS, parameters=Parameters())
     genesis = load_genesis(raw)
     notary = Notary()
-    desks = tuple(
-        Desk(card.id, tuple(notary.key(bytes.fromhex(key.public)) for key in card.body.keys))
-        for card in genesis.validators
-    )
     keys = tuple(notary.key(card.consensus_key) for card in genesis.validators)
-    return FakeMarket(genesis, keys, notary.verify, notary.verify_many, desks)
+    return FakeMarket(
+        genesis,
+        keys,
+        notary.verify,
+        notary.verify_many,
+        tuple(_desk(card, notary) for card in (*genesis.validators, *joining)),
+        notary,
+        tuple(joining),
+        ADMIN in desks,
+    )
+
+
+def _desk(card: Card, notary: Notary) -> Desk:
+    keys = [(key.label, notary.key(bytes.fromhex(key.public))) for key in card.body.keys]
+    admin = next((key for label, key in keys if label == ADMIN), None)
+    return Desk(card.id, tuple(key for label, key in keys if label != ADMIN), admin)
 
 
 def policy(number: int) -> ops.PolicyIssue:

@@ -25,7 +25,8 @@ from ledger.types import Batch, Block, Envelope
 from ledger.wire import WireError
 from node import peer_wire
 from node.assembly import Settings, assemble
-from node.epoch import HeldKeys
+from node.epoch import Epoch
+from node.instance import Instance
 from node.opening import open_state
 from node.turn import (
     AlarmNotice,
@@ -46,6 +47,7 @@ from simulator.clock import Clock
 from simulator.disk import Disk
 from simulator.fetching import Fetcher
 from simulator.serving import Answer, StoredBlocks, block_at, serve
+from simulator.versions import later_form, later_packet
 from store.errors import VoteLogDamaged
 from store.faulty_files import SimulatedCrash
 from store.votelog import VoteLog
@@ -104,7 +106,7 @@ class Node:
         self.cluster = cluster
         self.index = index
         self.id = cluster.market.member(index)
-        self.key = cluster.market.keys[index]
+        self.keys = cluster.market.keyring(index)
         self.random = Random(f"{cluster.seed}/node/{index}")
         self.clock = Clock()
         self.pace = Pace()
@@ -117,6 +119,8 @@ class Node:
         self.damaged = False  #: its vote log is, so it only observes
         self.doom: Boundary | None = None  #: where the power will fail
         self.died_at = ""  #: where the last crash was
+        self.epoch = 0  #: the one its validator is in
+        self.later = False  #: it speaks as a later minor version does
         self.paused = False
         self.notices: list[Notice] = []
         self.penalties: list[Penalty] = []
@@ -157,6 +161,7 @@ class Node:
         self.validator = self._assemble(nonce, now)
         self.up = True
         cluster.witness.started(self)
+        cluster.witness.entered(self)
         if problem:
             cluster.witness.stopped_voting(self, problem)
         self.validator.start(now, nonce, restored_from_backup=self.disk.marker)
@@ -178,7 +183,7 @@ class Node:
             genesis=market.genesis,
             organisation=self.id,
             voting=self.votes is not None,
-            keys=HeldKeys({self.key.public: self.key.sign}),
+            keys=self.keys,
             verify=market.verify,
             state=self.state,
             state_store=self.disk.states,
@@ -189,10 +194,23 @@ class Node:
             origin_nonce=nonce,
             now=now,
         )
-        present = validator._present
-        self.core: Core = present.core
-        present.core = _ObservedCore(present.core, self)  # type: ignore[assignment]
+        epochs, self.epoch = validator._epochs, validator.epoch.number
+        begin = epochs.instance
+        self._observe(validator._present)
+
+        def observed(epoch: Epoch, now: Now) -> Instance:
+            instance = begin(epoch, now)
+            self._observe(instance)
+            return instance
+
+        epochs.instance = observed  # type: ignore[method-assign]
         return validator
+
+    def _observe(self, instance: Instance) -> None:
+        """The core of the present epoch; those before it rest."""
+        self.core: Core = instance.core
+        self.epoch = instance.number
+        instance.core = _ObservedCore(instance.core, self)  # type: ignore[assignment]
 
     def crash(self) -> None:
         """The power fails: memory is gone, and what was not synced may be."""
@@ -311,12 +329,14 @@ class Node:
         self._schedule_next()
 
     def _execute(self, now: Now) -> None:
-        validator, before = self.validator, self.validator.executed_height
+        validator, before, epoch = self.validator, self.validator.executed_height, self.epoch
         more = True
         for _ in range(self.pace.slice_envelopes):
             more = validator.execute_slice(now)
             if not more:
                 break
+        if self.epoch != epoch:
+            self.cluster.witness.entered(self)
         if validator.executed_height != before:
             self._pass(Boundary.IN_EXECUTION)
         self._more = more or validator.executed_height != before
@@ -395,7 +415,7 @@ class Node:
         for at, (target, packet) in enumerate(packets.items()):
             if at:
                 self._pass(Boundary.BETWEEN_SENDS)
-            cluster.transmit(self.index, target, tuple(packet), after_ms)
+            cluster.transmit(self.index, target, tuple(later_packet(packet) if self.later else packet), after_ms)
         self._pass(Boundary.AFTER_SENDS)
 
     def _pass(self, boundary: Boundary) -> None:
@@ -418,7 +438,8 @@ class Node:
 
     def encode(self, message: PeerMessage) -> bytes:
         """As it travels."""
-        return peer_wire.encode(message)
+        raw = peer_wire.encode(message)
+        return later_form(raw) if self.later else raw
 
     def outgoing(self, sends: Sequence[Send]) -> Iterable[Send]:
         """What leaves of what a turn sends: all of it, unless a subclass lies."""
@@ -452,6 +473,8 @@ class _ObservedCore:
 
     def step(self, event: Event, now: Now) -> Any:
         node = self._node
+        if self._core is not node.core:
+            return self._core.step(event, now)  # of an epoch that is over
         node.cluster.witness.stepping(node, event, now)
         effects = self._core.step(event, now)
         node.cluster.witness.stepped(node, event, effects, now)

@@ -54,6 +54,19 @@ class Load(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Envelopes whose client sends them again, through another insurer's gateway."""
 
 
+class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One change of the set of validators, proposed at a time or once the one before is in force."""
+
+    at_ms: int
+    kind: str
+    """One of ``CHANGES``."""
+    node: int = -1
+    """Whom it is about; nobody for ``rotate``, which gives every seat its next key."""
+
+
+CHANGES: Final = ("add", "remove", "suspend", "rotate")
+
+
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of one run."""
 
@@ -67,6 +80,18 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     faults: tuple[Fault, ...]
     hopeless: bool = False
     """More nodes than f may have forgotten votes: nobody may sign twice, and nothing else can be asked for."""
+    newcomers: int = 0
+    """Nodes of organisations that the genesis does not know, numbered after its validators."""
+    changes: tuple[Change, ...] = ()
+    """Of the set of validators; each waits for the one before."""
+
+    later: tuple[int, ...] = ()
+    """Nodes that speak as a later minor version of the protocol does."""
+
+    @property
+    def governed(self) -> bool:
+        """Whether its set may change."""
+        return bool(self.changes)
 
     def to_json(self) -> bytes:
         """As it is kept under tests/regressions."""
@@ -119,6 +144,59 @@ def draw(seed: int, n: int, liars: tuple[str, ...] = ()) -> Plan:
         faults=tuple(sorted(faults, key=lambda fault: (fault.at_ms, fault.kind))),
         hopeless=hopeless,
     )
+
+
+GOVERNED_MS: Final = (5_000, 8_000)
+"""How long the faults last where the set changes: some changes come into force in it."""
+
+
+def draw_governed(seed: int, n: int) -> Plan:
+    """The plan of a seed in which the set of validators changes under faults.
+
+    Nobody lies or forgets in it: a member that was down when its key was due has a seat without a key, and counts among
+    the f as they would.
+    """
+    random = Random(f"governed/{seed}/{n}")
+    base = draw(seed, n)
+    safety_ms, newcomers = random.randint(*GOVERNED_MS), random.randint(1, 2)
+    honest = list(range(n + newcomers))
+    faults = [_fault(random, honest, [], n + newcomers, safety_ms) for _ in range(random.randint(1, 3))]
+    faults += [_boundary_crash(random, safety_ms) for _ in range(random.randint(0, 2))]
+    joining = [Change(random.randint(100, 600), "add", n + number) for number in range(newcomers)]
+    begin = [Change(200, "rotate")] if random.random() < 0.3 else []
+    leaving = [Change(1_500, random.choice(("remove", "suspend")), random.randrange(n + 1)) for _ in range(2)]
+    later = [*joining[1:], *leaving, Change(1_000, "rotate")]
+    random.shuffle(later)
+    weather = base.weather
+    if weather.drop_permille > GOVERNED_DROP_PERMILLE_MAX:
+        weather = msgspec.structs.replace(weather, drop_permille=GOVERNED_DROP_PERMILLE_MAX)
+    return msgspec.structs.replace(
+        base,
+        safety_ms=safety_ms,
+        weather=weather,
+        faults=tuple(sorted(faults, key=lambda fault: (fault.at_ms, fault.kind))),
+        hopeless=False,
+        newcomers=newcomers,
+        changes=(*begin, joining[0], *later),
+    )
+
+
+GOVERNED_DROP_PERMILLE_MAX: Final = 100
+
+
+def draw_mixed(plan: Plan) -> Plan:
+    """The same, with honest nodes of two minor versions: one to all but one speak as a later one does."""
+    random = Random(f"mixed/{plan.seed}/{plan.n}")
+    honest = sorted(set(range(plan.n + plan.newcomers)) - {liar.node for liar in plan.liars})
+    later = sorted(random.sample(honest, random.randint(1, len(honest) - 1)))
+    return msgspec.structs.replace(plan, later=tuple(later))
+
+
+def _boundary_crash(random: Random, safety_ms: int) -> Fault:
+    """Whoever builds the next block that ends an epoch dies within that very turn."""
+    where = random.choice([each for each in Boundary if each not in (Boundary.IN_EXECUTION, Boundary.IN_ROTATION)])
+    at_ms, for_ms = random.randint(0, safety_ms // 2), random.randint(200, 3_000)
+    return Fault(at_ms, "crash-at-boundary", for_ms=for_ms, where=where.value)
 
 
 def _many_restored(random: Random, honest: list[int], safety_ms: int) -> list[Fault]:

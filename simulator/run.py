@@ -23,15 +23,16 @@ from simulator.adversaries import LIARS
 from simulator.cluster import Cluster
 from simulator.coverage import Coverage
 from simulator.faults import Faults
+from simulator.governance import Governors
 from simulator.load import Clients
-from simulator.market import market_of
+from simulator.market import governed_market, market_of
 from simulator.model import model_roots
 from simulator.network import FAIR
 from simulator.node import SETTINGS, Node
 from simulator.oracles.base import Violation
 from simulator.plan import Plan
 from simulator.serving import block_at
-from simulator.watch import Watch, genesis_block
+from simulator.watch import Watch, genesis_block, governed_genesis_block
 from simulator.witness import Both, Witness
 
 LIVE_BLOCKS: Final = 4
@@ -79,17 +80,20 @@ class Run:
 
     def __init__(self, plan: Plan, witnesses: Sequence[Witness] = ()) -> None:
         self.plan = plan
-        self.market = market_of(plan.n)
+        self.market = governed_market(plan.n, plan.newcomers) if plan.governed else market_of(plan.n)
         liars = {liar.node: LIARS[liar.kind] for liar in plan.liars}
-        honest = [index for index in range(plan.n) if index not in liars]
-        self.watch = Watch(self.market, honest, genesis_block(plan.n))
+        honest = [index for index in range(plan.n + plan.newcomers) if index not in liars]
+        genesis = governed_genesis_block(plan.n, plan.newcomers) if plan.governed else genesis_block(plan.n)
+        self.watch = Watch(self.market, honest, genesis)
         self.cluster = Cluster(self.market, f"{plan.seed}/{plan.n}", liars=liars)
         self.faults = Faults(self.cluster, self.watch)
         self.clients = Clients(self.cluster, self.market, plan.load, f"{plan.seed}/{plan.n}")
+        self.governors = Governors(self.cluster, self.market, self.watch, self.clients, plan.changes)
         self.coverage = Coverage(plan)
         self.cluster.witness = Both((self.watch, self.faults, self.coverage, *witnesses))
         for node in self.cluster.nodes:
             node.pace = plan.pacing
+            node.later = node.index in plan.later
         self.healed: list[Node] = []
 
     # -- the phases ----------------------------------------------------------------------------------
@@ -120,12 +124,15 @@ class Run:
         self.faults.plan(plan.faults)
         cluster.start()
         self.clients.start()
+        if plan.governed:
+            self.governors.start()
         cluster.timeline.run(plan.safety_ms)
 
     def _heal(self) -> None:
         """Exactly a quorum: links, clocks, disks and processes of these are well; nothing else is mended."""
         cluster = self.cluster
         self.faults.healed = True
+        self.governors.stop()
         cluster.network.weather = FAIR
         self.healed = self._choose()
         members = [node.index for node in self.healed]
@@ -144,6 +151,11 @@ class Run:
         goal = max((node.finalized_height for node in self.healed), default=0) + LIVE_BLOCKS
         done = cluster.run(LIVE_MS_MAX, lambda: all(node.finalized_height >= goal for node in self.healed))
         self._demand(done, "I12", f"no {LIVE_BLOCKS} blocks within {LIVE_MS_MAX} ms of healing to {members}")
+        changed = cluster.run(LIVE_MS_MAX, lambda: not self.governors.busy and self._in_one_epoch())
+        self._demand(changed, "set", f"a change of the set that was proposed is not in force {LIVE_MS_MAX} ms after it")
+
+    def _in_one_epoch(self) -> bool:
+        return len({node.epoch for node in self.healed}) == 1
 
     def _linger(self) -> None:
         """All come back to fair weather; whoever may have forgotten votes has to keep quiet as far as it must."""
@@ -156,10 +168,16 @@ class Run:
         self.cluster.run(LINGER_MS)
 
     def _choose(self) -> list[Node]:
-        """A quorum of honest nodes; those whose votes may be lost come last."""
+        """A quorum of honest nodes; those whose votes may be lost come last.
+
+        Where the set changes, all but one that neither the present set nor the next needs.
+        """
+        if self.plan.governed:
+            spare = next(filter(self.governors.can_spare, self.cluster.honest[self.plan.seed % self.plan.n :]), None)
+            return [node for node in self.cluster.honest if node is not spare]
         suspect = {fault.node for fault in self.plan.faults if fault.kind in ("flip", "restore", "restore-unmarked")}
         ranked = sorted(self.cluster.honest, key=lambda node: (node.index in suspect, (node.index + self.plan.seed)))
-        return sorted(ranked[: self.watch.world.quorum], key=lambda node: node.index)
+        return sorted(ranked[: self.watch.world.quorum(self.watch.world.genesis.epoch)], key=lambda node: node.index)
 
     def _mend(self, node: Node) -> None:
         node.doom = None
@@ -197,7 +215,8 @@ class Run:
 
     def _prove_one(self) -> None:
         """An envelope that comes alone, right after a heartbeat, is PROVEN before the next one: R12 (b)."""
-        cluster, promises, at = self.cluster, self.watch.promises, self.healed[0]
+        cluster, promises = self.cluster, self.watch.promises
+        at = next(node for node in self.healed if node.signing == "signing")
         before = max(node.finalized_height for node in self.healed)
         cluster.run(SETTINGS.heartbeat_ms * 2, lambda: min(n.finalized_height for n in self.healed) > before)
         cluster.run(SETTLE_MS)
@@ -216,7 +235,7 @@ class Run:
                 node.disk.set_votes_aside()
                 self.watch.rewound(node.index)
                 node.start()
-        everybody = list(range(self.plan.n))
+        everybody = [node.index for node in cluster.nodes]
         for node in cluster.nodes:
             cluster.network.rejoin(node.index, everybody)
         goal = max(node.finalized_height for node in cluster.honest)
@@ -227,7 +246,12 @@ class Run:
 
     def _reunited(self, goal: int) -> bool:
         heights = {node.validator.executed_height for node in self.cluster.honest}
-        return len(heights) == 1 and min(heights) >= goal and all(n.signing == "signing" for n in self.cluster.honest)
+        seats = self.watch.seats(max(node.epoch for node in self.cluster.honest))
+        able = {seat.node for seat in seats if seat.key}
+        as_seated = all(
+            node.signing == ("signing" if node.index in able else "observer") for node in self.cluster.honest
+        )
+        return len(heights) == 1 and min(heights) >= goal and as_seated
 
     def _compare(self, height: int) -> None:
         """Headers, bodies, state and receipts of all honest nodes up to this height.
@@ -266,6 +290,9 @@ class Run:
         """The figures."""
         cluster, coverage = self.cluster, self.coverage.counts
         coverage["case: all crash after X"] += self.faults.counts["crash-all-after-nullify"]
+        coverage["set: leader dead at the boundary"] += self.faults.counts["crash-at-boundary"]
+        for kind, times in self.governors.in_force.items():
+            coverage[f"change: {kind}"] += times
         return Outcome(
             plan=self.plan,
             failure=failure,

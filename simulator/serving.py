@@ -65,11 +65,8 @@ class StoredBlocks:
             return None
         raw = self._store.finalization(height)
         finalization = wire.read_certificate(raw) if raw else None
-        tails, at = list[JustifiedHeader](), finalization.digest if finalization else digest
-        while at != digest and (tail := self._justified(at)) is not None:
-            tails.insert(0, tail)
-            at = tail.header.parent_digest
-        return FinalHeader(block, finalization, tuple(tails))
+        tails = _tails(self._store, digest, finalization.digest) if finalization is not None else ()
+        return FinalHeader(block, finalization, tails)
 
     first_epoch = 0  #: every run begins with empty books
 
@@ -143,11 +140,23 @@ def block_at(store: BlockStore, height: int) -> Block | None:
     proposal = wire.decode_stored_proposal(raw)
     payload = wire.decode_payload(proposal.payload)
     batches = [store.batch(each) for each in payload.batch_digests]
-    certificate = store.finalization(height)
+    raw_certificate = store.finalization(height)
+    certificate = wire.read_certificate(raw_certificate) if raw_certificate else None
     return Block(
         proposal.header,
         proposal.justification,
         payload,
         tuple(wire.decode_batch(raw) for raw in batches if raw is not None),
-        wire.read_certificate(certificate) if certificate else None,
+        certificate,
+        _tails(store, proposal.header.digest, certificate.digest) if certificate is not None else (),
     )
+
+
+def _tails(store: BlockStore, block: bytes, final: bytes) -> tuple[JustifiedHeader, ...]:
+    """Tails between a block and the last of them, which its certificate names."""
+    tails: list[JustifiedHeader] = []
+    while final != block and (raw := store.proposal(final)) is not None:
+        tail = wire.decode_stored_proposal(raw)
+        tails.append(JustifiedHeader(tail.header, tail.justification))
+        final = tail.header.parent_digest
+    return tuple(reversed(tails))

@@ -54,6 +54,11 @@ class Trace(Witness):
         """See Witness."""
         self._tell(node, f"stops voting: {why}")
 
+    def entered(self, node: Node) -> None:
+        """See Witness."""
+        if node.epoch:
+            self._tell(node, f"is in epoch {node.epoch}, {node.signing}")
+
     def stepped(self, node: Node, event: Event, effects: Sequence[Effect], now: Now) -> None:
         """See Witness."""
         for effect in effects:

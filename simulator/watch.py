@@ -17,6 +17,7 @@ from consensus.types import Certificate, Header, Proposal, Vote
 from ledger import wire
 from ledger.block_port import FinalizedWrite
 from ledger.codes import Code
+from ledger.epochs import find_epoch
 from ledger.genesis_header import genesis_header_of
 from ledger.types import Ack, Batch
 from node.turn import (
@@ -28,7 +29,7 @@ from node.turn import (
     Penalty,
     Turn,
 )
-from simulator.market import Market, market_of
+from simulator.market import Market, governed_market, market_of
 from simulator.node import SETTINGS, Node
 from simulator.oracles import all_oracles
 from simulator.oracles.base import (
@@ -39,6 +40,7 @@ from simulator.oracles.base import (
     HeaderFact,
     Oracle,
     ReceiptFact,
+    SeatFact,
     Timing,
     VoteFact,
     World,
@@ -66,6 +68,7 @@ def header_fact(header: Header, listed: tuple[bytes, ...] = ()) -> HeaderFact:
         header.state_root,
         header.receipts_root,
         listed,
+        header.next_valset_hash,
     )
 
 
@@ -80,9 +83,14 @@ class Watch(Witness):
     def __init__(self, market: Market, honest: Sequence[int], genesis: Header) -> None:
         self._market = market
         self._chain_id = market.genesis.chain_id
-        self._keys = [key.public for key in market.keys]
-        self._signers = [member.id for member in market.genesis.validator_set().members]
-        self._origins = {card.id for card in market.genesis.validators}
+        #: epoch -> who signs with which key, in signer order
+        self._seats: dict[int, tuple[SeatFact, ...]] = {
+            genesis.epoch: tuple(
+                SeatFact(index, member, market.keys[index].public)
+                for index, member in enumerate(market.members[: market.n])
+            )
+        }
+        self._origins = set(market.members)
         timing = Timing(SETTINGS.delay_ms, SETTINGS.timeout_ms_max, SETTINGS.clock_delta_ms)
         self.world = World(market.n, honest, header_fact(genesis), timing)
         self._floor_before = 0
@@ -130,17 +138,35 @@ class Watch(Witness):
         """Take a vote in; whether it is genuine."""
         if vote in self._genuine:
             return True
-        if not 0 <= vote.signer < len(self._keys) or not 0 <= vote.view < 1 << 64:
+        seat = self._seat(vote.epoch, vote.signer)
+        if seat is None or not 0 <= vote.view < 1 << 64:
             return False
         message = _VOTE_TAG + self._chain_id + struct.pack(">BQQ", vote.kind, vote.epoch, vote.view)
         if vote.kind != NULLIFY:
             message += struct.pack(">Q", vote.parent_view) + vote.digest
-        if not self._market.verify(self._keys[vote.signer], sha256(message).digest(), vote.signature):
+        if not self._market.verify(seat.key, sha256(message).digest(), vote.signature):
             return False
         self._genuine.add(vote)
-        fact = VoteFact(vote.epoch, vote.view, int(vote.kind), vote.parent_view, vote.digest, vote.signer)
+        fact = VoteFact(vote.epoch, vote.view, int(vote.kind), vote.parent_view, vote.digest, seat.node)
         self._tell("vote", fact)
         return True
+
+    def _seat(self, epoch: int, signer: int) -> SeatFact | None:
+        """Whose signer index this is in an epoch that somebody has begun."""
+        seats = self._seats.get(epoch, ())
+        return seats[signer] if 0 <= signer < len(seats) else None
+
+    def _node_of(self, epoch: int, signer: int) -> int:
+        seat = self._seat(epoch, signer)
+        return -1 if seat is None else seat.node
+
+    def _signs(self, node: Node) -> bool:
+        """Whether it has a seat and its key in the epoch it is in: who only observes keeps nothing of a core."""
+        return any(seat.node == node.index and seat.key for seat in self._seats.get(node.epoch, ()))
+
+    def _is_own(self, node: Node, epoch: int, signer: int) -> bool:
+        seat = self._seat(epoch, signer)
+        return seat is not None and seat.node == node.index
 
     def _certificate(self, node: Node, certificate: Certificate) -> None:
         key = (node.index if node.honest else -1, certificate)
@@ -155,7 +181,7 @@ class Watch(Witness):
                 int(certificate.kind),
                 certificate.parent_view,
                 certificate.digest,
-                certificate.signers,
+                tuple(self._node_of(certificate.epoch, signer) for signer in certificate.signers),
                 forged,
             )
             self._tell("certificate", node.index, fact)
@@ -175,7 +201,7 @@ class Watch(Witness):
             case Vote():
                 fresh = message not in self._genuine
                 self._vote(message)
-                if fresh and message.kind == 1 and node.honest and message.signer == node.index:
+                if fresh and message.kind == 1 and node.honest and self._is_own(node, message.epoch, message.signer):
                     self._tell("uttered", node.index, "a block", node.disk.blocks.is_durable(message.digest))
             case Certificate():
                 self._certificate(node, message)
@@ -189,7 +215,7 @@ class Watch(Witness):
                             self._certificate(node, certificate)
             case Batch():
                 self._batch(message)
-            case Ack() if node.honest and message.acker == node.index:
+            case Ack() if node.honest and self._is_own(node, message.epoch, message.acker):
                 fresh = message not in self._seen_acks
                 self._ack(node, message)
                 if fresh:
@@ -207,17 +233,19 @@ class Watch(Witness):
         if genuine is None:
             genuine = self._seen_acks[ack] = self._is_genuine(ack)
         if genuine:
-            fact = AckFact(ack.acker, ack.origin, ack.incarnation, ack.sequence, ack.digest)
+            acker = self._node_of(ack.epoch, ack.acker)
+            fact = AckFact(acker, ack.origin, ack.incarnation, ack.sequence, ack.digest, ack.epoch)
             self._tell("ack", node.index, fact, node.now().monotonic_ms)
 
     def _is_genuine(self, ack: Ack) -> bool:
-        if not 0 <= ack.acker < len(self._keys) or ack.origin not in self._origins:
+        seat = self._seat(ack.epoch, ack.acker)
+        if seat is None or ack.origin not in self._origins:
             return False
         origin = ack.origin.encode()
         message = _ACK_TAG + self._chain_id
         message += struct.pack(">BQIH", ack.kind, ack.epoch, ack.acker, len(origin)) + origin
         message += struct.pack(">QQ", ack.incarnation, ack.sequence) + ack.digest
-        return self._market.verify(self._keys[ack.acker], sha256(message).digest(), ack.signature)
+        return self._market.verify(seat.key, sha256(message).digest(), ack.signature)
 
     def delivered(self, node: Node, sender: int, messages: Sequence[PeerMessage]) -> None:
         """See Witness."""
@@ -235,6 +263,27 @@ class Watch(Witness):
             rewound = node.index in self._rewound
             self._rewound.discard(node.index)
             self._tell("started", node.index, rewound, node.votes is not None)
+
+    def entered(self, node: Node) -> None:
+        """See Witness."""
+        record = find_epoch(node.state, node.epoch)
+        if node.epoch == self.world.genesis.epoch or record is None:
+            return
+        index = self._market.index
+        seats = tuple(SeatFact(index(s.organisation), s.organisation, s.consensus_key) for s in record.members)
+        if node.epoch not in self._seats:
+            self._seats[node.epoch] = seats
+            self.world.begin(node.epoch, tuple(seat.node for seat in seats))
+        if node.honest:
+            self._tell("epoch", node.index, node.epoch, record.first_height, seats, record.proposal_id)
+
+    def seats(self, epoch: int) -> tuple[SeatFact, ...]:
+        """Of an epoch that somebody has begun."""
+        return self._seats[epoch]
+
+    def tell(self, hook: str, *facts: object) -> None:
+        """A fact of whoever drives the run."""
+        self._tell(hook, *facts)
 
     def stepping(self, node: Node, event: Event, now: Now) -> None:
         """See Witness."""
@@ -263,7 +312,7 @@ class Watch(Witness):
                     if header is not None:
                         self._tell("notarized", node.index, header, now.wall_ms, self._floor_before)
                 case Report(evidence) if node.honest:
-                    self._tell("evidence", node.index, evidence.culprit, str(evidence))
+                    self._tell("evidence", node.index, self._node_of(node.epoch, evidence.culprit), str(evidence))
                 case Finalized(certificate):
                     self._certificate(node, certificate)
 
@@ -278,7 +327,8 @@ class Watch(Witness):
         """See Witness."""
         if not node.honest:
             return
-        self._tell("position", node.index, node.core.view, node.core.floor_view)
+        if self._signs(node):
+            self._tell("position", node.index, node.epoch, node.core.view, node.core.floor_view)
         for write in turn.block_writes:
             if isinstance(write, FinalizedWrite):
                 self._tell("final", node.index, write.height, write.digest)
@@ -297,11 +347,12 @@ class Watch(Witness):
         record = node.state.height_record(notice.height)
         if record is not None:
             receipts = [
-                ReceiptFact(each.envelope_id, each.position, each.code not in REFUSED) for each in notice.receipts
+                ReceiptFact(each.envelope_id, each.position, each.code not in REFUSED, each.code == Code.OK)
+                for each in notice.receipts
             ]
             for breach in notice.breaches:
                 act = (breach.epoch, breach.view, breach.kind)
-                self._tell("recorded", node.index, self._signers.index(breach.organisation), act, notice.height)
+                self._tell("recorded", node.index, self._market.index(breach.organisation), act, notice.height)
             self._tell("executed", node.index, notice.height, (record.state_root, record.receipts_root), receipts)
 
     def penalised(self, node: Node, penalty: Penalty) -> None:
@@ -314,3 +365,9 @@ class Watch(Witness):
 def genesis_block(n: int) -> Header:
     """Block 0 of the market of n."""
     return genesis_header_of(market_of(n).genesis)
+
+
+@cache
+def governed_genesis_block(n: int, newcomers: int) -> Header:
+    """Block 0 of such a market."""
+    return genesis_header_of(governed_market(n, newcomers).genesis)

@@ -31,6 +31,9 @@ class Witness:
     def stopped_voting(self, node: Node, why: str) -> None:
         """Its store failed, or its vote log is damaged."""
 
+    def entered(self, node: Node) -> None:
+        """It has executed the end of an epoch, or started in one: its next turn is of the present epoch."""
+
     def stepping(self, node: Node, event: Event, now: Now) -> None:
         """Its core is about to take an event."""
 

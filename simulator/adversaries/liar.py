@@ -18,6 +18,7 @@ from ledger.types import Ack, Batch
 from node.turn import PeerMessage
 from node.validator import Validator
 from simulator.node import START_AGAIN_MS, Node, Send
+from simulator.signatures import SecretKey
 
 
 class Liar(Node):
@@ -52,9 +53,9 @@ class Liar(Node):
         return self.cluster.market.genesis.chain_id
 
     @property
-    def epoch(self) -> int:
-        """The current one."""
-        return self.core._state.validators.epoch
+    def key(self) -> SecretKey:
+        """Of its seat in the first epoch."""
+        return self.cluster.market.keys[self.index]
 
     def read(self, raw: bytes) -> PeerMessage | None:
         """A message's value; None for what another liar garbled."""

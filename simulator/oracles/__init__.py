@@ -12,6 +12,7 @@ arithmetic would hide itself.
     durable        durable             on disk before it is said, and never gone
     promises       I14                 ACCEPTED is kept
     retries        retry               what is said again
+    membership     set                 who votes in which epoch, with which keys
     blame          I11, penalty, alarm, memory  nobody honest is accused, or forgets
 """
 
@@ -25,6 +26,7 @@ from simulator.oracles.certificates import Certificates
 from simulator.oracles.chain import Chain
 from simulator.oracles.clocks import Clocks
 from simulator.oracles.durable import Durable
+from simulator.oracles.membership import Membership
 from simulator.oracles.position import Position
 from simulator.oracles.promises import Promises
 from simulator.oracles.retries import Retries
@@ -43,6 +45,7 @@ ORACLES: tuple[type[Oracle], ...] = (
     Durable,
     Promises,
     Retries,
+    Membership,
     Blame,
 )
 """In this order: ``Certificates`` fills the boxes that ``Chain`` reads."""

@@ -34,6 +34,7 @@ class VoteFact(NamedTuple):
     parent_view: int
     digest: bytes
     signer: int
+    """Node number: who it is in every epoch."""
 
     @property
     def target(self) -> tuple[int, bytes]:
@@ -50,6 +51,7 @@ class CertificateFact(NamedTuple):
     parent_view: int
     digest: bytes
     signers: tuple[int, ...]
+    """Node numbers; below zero for a signer index that no member of the epoch has."""
     forged: tuple[int, ...]
     """Signers whose signature in it is not theirs."""
 
@@ -68,6 +70,8 @@ class HeaderFact(NamedTuple):
     state_root: bytes
     receipts_root: bytes
     listed: tuple[bytes, ...]
+    next_set: bytes = b""
+    """Hash of the next epoch's set, in the block that ends an epoch."""
 
 
 class AckFact(NamedTuple):
@@ -78,6 +82,7 @@ class AckFact(NamedTuple):
     incarnation: int
     sequence: int
     digest: bytes
+    epoch: int = 0
 
 
 class BatchFact(NamedTuple):
@@ -97,6 +102,17 @@ class ReceiptFact(NamedTuple):
     position: int
     took_effect: bool
     """False where it was refused as a whole: a replay, or out of its time."""
+    succeeded: bool = True
+    """Every operation of it did what it says."""
+
+
+class SeatFact(NamedTuple):
+    """A member of one epoch's set, in signer order."""
+
+    node: int
+    organisation: str
+    key: bytes
+    """Empty where it registered none."""
 
 
 class Timing(NamedTuple):
@@ -116,16 +132,34 @@ class World:
     """What all oracles share: who is honest, and every header seen."""
 
     def __init__(self, n: int, honest: Sequence[int], genesis: HeaderFact, timing: Timing) -> None:
-        self.n = n
         self.delay_ms, self.timeout_ms_max, self.clock_delta_ms = timing
-        self.quorum = quorum_of(n)
-        self.faulty_max = n - self.quorum
+        self.sets: dict[int, tuple[int, ...]] = {}  #: epoch -> its members' node numbers, in signer order
+        self._quorums: dict[int, int] = {}
+        self.begin(genesis.epoch, tuple(range(n)))
         self.honest = frozenset(honest)
         self.genesis = genesis
         self.headers: dict[bytes, HeaderFact] = {genesis.digest: genesis}
         #: (epoch, view, kind, parent view, digest) -> who voted so.
         self.boxes: dict[tuple[int, int, int, int, bytes], set[int]] = {}
         self.final: dict[int, bytes] = {}  #: height -> digest, as the first honest node to finalize it said
+
+    def begin(self, epoch: int, members: tuple[int, ...]) -> None:
+        """An epoch has these members."""
+        self.sets[epoch] = members
+        self._quorums[epoch] = quorum_of(len(members))
+
+    def quorum(self, epoch: int) -> int:
+        """Q of an epoch."""
+        return self._quorums[epoch]
+
+    def faulty_max(self, epoch: int) -> int:
+        """f of an epoch."""
+        return len(self.sets[epoch]) - self._quorums[epoch]
+
+    def is_tail(self, header: HeaderFact) -> bool:
+        """Whether it only repeats the last block of its epoch, which it helps to become final."""
+        parent = self.headers.get(header.parent_digest)
+        return parent is not None and parent.height == header.height
 
     def voters(self, epoch: int, view: int, kind: int, parent_view: int = 0, digest: bytes = b"") -> int:
         """How many voted so."""
@@ -159,7 +193,16 @@ class Oracle:
     def started(self, node: int, rewound: bool, voting: bool) -> None:
         """An honest node starts; ``rewound``: from a copy of its disk, or with a new vote log; or without any."""
 
-    def position(self, node: int, view: int, floor_view: int) -> None:
+    def epoch(self, node: int, epoch: int, first_height: int, seats: Sequence[SeatFact], proposal_id: bytes) -> None:
+        """An honest node begins an epoch; what its state says of it."""
+
+    def proposed(self, proposal_id: bytes, epoch: int, added: Sequence[int], removed: Sequence[int]) -> None:
+        """A client proposes this change of an epoch's set; node numbers."""
+
+    def ballot(self, envelope_id: bytes, proposal_id: bytes, voter: int) -> None:
+        """A client submits a validator's vote for a proposal; the proposer's is in the proposal."""
+
+    def position(self, node: int, epoch: int, view: int, floor_view: int) -> None:
         """Where an honest node stands after a turn that is on disk."""
 
     def final(self, node: int, height: int, digest: bytes) -> None:

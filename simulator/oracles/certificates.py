@@ -30,7 +30,7 @@ class Certificates(Oracle):
         if vote.signer in box:
             return
         box.add(vote.signer)
-        if len(box) == self.world.quorum:
+        if len(box) == self.world.quorum(vote.epoch):
             self._reached(vote)
 
     def _reached(self, vote: VoteFact) -> None:
@@ -45,14 +45,17 @@ class Certificates(Oracle):
         for _, parent_view, digest in finals:
             voters = self.world.voters(vote.epoch, vote.view, NOTARIZE, parent_view, digest)
             # F votes follow a Notarization, but its last vote may not have been seen yet: then it is here by the end.
-            self.check(voters > self.world.faulty_max, f"view {vote.view} is final on {voters} N votes", "I5")
+            self.check(
+                voters > self.world.faulty_max(vote.epoch), f"view {vote.view} is final on {voters} N votes", "I5"
+            )
 
     def certificate(self, node: int, certificate: CertificateFact) -> None:
         """I8: distinct signers, a quorum of them, every signature genuine."""
         where = f"certificate of kind {certificate.kind} for view {certificate.view} at node {node}"
         self.check(len(set(certificate.signers)) == len(certificate.signers), f"{where}: a signer twice", "I8")
-        self.check(len(certificate.signers) >= self.world.quorum, f"{where}: {len(certificate.signers)} signers", "I8")
-        self.check(all(0 <= each < self.world.n for each in certificate.signers), f"{where}: a stranger", "I8")
+        members, quorum = self.world.sets[certificate.epoch], self.world.quorum(certificate.epoch)
+        self.check(len(certificate.signers) >= quorum, f"{where}: {len(certificate.signers)} signers", "I8")
+        self.check(all(each in members for each in certificate.signers), f"{where}: a stranger", "I8")
         self.check(not certificate.forged, f"{where}: {certificate.forged} never signed it", "I8")
 
     def finish(self) -> None:
@@ -61,4 +64,4 @@ class Certificates(Oracle):
             for kind, parent_view, digest in certified:
                 if kind == FINALIZE:
                     voters = self.world.voters(epoch, view, NOTARIZE, parent_view, digest)
-                    self.check(voters >= self.world.quorum, f"view {view} is final without a Notarization", "I5")
+                    self.check(voters >= self.world.quorum(epoch), f"view {view} is final without a Notarization", "I5")

@@ -18,7 +18,7 @@ class Chain(Oracle):
         """Quorums of F make a block final, whoever holds them."""
         if vote.kind == FINALIZE:
             box = self.world.boxes.get((vote.epoch, vote.view, FINALIZE, vote.parent_view, vote.digest), ())
-            if len(box) >= self.world.quorum:
+            if len(box) >= self.world.quorum(vote.epoch):
                 self._final_views[vote.epoch, vote.view] = vote.digest
 
     def final(self, node: int, height: int, digest: bytes) -> None:
@@ -44,19 +44,22 @@ class Chain(Oracle):
         highest = max(self.world.final, default=0)
         for (_, view), digest in self._final_views.items():
             header = self.world.headers.get(digest)
+            while header is not None and self.world.is_tail(header):  # a final tail counts as what it repeats
+                header = self.world.headers[header.parent_digest]
             if header is not None and header.height <= highest:
-                self.check(digest in digests, f"the final block of view {view} is not on the chain")
+                self.check(header.digest in digests, f"the final block of view {view} is not on the chain")
 
     def _check_link(self, header: HeaderFact, parent: HeaderFact) -> None:
         before = self.world.final.get(parent.height, self.world.genesis.digest)
         self.check(before == parent.digest, f"height {header.height} does not follow the final {parent.height}")
         self.check(header.height == parent.height + 1, f"height {header.height} on {parent.height}")
         self.check(header.timestamp_ms > parent.timestamp_ms, f"time does not grow at height {header.height}")
-        if header.epoch != parent.epoch:
-            return
-        parent_view = parent.view if parent.digest != self.world.genesis.digest else 0
+        ended = bool(parent.next_set)
+        told = f"height {header.height} of epoch {header.epoch} follows one of epoch {parent.epoch}"
+        self.check(header.epoch == parent.epoch + ended, told, "epoch")
+        parent_view = 0 if ended or parent.digest == self.world.genesis.digest else parent.view
         self.check(header.parent_view == parent_view, f"height {header.height} names another view of its parent")
         for view in range(parent_view + 1, header.view):
             self.check((header.epoch, view) not in self._final_views, f"final view {view} was skipped")
             voters = self.world.voters(header.epoch, view, NULLIFY)
-            self.check(voters >= self.world.quorum, f"view {view} was skipped on {voters} X votes", "I7")
+            self.check(voters >= self.world.quorum(header.epoch), f"view {view} was skipped on {voters} X votes", "I7")

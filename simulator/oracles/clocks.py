@@ -13,10 +13,15 @@ class Clocks(Oracle):
     name = "clock"
 
     def notarized(self, node: int, header: HeaderFact, wall_ms: int, floor_view: int) -> None:
-        """See the class."""
+        """See the class; a tail repeats the time of the block it follows."""
         world = self.world
+        if world.is_tail(header):
+            return
         first = max(floor_view + 1, header.view - STREAK_MAX)
-        streak = sum(world.voters(header.epoch, view, NULLIFY) >= world.quorum for view in range(first, header.view))
+        streak = sum(
+            world.voters(header.epoch, view, NULLIFY) >= world.quorum(header.epoch)
+            for view in range(first, header.view)
+        )
         timeout_ms = 3 * world.delay_ms
         for _ in range(streak):
             timeout_ms = min(timeout_ms * 3 // 2, world.timeout_ms_max)

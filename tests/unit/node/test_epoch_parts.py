@@ -212,6 +212,22 @@ def test_own_batches_that_can_no_longer_be_listed_are_made_anew(side: Side) -> N
     assert (anew.header.epoch, anew.envelopes) == (2, tuple(envelope.raw for envelope in some))
 
 
+def test_an_executed_batch_that_came_back_to_memory_holds_nothing_up_in_the_next_epoch(side: Side) -> None:
+    side.open()
+    some = envelopes(3)
+    batch = side.submit(some[0])
+    side.execute(batch)
+    side.it.pool.get(batch.header.digest)  # for a late block that lists it once more
+    assert batches_in(entered(side, epoch(1))) == []
+    following = side.submit(some[1])
+    assert following.header.previous == batch.header.digest
+    assert following.header.position == (WHO[OWN], batch.header.incarnation, 2)
+    entered(side, epoch(2))
+    assert side.it.unacknowledged(), "the following one is to be acknowledged again"
+    side.execute(following)
+    assert side.submit(some[2]).header.position == (WHO[OWN], batch.header.incarnation, 3)
+
+
 def test_others_batches_that_can_no_longer_be_listed_are_dropped(side: Side) -> None:
     batch = make_batch(1)
     side.receive(batch)

@@ -38,6 +38,10 @@ class Judge:
         for oracle in self.oracles:
             getattr(oracle, hook)(*facts)
 
+    @staticmethod
+    def fact(epoch: int, kind: int, view: int, digest: bytes, signer: int) -> VoteFact:
+        return VoteFact(epoch, view, kind, 0, digest, signer)
+
     def votes(self, kind: int, view: int, digest: bytes, *signers: int, parent_view: int = 0) -> None:
         for signer in signers:
             self("vote", VoteFact(0, view, kind, parent_view, digest, signer))
@@ -134,12 +138,12 @@ def test_i8_a_certificate_is_a_quorum_of_genuine_signers(
 
 
 def test_i9_neither_view_nor_floor_goes_back(judge: Judge) -> None:
-    judge("position", 0, 5, 3)
-    judge("position", 0, 5, 4)
+    judge("position", 0, 0, 5, 3)
+    judge("position", 0, 0, 5, 4)
     with pytest.raises(Violation, match="I9"):
-        judge("position", 0, 6, 3)
+        judge("position", 0, 0, 6, 3)
     judge("started", 0, True, True)
-    judge("position", 0, 1, 0)
+    judge("position", 0, 0, 1, 0)
 
 
 def test_i10_equal_roots_at_equal_heights(judge: Judge) -> None:
