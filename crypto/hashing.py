@@ -37,6 +37,7 @@ TAG_STATE_TWIG: Final = b"lossbook/v1/state-twig\x00"
 TAG_STATE_ROOT: Final = b"lossbook/v1/state-root\x00"
 TAG_RECEIPT_LEAF: Final = b"lossbook/v1/receipt-leaf\x00"
 TAG_RECEIPT_ROOT: Final = b"lossbook/v1/receipt-root\x00"
+TAG_CHECKPOINT: Final = b"lossbook/v1/checkpoint\x00"
 TAG_SEALED_BLOB: Final = b"lossbook/v1/sealed-blob\x00"
 
 

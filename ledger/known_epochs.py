@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from consensus.types import Header
 from ledger.genesis import Genesis
 from ledger.header_chain import EpochStart, NamedJob, hand_over
 from ledger.proof_errors import BadHeaderChain, BelowCheckpoint, ConflictingHistory
@@ -27,6 +28,8 @@ class KnownEpochs(msgspec.Struct, frozen=True):
     """By epoch, without a gap: from the genesis' epoch, or from the checkpoint's."""
     floor: int = 0
     """Height below which nothing is believed: the checkpoint's."""
+    floor_digest: bytes = b""
+    """Of the header at that height, 32 bytes; empty without a checkpoint."""
     first_epoch: int = 0
     """Of the genesis, from which on proofs bring hand-overs."""
 
@@ -63,15 +66,19 @@ class KnownEpochs(msgspec.Struct, frozen=True):
                 jobs += more
         return msgspec.structs.replace(self, starts=starts), jobs
 
-    def start_of(self, epoch: int, height: int) -> EpochStart:
-        """What a header of this epoch and height is verified from.
+    def start_for(self, header: Header) -> EpochStart:
+        """What a header is verified from.
 
         Raises:
             BelowCheckpoint: it lies before everything this verifier believes.
+            ConflictingHistory: another header of its height is believed.
             BadHeaderChain: nothing leads to its epoch.
         """
+        epoch, height = header.epoch, header.height
         if epoch < min(self.starts) or height < self.floor:
             raise BelowCheckpoint(f"header of height {height}", f"the checkpoint is of height {self.floor}")
+        if self.floor_digest and height == self.floor and header.digest != self.floor_digest:
+            raise ConflictingHistory(f"header of height {height}", "the checkpoint has another block there")
         found = self.starts.get(epoch)
         if found is None:
             raise BadHeaderChain(

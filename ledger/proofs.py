@@ -113,7 +113,7 @@ def verify_header_proof(
             f"it is of epoch {header.epoch}, and {len(proof.hand_overs)} hand-overs come with it",
         )
     after, jobs = known.follow(proof.hand_overs)
-    start = after.start_of(header.epoch, header.height)
+    start = after.start_for(header)
     jobs += check_final(proof.headers, proof.finalization, known.chain_id, start)
     for (name, job), good in zip(jobs, verify([job for _, job in jobs]), strict=True):
         if not good:

@@ -24,6 +24,7 @@ from crypto.merkle import leaf_hash
 from ledger import commitment, receipts_range, wire
 from ledger import proof_building as building
 from ledger.acks import HELD, accepted_message, ack_message
+from ledger.checkpoints import Anchor, encode_checkpoint, make_checkpoint
 from ledger.codes import Code
 from ledger.epochs import EPOCHS
 from ledger.genesis import load_genesis
@@ -73,6 +74,7 @@ def protocol_vectors(network: Network) -> dict[str, Any]:
         "keys_to_come": _keys_to_come(network),
         "ack": _ack(network, second.batches[0]),
         "accepted": _accepted(network, second.batches[0]),
+        "checkpoint": _checkpoint(network),
         "sealed": {"blob": SEALED_BLOB.hex(), "commitment": commitment_of(SEALED_BLOB).hex()},
         "payload": {
             "batch_digests": [digest.hex() for digest in second.payload.batch_digests],
@@ -184,6 +186,20 @@ def _rebuilt_genesis() -> dict[str, Any]:
         "seed": genesis.validator_set().seed,
         "valset_hash": genesis.validator_set().hash.hex(),
         "header": _header(genesis_header_of(genesis)),
+    }
+
+
+def _checkpoint(network: Network) -> dict[str, Any]:
+    """Of the last block, signed by alpha."""
+    anchor = Anchor.of_genesis(network.genesis)
+    header = network.blocks[-1].header
+    made = make_checkpoint(network.genesis.chain_id, header, anchor.start, anchor.confirmers)
+    signed = made.signed("alpha", seeded_key("alpha", "ledger"))
+    return {
+        "file": encode_checkpoint(signed).decode(),
+        "text": signed.text,
+        "signed_by_ledger_key": (hashing.TAG_CHECKPOINT + signed.text.encode()).hex(),
+        "signature": signed.signatures[0].signature,
     }
 
 

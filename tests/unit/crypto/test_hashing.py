@@ -26,6 +26,7 @@ NAMES = [
     "key-possession",
     "key-registration",
     "readiness",
+    "checkpoint",
 ]
 
 

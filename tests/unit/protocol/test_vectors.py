@@ -15,6 +15,7 @@ from consensus.justification import HeaderRules
 from crypto.hashing import TAG_VOTE
 from crypto.keys import verify
 from ledger import statements
+from ledger.checkpoints import decode_checkpoint
 from ledger.proofs import verify_bytes
 from ledger.statement_types import Ed25519, Judge
 from ledger.wire import decode_payload, decode_statement
@@ -124,6 +125,9 @@ def test_signatures_of_card_envelope_and_batch_are_good() -> None:
     card = v["genesis"]["card"]
     assert verify(public["alpha/ledger"], raw(card["signed_by_ledger_key"]), raw(card["signature"]))
     assert verify(public["alpha/consensus"], raw(card["signed_by_consensus_key"]), raw(card["possession"]))
+    checkpoint = v["checkpoint"]
+    assert verify(public["alpha/ledger"], raw(checkpoint["signed_by_ledger_key"]), raw(checkpoint["signature"]))
+    assert decode_checkpoint(checkpoint["file"].encode()).text == checkpoint["text"]
     assert verify(public["alpha/consensus"], raw(v["batch"]["signed_message"]), raw(v["batch"]["signature"]))
     envelope = v["envelope"]
     for key, signature in zip(envelope["signer_keys"], envelope["signatures"], strict=True):
