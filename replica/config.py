@@ -12,6 +12,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from ledger.checkpoints import TRUSTING_PERIOD_DAYS
 from replica.errors import ReplicaConfigError
 from replica.sources import Source
 from services.members import Members
@@ -48,6 +49,15 @@ class Follow(msgspec.Struct, frozen=True):
             "(its address is that of its card) or id=host:port. Empty: every validator, also those that join later."
         ),
     ] = ""
+    trusting_period_days: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=3650,
+            description="How old the last verified block, or the accepted checkpoint, may be by this machine's clock; "
+            "beyond that the replica follows nobody until a fresh checkpoint is accepted.",
+        ),
+    ] = TRUSTING_PERIOD_DAYS
 
 
 class Verification(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ import asyncio
 import gc
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,9 +25,12 @@ from contracts.dispatch import CONTRACTS
 from crypto.keyfile import KeyFileError
 from crypto.tls import TlsIdentityError
 from ledger.cards import GenesisError
+from ledger.checkpoints import CheckpointError
 from ledger.genesis import Genesis, load_genesis
 from ledger.ports import StoreError
 from ledger.types import Block
+from lossbook_sdk.pins import read_pin
+from replica.checkpoint import FILE_NAME, Pinned
 from replica.config import ReplicaConfig, sources_of, validators_to_follow
 from replica.errors import ReplicaConfigError, ReplicaStateError
 from replica.execute import ReplicaExecutor
@@ -67,6 +70,7 @@ LEAF_WARNING_DAYS: Final = 14
 _log = get_logger("replica")
 
 EXPECTED: Final = (
+    CheckpointError,
     GenesisError,
     KeyFileError,
     ListenError,
@@ -168,14 +172,18 @@ class Replica:
             known = index.trust_again(organisation)
             _log.warning("trusted again", organisation=organisation, was_distrusted=known)
         executor = ReplicaExecutor(genesis, blocks=stores.blocks, store=stores.state, index=index, contracts=CONTRACTS)
+        pin = read_pin(home.path / FILE_NAME, home.chain_id)
         members = Members(genesis.chain_id, members_of(executor.state))
         sources = sources_of(config.settings.follow.sources, members, home.organisation)
         identity, leaf_ends = _identity(home, members, passphrase)
         pool = VerificationPool(config.settings.verification.workers, lambda _: metrics.workers_died.inc())
         stack.push_async_callback(pool.stop)
 
-        def feed(source: Source, from_height: int) -> AsyncIterator[Block | ServerHeartbeat]:
-            return subscribe(identity, source.organisation, source.address, from_height, silence_s=SILENCE_S)
+        def feed(
+            source: Source, from_height: int, *, headers_only: bool = False
+        ) -> AsyncGenerator[Block | ServerHeartbeat, None]:
+            whom = (identity, source.organisation, source.address)
+            return subscribe(*whom, from_height, silence_s=SILENCE_S, headers_only=headers_only)
 
         follower = Follower(
             genesis=genesis,
@@ -184,6 +192,8 @@ class Replica:
             sources=Sources(sources, index.distrusted()),
             feed=feed,
             remember=index,
+            pinned=Pinned.of(pin) if pin is not None else None,
+            trusting_days=config.settings.follow.trusting_period_days,
             on_executed=lambda block: self._on_executed(block),
             on_source_lost=lambda organisation, why: metrics.sources_lost.labels(organisation, why).inc(),
         )

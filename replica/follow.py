@@ -10,6 +10,10 @@
     or withholds blocks
     finalized what own execution contradicts              nothing: a quorum did. The replica stops executing: divergence
 
+An accepted checkpoint above the own height comes first: a source's headers have to lead to it, and then only the blocks
+on that path are taken (``replica.checkpoint``). If the last thing that is believed is older than the trusting period,
+nothing is followed at all: people have to say which history is the network's.
+
 Reading waits at the end of an epoch until it is executed: own state says who votes in the next.
 
 A store that fails stops the replica's progress too, not its answers: reading goes on at the last executed height.
@@ -19,13 +23,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Final, Protocol
 
+from ledger.checkpoints import TRUSTING_PERIOD_DAYS, CheckpointError, check_age
 from ledger.genesis import Genesis
 from ledger.ports import StoreError
 from ledger.types import Block
 from ledger.wire import WireError
+from replica.checkpoint import PathUp, Pinned, WrongPath, check_own_chain
 from replica.errors import Divergence, FeedError, ForgedBlock, TruncatedStream
 from replica.execute import ReplicaExecutor
 from replica.sources import Distrust, Source, Sources
@@ -49,14 +56,21 @@ QUEUE_BLOCKS: Final = 4
 EXECUTION_SLICE_S: Final = 0.01
 """Execution between two looks at the loop: a reader waits at most so long (plus one envelope)."""
 
+FRESH: Final = (
+    "Take a fresh checkpoint from your supervisor and f + 1 members (`lossbook checkpoint make`, `sign`), accept it "
+    "here (`lossbook checkpoint accept FILE --home HOME`) and start again"
+)
+
 _log = get_logger("follow")
 
 
 class Feed(Protocol):
     """Blocks of one source from a height on, as they come; FeedLost or WireError when that ends."""
 
-    def __call__(self, source: Source, from_height: int, /) -> AsyncIterator[Block | ServerHeartbeat]:
-        """Subscribe."""
+    def __call__(
+        self, source: Source, from_height: int, /, *, headers_only: bool = False
+    ) -> AsyncGenerator[Block | ServerHeartbeat, None]:
+        """Subscribe; with ``headers_only`` the blocks come without their batches."""
 
 
 class Remember(Protocol):
@@ -88,6 +102,8 @@ class Follower:
         on_executed: told each executed block, for metrics.
         on_source_lost: told organisation and ``lied`` or ``lost``, for metrics.
         wall_ms: wall clock, milliseconds since the epoch.
+        pinned: the accepted checkpoint.
+        trusting_days: the trusting period.
     """
 
     def __init__(
@@ -102,8 +118,13 @@ class Follower:
         on_executed: Callable[[VerifiedBlock], None] = lambda _: None,
         on_source_lost: Callable[[str, str], None] = lambda _, __: None,
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        pinned: Pinned | None = None,
+        trusting_days: int = TRUSTING_PERIOD_DAYS,
     ) -> None:
         self._executor = executor
+        self.pinned = pinned
+        self._trusting_days = trusting_days
+        self._path_known = False
         self._pool = pool
         self._feed = feed
         self._remember = remember
@@ -140,21 +161,26 @@ class Follower:
             if isinstance(result, Divergence):
                 self.diverged = True
                 self._stop(result)
-            elif isinstance(result, StoreError):
+            elif isinstance(result, StoreError | CheckpointError):
                 self._stop(result)
             elif isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
                 raise result
 
     def _stop(self, error: Exception) -> None:
         self.failure = str(error)
-        _log.error("stopped", kind="divergence" if self.diverged else "store", text=self.failure)
+        kind = "divergence" if self.diverged else "store" if isinstance(error, StoreError) else "checkpoint"
+        _log.error("stopped", kind=kind, text=self.failure)
 
     # ------------------------------------------------------------ reading and verifying
 
     async def _read(self) -> None:
+        if self.pinned is not None:
+            check_own_chain(self.pinned, self._executor)
         while True:
+            self._check_age()
             source = await self._choose()
             try:
+                await self._find_path(source)
                 await self._read_from(source)
             except TruncatedStream as error:
                 self._lost(source, str(error))
@@ -177,24 +203,64 @@ class Follower:
             await asyncio.sleep(min(max(wait_ms, 10), 1000) / 1000)
         return source
 
+    def _check_age(self) -> None:
+        """Raises TrustingPeriodOver where what is believed is too old to follow anybody's signatures from there."""
+        time_ms, what = self._verifier.final_time_ms, f"the last block verified here, of height {self.final_height},"
+        if self.pinned is not None and self.pinned.time_ms > time_ms:
+            time_ms, what = self.pinned.time_ms, f"the accepted checkpoint, of height {self.pinned.height},"
+        check_age(what, time_ms, self._wall_ms(), self._trusting_days, advice=FRESH)
+
+    @property
+    def final_height(self) -> int:
+        """Height of the last block that is verified and final."""
+        return self._verifier.final_height
+
+    async def _find_path(self, source: Source) -> None:
+        """Have the source lead from the last executed block to the checkpoint, once; batches come later."""
+        if self._path_known or self.pinned is None or self.pinned.height <= self.final_height:
+            return
+        await self._executed(self.final_height)
+        path = PathUp(self._executor.tip, self.pinned, self._executor.genesis_header.height)
+        _log.info("looking for the way to the checkpoint", source=source.organisation, height=self.pinned.height)
+        last_header = time.monotonic()
+        async with aclosing(self._feed(source, path.next_height, headers_only=True)) as events:
+            try:
+                async for event in events:
+                    if isinstance(event, ServerHeartbeat):
+                        self._on_path_heartbeat(source, event, self.pinned, time.monotonic() - last_header)
+                        continue
+                    path.add(event.header)
+                    last_header = time.monotonic()
+                    if path.complete:
+                        break
+            except (WireError, WrongPath) as error:
+                raise ForgedBlock(path.next_height, source.organisation, f"headers only: {error}") from error
+        self._verifier.require(path.required())
+        self._path_known = True
+
+    @staticmethod
+    def _on_path_heartbeat(source: Source, heartbeat: ServerHeartbeat, pinned: Pinned, silent_s: float) -> None:
+        if heartbeat.finalized_height < pinned.height:
+            reason = f"it is at height {heartbeat.finalized_height}, below the accepted checkpoint's {pinned.height}"
+            raise FeedLost(source.organisation, reason)
+        if silent_s > WITHHELD_S:
+            raise FeedLost(source.organisation, "it has the headers up to the accepted checkpoint and sends none")
+
     async def _read_from(self, source: Source) -> None:
         from_height = self._verifier.final_height + 1
         _log.info("following", source=source.organisation, address=source.address, from_height=from_height)
         last_block = time.monotonic()
-        events = self._feed(source, from_height)
-        try:
-            async for event in events:
-                if isinstance(event, ServerHeartbeat):
-                    self._on_heartbeat(source, event, time.monotonic() - last_block)
-                    continue
-                await self._on_block(source, event)
-                last_block = time.monotonic()
-        except WireError as error:
-            raise ForgedBlock(self._verifier.next_height, source.organisation, f"does not decode: {error}") from error
-        finally:
-            close = getattr(events, "aclose", None)
-            if close is not None:
-                await close()
+        async with aclosing(self._feed(source, from_height)) as events:
+            try:
+                async for event in events:
+                    if isinstance(event, ServerHeartbeat):
+                        self._on_heartbeat(source, event, time.monotonic() - last_block)
+                        continue
+                    await self._on_block(source, event)
+                    last_block = time.monotonic()
+            except WireError as error:
+                height = self._verifier.next_height
+                raise ForgedBlock(height, source.organisation, f"does not decode: {error}") from error
 
     def _on_heartbeat(self, source: Source, heartbeat: ServerHeartbeat, silent_s: float) -> None:
         self.network_height = max(self._verifier.final_height, heartbeat.finalized_height)
@@ -204,6 +270,7 @@ class Follower:
             raise FeedLost(source.organisation, f"no block for {silent_s:.0f} s; another source may have more")
 
     async def _on_block(self, source: Source, block: Block) -> None:
+        self._check_age()
         examined = self._verifier.examine(block, source.organisation)
         verdicts = await self._pool.check([(check.public, check.message, check.signature) for check in examined.checks])
         final = self._verifier.accept(examined, verdicts)

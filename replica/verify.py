@@ -51,6 +51,10 @@ from ledger.wire import WireError, decode_statement
 from replica.errors import FeedError, ForgedBlock, ForgedCertificate, Gap, TruncatedStream
 
 PROTOCOL_VERSION: Final = 1
+
+Required = Callable[[int], bytes | None]
+"""By height: digest of the one block that may stand there; None where any may."""
+
 PENDING_BLOCKS_MAX: Final = 256  #: honest nodes finalize within K blocks while batches are listed; K is 20 by default
 PENDING_BYTES_MAX: Final = 128 << 20  #: K blocks of default size, and what a machine of 2 GiB can spare
 
@@ -127,6 +131,7 @@ class ChainVerifier:
         self._epochs = dict(epochs)
         self._rules = self._epochs[max(self._epochs)]
         self._judge = Judge(self._epochs.get, Ed25519())
+        self._required: Required = lambda _: None
         self._final = start
         self._pending: list[Examined] = []
         self._pending_bytes = 0
@@ -137,6 +142,11 @@ class ChainVerifier:
     def final_height(self) -> int:
         """Height of the last block handed out."""
         return self._final.header.height
+
+    @property
+    def final_time_ms(self) -> int:
+        """Block time of the last block handed out."""
+        return self._final.header.timestamp_ms
 
     @property
     def next_height(self) -> int:
@@ -170,6 +180,10 @@ class ChainVerifier:
         """Drop what is not final: the source changed, and the next one serves from ``final_height + 1``."""
         self._pending.clear()
         self._pending_bytes = 0
+
+    def require(self, required: Required) -> None:
+        """Take only these blocks from now on: an accepted checkpoint says so."""
+        self._required = required
 
     def enter(self, rules: HeaderRules) -> None:
         """The block that ended the epoch was executed: these are the rules of the next one."""
@@ -219,6 +233,8 @@ class ChainVerifier:
         header, parent = case.block.header, self._tip
         if header.height != parent.height + 1:
             raise Gap(parent.height + 1, case.source, f"height {header.height} was served instead")
+        if self._required(header.height) not in (None, header.digest):
+            case.forged("it is not the block from which the accepted checkpoint follows")
         problem = self._rules.header_problem(header)
         if problem:
             case.forged(problem)

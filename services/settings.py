@@ -152,7 +152,11 @@ def _unknown(name: str, known: Mapping[str, object]) -> str:
 
 
 def render(kind: type[msgspec.Struct], values: Mapping[str, object]) -> str:
-    """The commented TOML file: ``values`` by ``section.key``, everything else shown as its default, commented out."""
+    """The commented TOML file: ``values`` by ``section.key``, everything else shown as its default, commented out.
+
+    Raises:
+        SettingError: a value, which may be given as text, is none of its setting.
+    """
     lines = [
         "# Settings of a lossbook daemon. The command line and LOSSBOOK_<SECTION>_<KEY> in the environment go before",
         "# this file. A line that is commented out shows the default.",
@@ -164,10 +168,17 @@ def render(kind: type[msgspec.Struct], values: Mapping[str, object]) -> str:
             lines += ["", f"[{section}]"]
         lines += [f"# {line}" for line in _wrapped(setting.description)]
         if setting.name in values:
-            lines.append(f"{setting.key} = {_toml(values[setting.name])}")
+            lines.append(f"{setting.key} = {_toml(_value(setting, values[setting.name]))}")
         else:
             lines.append(f"#{setting.key} = {_toml(setting.default)}")
     return "\n".join(lines) + "\n"
+
+
+def _value(setting: Setting, value: object) -> object:
+    try:
+        return msgspec.convert(value, setting.type, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingError(setting.name, "command line", f"{error}. {setting.description}") from error
 
 
 def _wrapped(text: str) -> list[str]:

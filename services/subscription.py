@@ -8,7 +8,7 @@ the blocks is judged by the reader.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final
 
 import grpc
@@ -46,8 +46,14 @@ class ServerHeartbeat(msgspec.Struct, frozen=True):
 
 
 async def subscribe(
-    identity: Identity, organisation: str, address: str, from_height: int, *, silence_s: float
-) -> AsyncIterator[Block | ServerHeartbeat]:
+    identity: Identity,
+    organisation: str,
+    address: str,
+    from_height: int,
+    *,
+    silence_s: float,
+    headers_only: bool = False,
+) -> AsyncGenerator[Block | ServerHeartbeat, None]:
     """Blocks from a height on, as they come; ends only by an exception or by being closed.
 
     Args:
@@ -55,6 +61,7 @@ async def subscribe(
         organisation: whom to follow.
         address: host:port.
         from_height: first height wanted, at least 1.
+        headers_only: without batches.
         silence_s: without a message for so long the server counts as lost; above its heartbeat.
 
     Raises:
@@ -64,7 +71,10 @@ async def subscribe(
     async with identity.channel(organisation, address) as channel:
         call = blocks_pb2_grpc.BlocksServiceStub(channel).Subscribe(metadata=identity.metadata)
         try:
-            await call.write(blocks_pb2.SubscribeRequest(from_height=from_height, credit_bytes=CREDIT_BYTES))
+            first = blocks_pb2.SubscribeRequest(
+                from_height=from_height, credit_bytes=CREDIT_BYTES, headers_only=headers_only
+            )
+            await call.write(first)
             owed = 0
             while True:
                 # Not wait_for: in Python 3.11 it loses a cancellation that comes together with a message.

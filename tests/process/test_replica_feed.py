@@ -59,7 +59,7 @@ class Replicas:
             organisation,
             public=public,
             http=http,
-            settings={"follow.sources": ",".join(sources)},
+            settings={"follow.sources": ",".join(sources), "follow.trusting_period_days": "3650"},
         )
         self._stack.callback(made.kill)
         return made

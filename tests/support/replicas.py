@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from ledger.contract import Contracts
 from ledger.genesis import Genesis
 from ledger.ports import StateStore
 from ledger.types import Block
+from replica.checkpoint import Pinned
 from replica.execute import ReplicaExecutor
 from replica.follow import Follower, make_verifier
 from replica.index import Index
@@ -92,10 +93,13 @@ class ScriptedFeed:
     def __init__(self, scripts: dict[str, Script]) -> None:
         self._scripts = scripts
         self.asked: list[tuple[str, int]] = []
+        self.asked_headers: list[tuple[str, int]] = []
 
-    async def __call__(self, source: Source, from_height: int) -> AsyncIterator[Block | ServerHeartbeat]:
+    async def __call__(
+        self, source: Source, from_height: int, *, headers_only: bool = False
+    ) -> AsyncGenerator[Block | ServerHeartbeat, None]:
         """See replica.follow.Feed."""
-        self.asked.append((source.organisation, from_height))
+        (self.asked_headers if headers_only else self.asked).append((source.organisation, from_height))
         for event in self._scripts[source.organisation](from_height):
             if isinstance(event, Exception):
                 raise event
@@ -131,6 +135,7 @@ def follow_until(
     done: Callable[[Follower, ReplicaExecutor], bool],
     *,
     clock: Callable[[], int] | None = None,
+    pinned: Pinned | None = None,
 ) -> tuple[Follower, ReplicaExecutor, ScriptedFeed]:
     """Follow the scripted sources, in the order given, until ``done``; at most ten seconds, so that a bug fails."""
     executor = stores.executor()
@@ -146,6 +151,7 @@ def follow_until(
         on_executed=lambda _: changed.set(),
         on_source_lost=lambda _, __: changed.set(),
         wall_ms=clock or Clock(),
+        pinned=pinned,
     )
 
     async def main() -> None:

@@ -122,6 +122,16 @@ def test_an_unknown_setting_is_named(ceremony: Path) -> None:
         load_config(make(ceremony), {}, {"follow.source": "x"})
 
 
+def test_a_number_may_be_given_as_text_when_the_home_is_made(ceremony: Path) -> None:
+    home = make(ceremony, settings={"follow.trusting_period_days": "60"})
+    assert load_config(home, {}).settings.follow.trusting_period_days == 60
+
+
+def test_invalid_a_number_that_is_none_makes_no_home(ceremony: Path) -> None:
+    with pytest.raises(SettingError, match=r"follow\.trusting_period_days"):
+        make(ceremony, settings={"follow.trusting_period_days": "a month"})
+
+
 def test_sources_default_to_the_validators() -> None:
     found = sources_of("", market_members(), "supervisor")
     assert found == [Source(insurer.id, "127.0.0.1:4001") for insurer in INSURERS]

@@ -1,0 +1,104 @@
+"""Checkpoints a verifier has accepted, on disk: one file for each network, never replaced by a lower one.
+
+    <folder>/<chain id>.json      for whoever verifies as this person, on this machine
+    <replica's home>/checkpoint.json
+
+The folder: LOSSBOOK_CHECKPOINTS_DIR, else ``$XDG_STATE_HOME/lossbook/checkpoints``, else under ``~/.local/state``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from ledger.checkpoints import (
+    CHECKPOINT_BYTES_MAX,
+    Anchor,
+    Checkpoint,
+    CheckpointConflict,
+    UnreadableCheckpoint,
+    confirm,
+    decode_checkpoint,
+    encode_checkpoint,
+)
+
+DIRECTORY_VARIABLE: Final = "LOSSBOOK_CHECKPOINTS_DIR"
+
+
+def pin_path(chain_id: bytes, environment: Mapping[str, str] | None = None) -> Path:
+    """Where this person's checkpoint of a network lies."""
+    environment = os.environ if environment is None else environment
+    named = environment.get(DIRECTORY_VARIABLE)
+    if named:
+        return Path(named) / f"{chain_id.hex()}.json"
+    base = environment.get("XDG_STATE_HOME") or str(Path(environment.get("HOME", "~")).expanduser() / ".local/state")
+    return Path(base) / "lossbook" / "checkpoints" / f"{chain_id.hex()}.json"
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """A checkpoint file.
+
+    Raises:
+        UnreadableCheckpoint: it is none, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return decode_checkpoint(file.read(CHECKPOINT_BYTES_MAX + 1))
+    except OSError as error:
+        raise UnreadableCheckpoint(f"{path} cannot be read: {error.strerror}", "Check the path") from error
+    except UnreadableCheckpoint as error:
+        raise UnreadableCheckpoint(f"{path}: {error.problem}", error.advice) from error
+
+
+def read_pin(path: Path, chain_id: bytes) -> Checkpoint | None:
+    """The checkpoint that was accepted here; None if none was.
+
+    Raises:
+        UnreadableCheckpoint: the file is damaged: what was accepted is not known, so nothing is believed.
+        CheckpointConflict: it is another network's.
+    """
+    if not path.exists():
+        return None
+    try:
+        found = read_checkpoint(path)
+    except UnreadableCheckpoint as error:
+        raise UnreadableCheckpoint(
+            error.problem, f"Remove the file, and accept a fresh checkpoint: `lossbook checkpoint accept` ({path})"
+        ) from error
+    if found.chain_id != chain_id:
+        raise CheckpointConflict(
+            f"{path} is a checkpoint of network {found.body.chain_id[:16]}, not of {chain_id.hex()[:16]}",
+            "Put the file of this network there, or remove it",
+        )
+    return found
+
+
+def accept(path: Path, checkpoint: Checkpoint, anchor: Anchor) -> list[str]:
+    """Believe this checkpoint from now on, if the people of the anchor vouch for it; who does.
+
+    Args:
+        path: of the pin.
+        checkpoint: the new one.
+        anchor: what is believed now, the pin included.
+
+    Raises:
+        CheckpointError: as ``confirm``.
+        OSError: the file system refused; what was accepted before stands.
+    """
+    by = confirm(checkpoint, anchor)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(encode_checkpoint(checkpoint))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+    return by
