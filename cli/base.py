@@ -152,7 +152,7 @@ OWN_ROOMS: Final = (
 )
 
 _DEFECTS: Final = ("InvariantViolated",)
-_UNVERIFIED: Final = ("ProofError", "BadCardSignature", "WrongNetwork", "VerificationFailed")
+_UNVERIFIED: Final = ("ProofError", "CheckpointError", "BadCardSignature", "WrongNetwork", "VerificationFailed")
 _USAGE: Final = ("MoneyError",)
 
 

@@ -28,6 +28,7 @@ NOUNS = {
     "claim": ("cli.claim", "Notify, decide, pay and read claims."),
     "record": ("cli.record", "Any record of the state, with its proof."),
     "proof": ("cli.proof", "Check proofs offline."),
+    "checkpoint": ("cli.checkpoint", "What people vouch for: make, sign, verify and accept checkpoints."),
     "governance": ("cli.governance.command", "Who validates, with which keys, by which parameters: propose and vote."),
     "evidence": ("cli.evidence", "Who broke the rules of consensus, provably."),
     "block": ("cli.block", "Blocks, one by one or as they come."),

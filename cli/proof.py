@@ -12,7 +12,16 @@ from cli.options import FILE, json_option
 from cli.output import emit, facts
 
 if TYPE_CHECKING:
+    from ledger.checkpoints import Anchor
+    from ledger.genesis import Genesis
+    from ledger.known_epochs import KnownEpochs
     from ledger.proofs import Proven
+
+
+FRESH = (
+    "Take a fresh checkpoint from your supervisor and f + 1 members: "
+    "`lossbook checkpoint accept FILE --genesis GENESIS`"
+)
 
 
 @group(example="lossbook proof verify policy.proof --genesis genesis.json")
@@ -24,19 +33,48 @@ def command() -> None:
 @click.argument("file", type=FILE)
 @click.option("--genesis", type=FILE, required=True, help="The network's genesis file.")
 @click.option("--chain-id", metavar="HEX", help="Must be the genesis' chain id, as read aloud at the ceremony.")
+@click.option("--checkpoint", type=FILE, help="Start from this checkpoint, if what you accepted last confirms it.")
+@click.option(
+    "--trusting-period",
+    "days",
+    metavar="DAYS",
+    type=click.IntRange(1, 3650),
+    default=30,
+    show_default=True,
+    help="How old what you start from may be by this machine's clock.",
+)
+@click.option("--unsafe-old-anchor", is_flag=True, help="Start from what is older all the same: an archive's proofs.")
 @json_option
-def verify(file: Path, genesis: Path, chain_id: str | None, as_json: bool) -> None:
-    """Check a proof file; exit code 4 if it does not show what it claims."""
+def verify(
+    file: Path,
+    genesis: Path,
+    chain_id: str | None,
+    checkpoint: Path | None,
+    days: int,
+    unsafe_old_anchor: bool,
+    as_json: bool,
+) -> None:
+    """Check a proof file; exit code 4 if it does not show what it claims.
+
+    It starts from the checkpoint you accepted last (`lossbook checkpoint accept`), else from the genesis, and refuses
+    where that is too old to believe signatures of validators from there.
+    """
+    from ledger.checkpoints import check_age
     from ledger.genesis import load_genesis
     from ledger.proofs import verify_bytes
     from ledger.wire.proofs import PROOF_BYTES_MAX
+    from lossbook_sdk.envelopes import now_ms
     from lossbook_sdk.values import parse_id
 
     expected = parse_id(chain_id.replace(" ", ""), "chain id", 32) if chain_id else None
     network = load_genesis(genesis.read_bytes(), expected)
     if file.stat().st_size > PROOF_BYTES_MAX:
         fail(f"{file} has more than {PROOF_BYTES_MAX:,} bytes: it is no proof", "Name the right file", 4)
-    proven = verify_bytes(file.read_bytes(), network)
+    known, anchor = _start(network, checkpoint)
+    proven = verify_bytes(file.read_bytes(), network, known=known)
+    if not unsafe_old_anchor:
+        advice = f"{FRESH}, or say --unsafe-old-anchor where nobody can have collected old keys"
+        check_age(anchor.what, anchor.time_ms, now_ms(), days, advice=advice)
     if as_json:
         emit(
             {
@@ -45,6 +83,7 @@ def verify(file: Path, genesis: Path, chain_id: str | None, as_json: bool) -> No
                 "height": proven.header.height,
                 "state_height": proven.header.state_height,
                 "signatures": proven.signatures,
+                "from": anchor.what,
             }
             | _document(proven)
         )
@@ -53,10 +92,28 @@ def verify(file: Path, genesis: Path, chain_id: str | None, as_json: bool) -> No
         [
             ("verified", f"on network {network.name}, chain id {network.chain_id.hex()[:16]}"),
             ("block", proven.header.height),
-            ("signatures", f"{proven.signatures} checked"),
+            ("signatures", f"{proven.signatures} checked, from {anchor.what}"),
             *((name.replace("_", " "), value) for name, value in _flat(_document(proven))),
         ]
     )
+
+
+def _start(network: Genesis, checkpoint: Path | None) -> tuple[KnownEpochs, Anchor]:
+    """What is believed before the proof is looked at: a checkpoint, else the genesis."""
+    from cli.checkpoint import anchor_of
+    from ledger.checkpoints import Anchor, confirm
+    from ledger.known_epochs import KnownEpochs
+    from lossbook_sdk.pins import pin_path, read_checkpoint, read_pin
+
+    path = pin_path(network.chain_id)
+    start = read_pin(path, network.chain_id)
+    if checkpoint is not None:
+        given = read_checkpoint(checkpoint)
+        confirm(given, anchor_of(path, network))
+        start = given
+    if start is None:
+        return KnownEpochs.of_genesis(network), Anchor.of_genesis(network)
+    return start.known_epochs(network), Anchor.of_checkpoint(start)
 
 
 def _document(proven: Proven) -> dict[str, Any]:

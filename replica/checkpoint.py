@@ -7,17 +7,22 @@ Headers alone make the path, so a source that leads elsewhere is found out befor
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from consensus.types import Header
+from contracts.dispatch import CONTRACTS
 from ledger.checkpoints import Anchor, Checkpoint, CheckpointConflict, confirmers_of
+from ledger.genesis import load_genesis
 from ledger.header_chain import EpochStart
 from lossbook_sdk.pins import accept, read_pin
 from replica.execute import ReplicaExecutor
+from replica.index import Index
 from replica.verify import Required
+from store.home import HomeKind, open_all, open_home
 
 FILE_NAME: Final = "checkpoint.json"
 DIGEST_BYTES: Final = 32
@@ -64,6 +69,26 @@ def accept_for(home: Path, executor: ReplicaExecutor, checkpoint: Checkpoint, ch
     if pin is not None and pin.body.height >= anchor.height:
         anchor = Anchor.of_checkpoint(pin)
     return accept(path, checkpoint, anchor)
+
+
+def accept_in_home(path: Path, checkpoint: Checkpoint) -> list[str]:
+    """``accept_for`` with the stores of a replica's home.
+
+    Raises:
+        HomeMissing: no replica's home.
+        HomeInUse: the replica runs.
+        GenesisError, StoreError, ReplicaStateError: its stores cannot be read.
+        CheckpointError: as ``accept_for``.
+    """
+    home = open_home(path, HomeKind.REPLICA)
+    genesis = load_genesis(home.genesis.read_bytes(), home.chain_id)
+    with ExitStack() as stack:
+        stores = open_all(home)
+        stack.callback(stores.close)
+        index = Index(home.index, home.chain_id)
+        stack.callback(index.close)
+        executor = ReplicaExecutor(genesis, blocks=stores.blocks, store=stores.state, index=index, contracts=CONTRACTS)
+        return accept_for(home.path, executor, checkpoint, home.chain_id)
 
 
 def check_own_chain(pinned: Pinned, executor: ReplicaExecutor) -> None:
