@@ -129,7 +129,7 @@ def test_blocks_then_heartbeats_come_in_order(chain: Chain) -> None:
         assert seen[:3] == chain.blocks[1:]
         assert isinstance(seen[3], ServerHeartbeat)
         assert seen[3].finalized_height == 4
-        await events.aclose()  # type: ignore[attr-defined]
+        await events.aclose()
         await server.stop(0)
 
     asyncio.run(main())
@@ -144,7 +144,7 @@ def test_credit_is_given_back_as_blocks_are_taken(chain: Chain, monkeypatch: pyt
         identity = identity_of(SUPERVISOR, chain.genesis, "replica")
         events = subscribe(identity, INSURERS[0].id, address, 1, silence_s=10)
         assert await take(events, 4) == chain.blocks
-        await events.aclose()  # type: ignore[attr-defined]
+        await events.aclose()
         await server.stop(0)
 
     asyncio.run(main())
