@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.base import fail, group
-from cli.options import FILE, FOLDER, json_option, passphrase_option, unsafe_option
+from cli.options import FILE, FOLDER, json_option, old_genesis_option, passphrase_option, unsafe_option
 from cli.output import emit, facts, say, table
 
 if TYPE_CHECKING:
     from ledger.genesis import Genesis
+    from ledger.parameters import Parameters
+    from services.books import Books
 
 KINDS = ("insurer", "reinsurer", "supervisor", "data-source", "adjuster-firm", "provider", "intermediary", "trust")
 
@@ -108,6 +110,14 @@ def card(
     help="An allowed currency, and the amount above which two people sign; may be repeated. "
     "Default: '100000.00 USD' and '100000.00 EUR'.",
 )
+@click.option(
+    "--continue",
+    "archive",
+    type=FILE,
+    metavar="ARCHIVE",
+    help="Carry on the books of a network that was lost; parameters that are not given stay as they were.",
+)
+@old_genesis_option
 @json_option
 def assemble(
     cards: tuple[Path, ...],
@@ -116,18 +126,35 @@ def assemble(
     time_text: str | None,
     parameters: tuple[str, ...],
     four_eyes: tuple[str, ...],
+    archive: Path | None,
+    old_genesis: Path | None,
     as_json: bool,
 ) -> None:
     """Put the cards together into the genesis file; the same file whoever does it with the same words."""
     from ledger.cards import decode_card
     from ledger.genesis import assemble as put_together
     from ledger.genesis import load_genesis
+    from ledger.parameters import Parameters
     from store.home import write_durably
 
     if out.exists():
         fail(f"{out} exists already and is not written over", "Move it away, or give another name with --out")
     read = [decode_card(path.read_bytes()) for path in cards]
-    raw = put_together(read, name=name, time_ms=_time_ms(time_text), parameters=_parameters(parameters, four_eyes))
+    time_ms, books = _time_ms(time_text), _books(archive, old_genesis)
+    if books is None:
+        raw = put_together(
+            read, name=name, time_ms=time_ms, parameters=_parameters(parameters, four_eyes, Parameters())
+        )
+    else:
+        from cli.books import assemble_on_books
+
+        raw = assemble_on_books(
+            books,
+            read,
+            name=name,
+            time_ms=time_ms,
+            change=lambda before: _parameters(parameters, four_eyes, before),
+        )
     write_durably(out, raw)
     out.chmod(0o644)
     genesis = load_genesis(raw)
@@ -142,9 +169,22 @@ def assemble(
 @click.argument("file", type=FILE)
 @click.option("--chain-id", metavar="HEX", help="What the others read; must be equal.")
 @click.option("--card", "card_file", type=FILE, help="Your own card; must stand in the file unchanged.")
+@click.option("--state", type=FILE, metavar="ARCHIVE", help="Of a rebuilt network: the books it carries on.")
+@old_genesis_option
 @json_option
-def check(file: Path, chain_id: str | None, card_file: Path | None, as_json: bool) -> None:
-    """Check every signature and rule of a genesis file, and show its chain id."""
+def check(
+    file: Path,
+    chain_id: str | None,
+    card_file: Path | None,
+    state: Path | None,
+    old_genesis: Path | None,
+    as_json: bool,
+) -> None:
+    """Check every signature and rule of a genesis file, and show its chain id.
+
+    Of a rebuilt network, everything is verified from the old genesis file on and computed again: no member takes part
+    on another's word.
+    """
     from ledger.cards import decode_card
     from ledger.genesis import load_genesis
     from lossbook_sdk.values import parse_id
@@ -160,8 +200,21 @@ def check(file: Path, chain_id: str | None, card_file: Path | None, as_json: boo
                 "Hand your card over again and have the genesis assembled anew",
                 4,
             )
+    books, carried = _books(state, old_genesis), list[tuple[str, Any]]()
+    if books is not None:
+        from cli.books import check_on_books
+
+        carried = check_on_books(books, genesis)
+    elif genesis.predecessor is not None:
+        before = genesis.predecessor.chain_id.hex()[:16]
+        fail(
+            f"{genesis.name} carries on the books of network {before}, and they were not checked",
+            "Give the archive and the genesis of that network: --state ARCHIVE --old-genesis FILE",
+            4,
+        )
     if as_json:
-        emit({"chain_id": genesis.chain_id.hex(), "name": genesis.name, "organisations": len(genesis.organisations)})
+        shown = {"chain_id": genesis.chain_id.hex(), "name": genesis.name, "organisations": len(genesis.organisations)}
+        emit(shown | {name.replace(" ", "_"): value for name, value in carried})
         return
     facts(
         [
@@ -170,8 +223,23 @@ def check(file: Path, chain_id: str | None, card_file: Path | None, as_json: boo
             ("organisations", len(genesis.organisations)),
             ("validators", len(genesis.validators)),
             ("checked", "every card's signature, proof of possession and certificate; no id or key twice"),
+            *carried,
         ]
     )
+
+
+@command.command(example="lossbook genesis archive --home ./node --out market.archive")
+@click.option("--home", type=FOLDER, required=True, help="The home that is left, of a node or a replica; stopped.")
+@click.option("--out", type=FILE, required=True, help="File to write.")
+@json_option
+def archive(home: Path, out: Path, as_json: bool) -> None:
+    """Hand on the books of the one home that is left, so that the network can be founded anew on them.
+
+    The home is checked as `doctor` does, and not changed. The archive proves itself against the genesis file.
+    """
+    from cli.books import hand_on
+
+    hand_on(home, out, as_json)
 
 
 @command.command(example="lossbook genesis show genesis.json")
@@ -192,6 +260,7 @@ def show(file: Path, as_json: bool) -> None:
             ("network", genesis.name),
             ("chain id", aloud(genesis.chain_id)),
             ("time", render_time(genesis.time_ms)),
+            *_predecessor(genesis),
         ]
     )
     click.echo()
@@ -234,6 +303,7 @@ def _document(genesis: Genesis) -> dict[str, Any]:
         "name": genesis.name,
         "chain_id": genesis.chain_id.hex(),
         "time_ms": genesis.time_ms,
+        "predecessor": msgspec.to_builtins(genesis.predecessor.file()) if genesis.predecessor is not None else None,
         "parameters": msgspec.to_builtins(genesis.parameters),
         "organisations": [
             msgspec.to_builtins(one.body)
@@ -241,6 +311,24 @@ def _document(genesis: Genesis) -> dict[str, Any]:
             for one in genesis.organisations
         ],
     }
+
+
+def _predecessor(genesis: Genesis) -> list[tuple[str, Any]]:
+    before = genesis.predecessor
+    if before is None:
+        return []
+    return [
+        ("carries on", aloud(before.chain_id)),
+        ("last block", f"{before.height}, epoch {before.epoch}, {before.header_digest.hex()}"),
+        ("its state root", before.state_root.hex()),
+        ("first height", genesis.height + 1),
+    ]
+
+
+def _books(archive: Path | None, old_genesis: Path | None) -> Books | None:
+    from services.books import Books
+
+    return Books.given(archive, old_genesis)
 
 
 def _role_keys(pairs: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
@@ -277,14 +365,15 @@ def _time_ms(text: str | None) -> int:
     return int((moment - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)) / datetime.timedelta(milliseconds=1))
 
 
-def _parameters(pairs: tuple[str, ...], four_eyes: tuple[str, ...]) -> Any:
+def _parameters(pairs: tuple[str, ...], four_eyes: tuple[str, ...], before: Parameters) -> Parameters:
+    """``before`` with what is given."""
     import msgspec
 
     from ledger.money import MINOR_DIGITS
     from ledger.parameters import Parameters
     from lossbook_sdk.values import parse_amount
 
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = msgspec.to_builtins(before)
     amounts = [parse_amount(text) for text in four_eyes]
     if amounts:
         given["currencies"] = {

@@ -9,10 +9,20 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 import click
 
 from cli.base import EXIT_UNREACHABLE, fail
-from cli.options import FILE, FOLDER, home_option, json_option, parse_settings, passphrase_option, set_option
+from cli.options import (
+    FILE,
+    FOLDER,
+    home_option,
+    json_option,
+    old_genesis_option,
+    parse_settings,
+    passphrase_option,
+    set_option,
+)
 from cli.output import emit, facts, say
 
 if TYPE_CHECKING:
+    from services.books import Books
     from store.home import Home
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -22,7 +32,14 @@ class InitHome(Protocol):
     """``init_home`` of ``node.init`` or ``replica.init``."""
 
     def __call__(
-        self, path: Path, *, genesis: Path, keys: Path, passphrase: str | None, settings: dict[str, str]
+        self,
+        path: Path,
+        *,
+        genesis: Path,
+        keys: Path,
+        passphrase: str | None,
+        settings: dict[str, str],
+        books: Books | None,
     ) -> Home:
         """Make the home."""
 
@@ -35,6 +52,8 @@ def init_options(keys_help: str) -> Callable[[F], F]:
             json_option,
             passphrase_option,
             set_option,
+            old_genesis_option,
+            click.option("--state", type=FILE, help="Of a rebuilt network: the archive whose books it carries on."),
             click.option("--keys", type=FOLDER, required=True, help=keys_help),
             click.option("--genesis", type=FILE, required=True, help="The network's genesis file."),
             home_option,
@@ -51,15 +70,25 @@ def make_home(
     home: Path,
     genesis: Path,
     keys: Path,
+    state: Path | None,
+    old_genesis: Path | None,
     settings: tuple[str, ...],
     passphrase_fd: int | None,
     as_json: bool,
 ) -> None:
     """Make a home and say what was made and what comes next."""
     from cli.session import key_passphrase
+    from services.books import Books
 
     passphrase = key_passphrase(keys / "ledger.key", passphrase_fd)
-    made = init_home(home, genesis=genesis, keys=keys, passphrase=passphrase, settings=parse_settings(settings))
+    made = init_home(
+        home,
+        genesis=genesis,
+        keys=keys,
+        passphrase=passphrase,
+        settings=parse_settings(settings),
+        books=Books.given(state, old_genesis),
+    )
     if as_json:
         emit({"home": str(made.path), "organisation": made.organisation, "chain_id": made.chain_id.hex()})
         return

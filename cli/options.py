@@ -39,6 +39,13 @@ def passphrase_option(function: F) -> F:
     )(function)
 
 
+def old_genesis_option(function: F) -> F:
+    """``--old-genesis``: what an archive is verified against."""
+    return click.option(
+        "--old-genesis", type=FILE, help="Of a rebuilt network: the genesis file of the network before."
+    )(function)
+
+
 def unsafe_option(function: F) -> F:
     """``--unsafe-no-passphrase``: keys in plain files."""
     return click.option(

@@ -87,30 +87,35 @@ class Manifest(msgspec.Struct, frozen=True, gc=False):
     """Serialized, canonical."""
 
 
-class Snapshot(msgspec.Struct, frozen=True, gc=False):
-    """A manifest that was verified: chunks are proved against this."""
+class CertifiedState(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The state of a height, certified by a final header: chunks are proved against this."""
 
     record: HeightRecord
-    """What the state store keeps of the snapshot's height."""
+    """What the state store keeps of the height."""
+    log_root: bytes
+    receipts_tree_root: bytes
+    manifest: bytes
+    """What was verified, serialized."""
+
+    @property
+    def height(self) -> int:
+        """Height of the state."""
+        return self.record.height
+
+
+class Snapshot(CertifiedState, frozen=True, gc=False, kw_only=True):
+    """A manifest that was verified."""
+
     header: Header
     """Block of that height; execution goes on after it."""
     justification: Justification
     payload: Payload
     certified: Header
     """The final header whose roots these are."""
-    log_root: bytes
-    receipts_tree_root: bytes
     hand_overs: tuple[HandOver, ...]
     """Out of every epoch before that of ``certified``, from the genesis' on; the last may lie above ``header``."""
     known: KnownEpochs
     """The network's epochs up to that of ``certified``."""
-    manifest: bytes
-    """The manifest, serialized."""
-
-    @property
-    def height(self) -> int:
-        """Height of the state."""
-        return self.record.height
 
 
 class LeafChunk(msgspec.Struct, frozen=True, gc=False):
@@ -211,7 +216,7 @@ def _first_ancestor(manifest: Manifest, genesis_height: int) -> Header:
     return child
 
 
-def verify_leaves(chunk: LeafChunk, snapshot: Snapshot) -> list[bytes]:
+def verify_leaves(chunk: LeafChunk, snapshot: CertifiedState) -> list[bytes]:
     """The hashes of the chunk's leaves, which are those of the snapshot in these places; SnapshotError otherwise."""
     part, count = f"leaves from {chunk.first}", snapshot.record.leaf_count
     twig = chunk.first >> TWIG_BITS
@@ -231,7 +236,7 @@ def verify_leaves(chunk: LeafChunk, snapshot: Snapshot) -> list[bytes]:
     return hashes
 
 
-def verify_receipts(chunk: ReceiptChunk, snapshot: Snapshot) -> list[bytes]:
+def verify_receipts(chunk: ReceiptChunk, snapshot: CertifiedState) -> list[bytes]:
     """The hashes of the chunk's receipts, which are those of the snapshot in these places; SnapshotError otherwise."""
     part, stop = f"receipts from {chunk.first}", chunk.first + len(chunk.receipts)
     if not chunk.receipts or chunk.first < 0 or (stop - 1) >> GROUP_BITS != chunk.first >> GROUP_BITS:

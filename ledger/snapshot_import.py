@@ -18,7 +18,7 @@ from ledger.commitment import TWIG_BITS, TWIG_LEAVES, leaf_hash
 from ledger.ports import HeightRecord, ImportProgress, ImportRows, ImportStore
 from ledger.receipts_range import GROUP, GROUP_BITS
 from ledger.receipts_range import leaf_hash as receipt_hash
-from ledger.snapshot import Snapshot
+from ledger.snapshot import CertifiedState
 from ledger.state import State
 
 
@@ -37,7 +37,7 @@ class Importer:
         snapshot: the one that is fetched.
     """
 
-    def __init__(self, store: ImportStore, snapshot: Snapshot) -> None:
+    def __init__(self, store: ImportStore, snapshot: CertifiedState) -> None:
         self.snapshot = snapshot
         executed = store.executed_height()
         head = store.height_record(executed) if executed is not None else None
@@ -85,14 +85,14 @@ class Importer:
         return ImportRows(ImportProgress(self.snapshot.manifest, leaves, receipts), leaves, [], [], receipts, [], [])
 
 
-def is_complete(progress: ImportProgress, snapshot: Snapshot) -> bool:
+def is_complete(progress: ImportProgress, snapshot: CertifiedState) -> bool:
     """Whether all rows of the snapshot have come in."""
     record = snapshot.record
     return progress.leaves >= record.leaf_count and progress.receipts >= record.receipt_count
 
 
 def install(
-    store: ImportStore, snapshot: Snapshot, genesis: HeightRecord, first: Callable[[], None] = lambda: None
+    store: ImportStore, snapshot: CertifiedState, genesis: HeightRecord, first: Callable[[], None] = lambda: None
 ) -> State:
     """Make the snapshot the state of this store, and open it; twice the time of an ordinary opening.
 

@@ -38,18 +38,18 @@ class BlockSource(HeaderSource, Protocol):
         """Payload of a finalized block; None where it is not stored."""
 
 
-class PinnedSnapshot:
-    """A snapshot that can be served; made by ``pin``.
+class PinnedState:
+    """The state of a height in chunks, held still.
 
-    Attributes:
-        manifest: what it is of, and that it is certified.
-        height: of the state.
+    Args:
+        log: the log as of that height.
+        receipt_count: receipts up to it.
+        state: at that height or above.
     """
 
-    def __init__(self, manifest: Manifest, log: PinnedLog, state: State) -> None:
-        self.manifest = manifest
-        self.height = manifest.ancestors[0].height
+    def __init__(self, log: PinnedLog, receipt_count: int, state: State) -> None:
         self._log = log
+        self._receipt_count = receipt_count
         self._state = state
 
     def leaves(self, first: int, stop: int) -> LeafChunk:
@@ -63,12 +63,26 @@ class PinnedSnapshot:
 
     def receipts(self, first: int, stop: int) -> ReceiptChunk:
         """Receipts from ``first`` on: up to ``stop``, the end of the group, or CHUNK_BYTES. IndexError outside."""
-        count = self.manifest.receipt_count
+        count = self._receipt_count
         end = min(stop, count, (first // GROUP + 1) * GROUP)
         if not 0 <= first < end:
             raise IndexError(f"receipts {first} to {stop} are outside a range of {count}, or none")
         receipts = _fitting(self._state.receipt_blobs(first, end))
         return ReceiptChunk(first, receipts, self._state.receipts_path(first, first + len(receipts), count))
+
+
+class PinnedSnapshot(PinnedState):
+    """A snapshot that can be served; made by ``pin``.
+
+    Attributes:
+        manifest: what it is of, and that it is certified.
+        height: of the state.
+    """
+
+    def __init__(self, manifest: Manifest, log: PinnedLog, state: State) -> None:
+        super().__init__(log, manifest.receipt_count, state)
+        self.manifest = manifest
+        self.height = manifest.ancestors[0].height
 
 
 def pin(state: State, source: BlockSource) -> PinnedSnapshot:

@@ -72,6 +72,7 @@ from node.tracking import Tracker
 from node.turn import Tick
 from services.auth import Authenticator
 from services.blocks import BlocksServicer
+from services.books import ensure_books
 from services.health import Health
 from services.http import Check, HttpServer
 from services.identity import Identity
@@ -163,6 +164,7 @@ class Node:
         home = open_home(config.home, HomeKind.NODE)
         genesis = load_genesis(home.genesis.read_bytes(), home.chain_id)
         keys = KeyFiles(home.keys, passphrase)
+        ensure_books(home, genesis, CONTRACTS)
         stores, vote_problem = _open_stores(home)
         try:
             state = open_state(genesis, stores.state, stores.blocks)

@@ -7,9 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from contracts.dispatch import CONTRACTS
 from crypto import keyfile
 from ledger.cards import GenesisError
 from node.config import NodeSettings
+from services.books import Books
 from services.own_home import LEDGER_KEY, Ceremony
 from services.settings import load, render
 from store.home import Home, HomeKind
@@ -26,6 +28,7 @@ def init_home(
     settings: Mapping[str, str] | None = None,
     card: Path | None = None,
     now: datetime | None = None,
+    books: Books | None = None,
 ) -> Home:
     """Make a node's home.
 
@@ -37,9 +40,11 @@ def init_home(
         card: the organisation's card file, where the members admitted it by vote; None: its card is in the genesis.
         settings: ``section.key`` -> value that go into lossbook.toml beside the addresses of the card.
         now: for the certificate's validity; default: the clock.
+        books: of the network before, where the genesis carries them on.
 
     Raises:
-        GenesisError: the file is no genesis, the keys are no validator's of it, or not those of the card.
+        GenesisError: the file is no genesis, the keys are no validator's of it, or not those of the card; the books are
+            not those it names.
         SettingError: one of ``settings`` cannot be used.
         KeyFileError, HomeExists, StoreFailed: as their modules say.
     """
@@ -56,4 +61,5 @@ def init_home(
     }
     checked = load(NodeSettings, file=None, environment={}, overrides=chosen)
     values = {name: getattr(getattr(checked, name.partition(".")[0]), name.partition(".")[2]) for name in chosen}
-    return found.make_home(path, HomeKind.NODE, (LEDGER_KEY, CONSENSUS_KEY), render(NodeSettings, values), now)
+    text = render(NodeSettings, values)
+    return found.make_home(path, HomeKind.NODE, (LEDGER_KEY, CONSENSUS_KEY), text, now, books, CONTRACTS)

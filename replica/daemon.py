@@ -41,6 +41,7 @@ from replica.reading import ReplicaReader
 from replica.sources import Source, Sources
 from replica.verify import VerifiedBlock
 from services.auth import Authenticator
+from services.books import ensure_books
 from services.health import Health
 from services.http import Check, HttpServer
 from services.identity import Identity
@@ -164,6 +165,7 @@ class Replica:
         home = open_home(config.home, HomeKind.REPLICA)
         genesis = load_genesis(home.genesis.read_bytes(), home.chain_id)
         metrics = Metrics()
+        ensure_books(home, genesis, CONTRACTS)
         stores = open_all(home)
         stack.callback(stores.close)
         index = Index(home.index, home.chain_id)

@@ -26,9 +26,10 @@ from ledger.organisations import ORGANISATIONS
 from ledger.ports import HeightRecord, StateStore
 from ledger.state import State
 from ledger.types import Envelope
+from ledger.wire import decode_receipt
 from replica.errors import ReplicaStateError, RootMismatch, RuleBroken
 from replica.index import Index
-from replica.projection import Projection, Report
+from replica.projection import Projection, Report, report_of_books
 from replica.rules import block_problem
 from replica.verify import PROTOCOL_VERSION, Head, StartPoint, VerifiedBlock
 from services.stored_chain import StoredChain, block_writes
@@ -66,6 +67,10 @@ class ReplicaExecutor:
         self._check_genesis()
         self._execution = Execution(self.state, contracts, want_outcomes=True)
         self.chain = StoredChain(blocks, lambda: self.height)
+        if genesis.predecessor is not None and self.height == genesis.height > index.latest().height:
+            head = self._record(self.height)
+            blobs = self.state.receipt_blobs(0, head.receipt_count)
+            index.begin(report_of_books(self.state), (decode_receipt(blob) for blob in blobs))
         self._projection = Projection(index.rewind(self.height, self._record(self.height).timestamp_ms))
         self._block: VerifiedBlock | None = None
         self.members_changed = False

@@ -12,7 +12,7 @@ writes the same rows again, so the index is never behind the state. Rows above t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,7 @@ import msgspec
 from ledger.codes import Code
 from ledger.execution import Outcome
 from ledger.genesis import WrongNetwork
+from ledger.types import Receipt
 from replica.errors import ReplicaStateError
 from replica.projection import NO_REPORT, Report
 from replica.sources import Distrust
@@ -30,6 +31,7 @@ from store.level import Level
 SCHEMA: Final = 1
 WRITE_BUFFER_BYTES: Final = 4 << 20  #: rows of forty bytes
 CACHE_BYTES: Final = 4 << 20  #: recent receipts' positions
+ROWS_AT_ONCE: Final = 4096  #: written together where many are
 DISTRUSTED_MAX: Final = 1024  #: read at start; there are no more organisations than that
 
 _UNTIMELY: Final = frozenset({Code.EXPIRED, Code.NOT_AFTER_TOO_FAR})
@@ -88,11 +90,27 @@ class Index:
         if outcomes:
             rows[b"r" + _u64(report.height)] = encoded
         for outcome in outcomes:
-            key, code = b"e" + outcome.envelope.id, outcome.receipt.code
-            if code == Code.REPLAYED or (code in _UNTIMELY and (key in rows or self._level.get(key) is not None)):
-                continue  # listed again; the earlier receipt stands
+            key = b"e" + outcome.envelope.id
+            if self._stands(key, outcome.receipt.code, rows):
+                continue  # listed again
             rows[key] = _u64(outcome.receipt.position)
         self._level.write(rows, sync=True)
+
+    def begin(self, report: Report, receipts: Iterable[Receipt]) -> None:
+        """Write what an empty index has to hold of books that were carried on: totals, and where each receipt lies."""
+        encoded = _encode(report)
+        rows: dict[bytes, bytes | None] = {}
+        for receipt in receipts:
+            if not self._stands(b"e" + receipt.envelope_id, receipt.code, rows):
+                rows[b"e" + receipt.envelope_id] = _u64(receipt.position)
+            if len(rows) >= ROWS_AT_ONCE:
+                self._level.write(rows, sync=False)
+                rows = {}
+        self._level.write({**rows, b"r" + _u64(report.height): encoded, b"l": encoded}, sync=True)
+
+    def _stands(self, key: bytes, code: int, rows: Mapping[bytes, bytes | None]) -> bool:
+        """Whether an earlier receipt of this envelope is the one that tells what became of it."""
+        return code == Code.REPLAYED or (code in _UNTIMELY and (key in rows or self._level.get(key) is not None))
 
     def rewind(self, height: int, block_time_ms: int) -> Report:
         """Drop reports above the executed height (a crash came between the two writes); returns what stands then.

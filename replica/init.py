@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
+from contracts.dispatch import CONTRACTS
 from ledger.cards import GenesisError
 from replica.config import ReplicaSettings, sources_of
+from services.books import Books
 from services.members import Members
 from services.own_home import LEDGER_KEY, Ceremony
 from services.settings import render
@@ -22,6 +24,7 @@ def init_home(
     passphrase: str | None,
     settings: Mapping[str, str] | None = None,
     now: datetime | None = None,
+    books: Books | None = None,
 ) -> Home:
     """Make a replica's home.
 
@@ -32,9 +35,11 @@ def init_home(
         passphrase: of the key file; None where it is stored without.
         settings: ``section.key`` -> value that go into lossbook.toml, e.g. ``follow.sources``.
         now: for the certificate's validity; default: the clock.
+        books: of the network before, where the genesis carries them on.
 
     Raises:
-        GenesisError: the file is no genesis, or names no such organisation, or does not let it follow the blocks.
+        GenesisError: the file is no genesis, or names no such organisation, or does not let it follow the blocks, or
+            the books are not those it names.
         ReplicaConfigError: ``follow.sources`` cannot be followed.
         KeyFileError, HomeExists, StoreFailed: as their modules say.
     """
@@ -49,4 +54,5 @@ def init_home(
     if card.body.public_address and not card.is_validator:
         values.setdefault("listen.public", card.body.public_address)
     sources_of(str(values.get("follow.sources", "")), Members.from_genesis(network), card.id)
-    return found.make_home(path, HomeKind.REPLICA, (LEDGER_KEY,), render(ReplicaSettings, values), now)
+    text = render(ReplicaSettings, values)
+    return found.make_home(path, HomeKind.REPLICA, (LEDGER_KEY,), text, now, books, CONTRACTS)

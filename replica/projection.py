@@ -11,10 +11,12 @@ from collections.abc import Iterable
 
 import msgspec
 
-from contracts.records import ClaimRecord, ClaimState, PolicyRecord, PolicyState
+from contracts.records import CLAIMS, POLICIES, ClaimRecord, ClaimState, PolicyRecord, PolicyState
 from ledger.codes import Code
 from ledger.execution import Outcome
 from ledger.operations import Line
+from ledger.state import State
+from ledger.wire import decode_receipt
 
 
 class Row(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -60,6 +62,38 @@ class Report(msgspec.Struct, frozen=True, gc=False, array_like=True):
 NO_REPORT = Report(0, 0, (), 0, 0, 0)
 
 
+def report_of_books(state: State) -> Report:
+    """The totals that a state and its receipts tell: what a rebuilt network begins with, without executing its past.
+
+    What following every block since the first would have come to, but for signatures: none was checked.
+    """
+    head = state.head
+    if head is None:
+        return NO_REPORT
+    projection = Projection()
+    for _, policy in state.iterate(POLICIES):
+        projection.count(policy.line, policy.insurer, policy.currency, policies=1)
+    for _, claim in state.iterate(CLAIMS):
+        paid = any(step.state == ClaimState.PAID for step in claim.history)
+        projection.count(
+            claim.line,
+            claim.insurer,
+            claim.currency,
+            claims=1,
+            paid_claims=int(paid),
+            paid_minor=claim.paid_minor if paid else 0,
+        )
+    receipts = (decode_receipt(raw) for raw in state.receipt_blobs(0, head.receipt_count))
+    operations = sum(receipt.operation_codes.count(Code.OK) for receipt in receipts)
+    return msgspec.structs.replace(
+        projection.totals(),
+        height=head.height,
+        block_time_ms=head.timestamp_ms,
+        operations=operations,
+        envelopes=head.receipt_count,
+    )
+
+
 def line_name(line: int) -> str:
     """``Home`` for 1, ``Auto`` for 2."""
     return Line(line).name.capitalize()
@@ -84,24 +118,31 @@ class Projection:
         self.report = Report(
             height=height,
             block_time_ms=block_time_ms,
-            rows=tuple(self._rows[key] for key in sorted(self._rows)),
+            rows=self._sorted(),
             operations=last.operations + operations,
             envelopes=last.envelopes + envelopes,
             signatures=last.signatures + signatures,
         )
         return self.report
 
+    def totals(self) -> Report:
+        """``report`` with what was counted since."""
+        return msgspec.structs.replace(self.report, rows=self._sorted())
+
+    def _sorted(self) -> tuple[Row, ...]:
+        return tuple(self._rows[key] for key in sorted(self._rows))
+
     def _count(self, record: msgspec.Struct) -> None:
         if isinstance(record, PolicyRecord):
             if record.state == PolicyState.ISSUED:
-                self._add(record.line, record.insurer, record.currency, policies=1)
+                self.count(record.line, record.insurer, record.currency, policies=1)
         elif isinstance(record, ClaimRecord):
             if record.state == ClaimState.NOTIFIED:
-                self._add(record.line, record.insurer, record.currency, claims=1)
+                self.count(record.line, record.insurer, record.currency, claims=1)
             elif record.state == ClaimState.PAID:
-                self._add(record.line, record.insurer, record.currency, paid_claims=1, paid_minor=record.paid_minor)
+                self.count(record.line, record.insurer, record.currency, paid_claims=1, paid_minor=record.paid_minor)
 
-    def _add(
+    def count(
         self,
         line: int,
         insurer: str,
@@ -112,6 +153,7 @@ class Projection:
         paid_claims: int = 0,
         paid_minor: int = 0,
     ) -> None:
+        """Add to one row."""
         row = self._rows.get((line, insurer, currency)) or Row(line, insurer, currency)
         self._rows[line, insurer, currency] = Row(
             line,

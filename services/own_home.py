@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ from typing import Final
 from crypto import keyfile, tls
 from crypto.keys import SigningKey
 from ledger.cards import Card, GenesisError, card_of_record, decode_card, encode_card
-from ledger.genesis import Genesis, load_genesis
+from ledger.contract import Contracts
+from ledger.genesis import Genesis, load_genesis, require_no_predecessor
 from ledger.organisations import CARDS, find_organisation
 from ledger.registrations import NODE_KEYS
 from ledger.state import StateView
+from services.books import Books, move_stores
 from services.logs import get_logger
 from services.settings import FILE_NAME
 from store.home import Home, HomeKind, create_home, write_durably
@@ -70,7 +73,14 @@ class Ceremony:
         return cls(network, keys, ledger_key, found)
 
     def make_home(
-        self, path: Path, kind: HomeKind, key_files: Sequence[str], settings: str, now: datetime | None
+        self,
+        path: Path,
+        kind: HomeKind,
+        key_files: Sequence[str],
+        settings: str,
+        now: datetime | None,
+        books: Books | None,
+        contracts: Contracts,
     ) -> Home:
         """Make the home and put keys, certificate and settings into it.
 
@@ -79,11 +89,27 @@ class Ceremony:
             key_files: names in ``keys``; copied as they are, encrypted or not.
             settings: contents of lossbook.toml.
             now: for the certificate's validity; None: the clock.
+            books: of the network before, where the genesis carries them on.
+            contracts: that execute what is final in them.
 
         Raises:
+            GenesisError: books are missing, or not those of this genesis; nothing was made.
             HomeExists, StoreFailed, OSError: as ``store.home``.
         """
-        home = create_home(path, kind, self.genesis.raw, self.genesis.chain_id, self.card.id)
+        if books is None:
+            require_no_predecessor(self.genesis)
+        room = path.with_name(f".{path.name}.books-{os.getpid()}")
+        try:
+            if books is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                shutil.rmtree(room, ignore_errors=True)
+                books.make_stores(self.genesis, room, contracts)
+            home = create_home(path, kind, self.genesis.raw, self.genesis.chain_id, self.card.id)
+            if books is not None:
+                books.keep(home)
+                move_stores(room, home)
+        finally:
+            shutil.rmtree(room, ignore_errors=True)
         for name in key_files:
             shutil.copyfile(self.keys / name, home.keys / name)
             (home.keys / name).chmod(0o600)

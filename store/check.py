@@ -24,9 +24,9 @@ from store.blocks import LevelBlockStore
 from store.check_blocks import BlockCheck
 from store.check_state import check_leaves, check_receipts
 from store.copy import copy_for_reading
-from store.errors import CorruptBlocks, CorruptStore, HomeMissing, SealedDamaged, StoreFailed, VoteLogDamaged
+from store.errors import CorruptBlocks, CorruptStore, SealedDamaged, StoreFailed, VoteLogDamaged
 from store.findings import Finding, Problems, Verdict
-from store.home import Home, HomeKind, open_home
+from store.home import Home, HomeKind, any_home
 from store.level import Level, require_current
 from store.sealed import SealedStore
 from store.state import LevelStateStore
@@ -44,20 +44,13 @@ def check_home(path: Path) -> list[Finding]:
         HomeInUse: its daemon runs; stop it first.
     """
     try:
-        home = _open(path)
+        home = any_home(path)
     except (StoreError, GenesisError) as error:
         return [Finding("home", Verdict.FAILURE, str(error), "Give the path of a home of this version.")]
     findings = [Finding("home", Verdict.SUCCESS, f"{path}: a {home.kind.value} of {home.organisation}")]
     with home.lock(), tempfile.TemporaryDirectory(prefix="lossbook-check-") as room:
         findings += _Check(home, Path(room)).run()
     return findings
-
-
-def _open(path: Path) -> Home:
-    try:
-        return open_home(path, HomeKind.NODE)
-    except HomeMissing:
-        return open_home(path, HomeKind.REPLICA)
 
 
 class _Check:

@@ -10,6 +10,7 @@
     keys/ tls/       encrypted private keys; short-lived certificates
     blocks/ state/ sealed/ index/   LevelDB stores
     votes/           vote log (nodes only)
+    predecessor/     of a rebuilt network: the archive whose books it carries on, and the genesis they began with
     RESTORED         marker: this home may have forgotten votes (``store.backup``)
 
 Everything is readable by the owner only.
@@ -104,6 +105,11 @@ class Home:
         return self.path / "index"
 
     @property
+    def predecessor(self) -> Path:
+        """Archive and genesis of the network before; only of a rebuilt network."""
+        return self.path / "predecessor"
+
+    @property
     def votes(self) -> Path:
         """Vote log."""
         return self.path / "votes"
@@ -189,6 +195,14 @@ def open_home(path: Path, kind: HomeKind) -> Home:
     if home.kind is not kind:
         raise HomeMissing(path, f"it is a {home.kind.value}'s, not a {kind.value}'s")
     return home
+
+
+def any_home(path: Path) -> Home:
+    """``open_home`` of a node or a replica, whichever it is."""
+    try:
+        return open_home(path, HomeKind.NODE)
+    except HomeMissing:
+        return open_home(path, HomeKind.REPLICA)
 
 
 class HomeLock:

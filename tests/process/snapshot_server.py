@@ -19,7 +19,7 @@ import msgspec
 from cli.main import main
 from ledger import snapshot_making
 from ledger.snapshot import LeafChunk
-from ledger.snapshot_making import PinnedSnapshot
+from ledger.snapshot_making import PinnedState
 from node import snapshot_sync
 from services.sync import SyncServicer
 
@@ -31,7 +31,7 @@ snapshot_making.CHUNK_BYTES = 2_000  # type: ignore[misc]
 
 _mode, _name, _folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 _served = 0
-_chunks, _leaves = SyncServicer.GetSnapshotChunks, PinnedSnapshot.leaves
+_chunks, _leaves = SyncServicer.GetSnapshotChunks, PinnedState.leaves
 
 
 async def _noted(self: SyncServicer, request: Any, context: Any) -> AsyncIterator[Any]:
@@ -45,7 +45,7 @@ async def _noted(self: SyncServicer, request: Any, context: Any) -> AsyncIterato
         yield chunk
 
 
-def _flipped(self: PinnedSnapshot, first: int, stop: int) -> LeafChunk:
+def _flipped(self: PinnedState, first: int, stop: int) -> LeafChunk:
     chunk = _leaves(self, first, stop)
     last = chunk.leaves[-1]
     return msgspec.structs.replace(chunk, leaves=(*chunk.leaves[:-1], last[:-1] + bytes((last[-1] ^ 1,))))
@@ -53,6 +53,6 @@ def _flipped(self: PinnedSnapshot, first: int, stop: int) -> LeafChunk:
 
 SyncServicer.GetSnapshotChunks = _noted  # type: ignore[method-assign]
 if _mode == "liar":
-    PinnedSnapshot.leaves = _flipped  # type: ignore[method-assign]
+    PinnedState.leaves = _flipped  # type: ignore[method-assign]
 sys.argv = ["lossbook", *sys.argv[4:]]
 main()

@@ -6,6 +6,7 @@ with the protocol version. Values come from the network of ``small_network``; do
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 from collections.abc import Sequence
@@ -42,6 +43,8 @@ from ledger.types import Ack, Batch, Block, Envelope, Statement
 from ledger.view_marks import write_mark
 from ledger.wire.proofs import encode_proof, encode_state_proof
 from ledger.wire.snapshots import encode_chunk
+from services.archive_file import ArchiveWriter
+from services.archive_making import write_books
 from tests.vectors import small_network
 from tests.vectors.make_commitment import ASKED, commitment_log
 from tests.vectors.signature_edges import signature_vectors
@@ -120,7 +123,8 @@ def proof_files(network: Network) -> dict[str, bytes]:
     files = {
         f"{name}.proof": encode_proof(Proof(network.genesis.chain_id, subject)) for name, subject in subjects.items()
     }
-    return {"genesis.json": network.genesis.raw, "genesis-rebuilt.json": small_network.rebuilt_genesis()} | files
+    rebuilt = {"genesis-rebuilt.json": small_network.rebuilt_genesis(), "books.archive": _archive(network)}
+    return {"genesis.json": network.genesis.raw} | rebuilt | files
 
 
 # ---------------------------------------------------------------- parts
@@ -201,6 +205,22 @@ def _checkpoint(network: Network) -> dict[str, Any]:
         "signed_by_ledger_key": (hashing.TAG_CHECKPOINT + signed.text.encode()).hex(),
         "signature": signed.signatures[0].signature,
     }
+
+
+def _archive(network: Network) -> bytes:
+    """The books that genesis-rebuilt.json carries on."""
+    file = io.BytesIO()
+    writer = ArchiveWriter(file)
+    write_books(
+        writer,
+        network.genesis,
+        building.header_proof(network, len(network.blocks)),
+        network.state,
+        lambda height: network.blocks[height - 1].header,
+        lambda height: msgspec.structs.replace(network.blocks[height - 1], finalization=None),
+    )
+    writer.finish()
+    return file.getvalue()
 
 
 def _valset_preimage(network: Network) -> bytes:

@@ -143,3 +143,48 @@ class ReceiptChunk(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReceiptChunk: _TypeAlias = ReceiptChunk  # noqa: Y015
+
+@_typing.final
+class ArchiveHead(_message.Message):
+    """What an archive is of: the books of a network, up to its last final block, for those who carry them on.
+    docs/protocol.md, "Archive", says how each part is proved.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHAIN_ID_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    STATE_HEADER_FIELD_NUMBER: _builtins.int
+    LOG_ROOT_FIELD_NUMBER: _builtins.int
+    LEAF_COUNT_FIELD_NUMBER: _builtins.int
+    RECEIPTS_TREE_ROOT_FIELD_NUMBER: _builtins.int
+    RECEIPT_COUNT_FIELD_NUMBER: _builtins.int
+    chain_id: _builtins.bytes
+    state_header: _builtins.bytes
+    """Header of the block that left this state; empty where that is the genesis."""
+    log_root: _builtins.bytes
+    leaf_count: _builtins.int
+    receipts_tree_root: _builtins.bytes
+    receipt_count: _builtins.int
+    @_builtins.property
+    def last(self) -> _proof_pb2.HeaderProof:
+        """headers[0] is that of the last final block; it carries the roots of the state that the chunks are of."""
+
+    def __init__(
+        self,
+        *,
+        chain_id: _builtins.bytes = ...,
+        last: _proof_pb2.HeaderProof | None = ...,
+        state_header: _builtins.bytes = ...,
+        log_root: _builtins.bytes = ...,
+        leaf_count: _builtins.int = ...,
+        receipts_tree_root: _builtins.bytes = ...,
+        receipt_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last", b"last"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_id", b"chain_id", "last", b"last", "leaf_count", b"leaf_count", "log_root", b"log_root", "receipt_count", b"receipt_count", "receipts_tree_root", b"receipts_tree_root", "state_header", b"state_header"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ArchiveHead: _TypeAlias = ArchiveHead  # noqa: Y015

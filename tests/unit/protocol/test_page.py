@@ -32,6 +32,7 @@ from ledger.types import (
     SIGNERS_MAX,
     STATEMENT_BYTES_MAX,
 )
+from ledger.wire.archives import HEAD_BYTES_MAX
 from ledger.wire.checks import VALIDATORS_MAX
 from ledger.wire.proofs import HEADERS_MAX, PROOF_BYTES_MAX
 from ledger.wire.snapshots import MANIFEST_BYTES_MAX
@@ -45,6 +46,7 @@ from lossbook.v1 import (
     sealed_pb2,
     snapshot_pb2,
 )
+from services.archive_file import FRAME_BYTES_MAX
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "protocol.md"
@@ -101,6 +103,8 @@ LIMITS = {
     "amount of money": AMOUNT_MINOR_MAX,
     "headers below a snapshot's certified one": ANCESTORS_MAX,
     "snapshot manifest": MANIFEST_BYTES_MAX,
+    "head of an archive": HEAD_BYTES_MAX,
+    "frame of an archive": FRAME_BYTES_MAX,
 }
 
 

@@ -12,14 +12,19 @@ import pytest
 
 from consensus import votes
 from consensus.justification import HeaderRules
+from contracts.dispatch import CONTRACTS
 from crypto.hashing import TAG_VOTE
 from crypto.keys import verify
 from ledger import statements
 from ledger.checkpoints import decode_checkpoint
+from ledger.genesis import load_genesis
+from ledger.genesis_header import genesis_header_of
 from ledger.proofs import verify_bytes
 from ledger.statement_types import Ed25519, Judge
 from ledger.wire import decode_payload, decode_statement
 from replica.verify import ChainVerifier, StartPoint
+from services.archive_file import ArchiveFile
+from services.archive_reading import take_over
 from tests.vectors import make_protocol, small_network
 from tests.vectors.small_network import Network
 
@@ -39,6 +44,14 @@ def network() -> Network:
 
 def digest(tag: str, data: bytes) -> str:
     return sha256(b"lossbook/v1/" + tag.encode() + b"\0" + data).hexdigest()
+
+
+def test_the_archive_leads_to_the_state_on_which_the_rebuilt_network_begins(tmp_path: Path) -> None:
+    folder = VECTORS / "proofs"
+    old, new = (load_genesis((folder / name).read_bytes()) for name in ("genesis.json", "genesis-rebuilt.json"))
+    record = take_over(ArchiveFile(folder / "books.archive"), old, new, tmp_path, CONTRACTS)
+    header = genesis_header_of(new)
+    assert (record.height, record.state_root, record.receipts_root) == (6, header.state_root, header.receipts_root)
 
 
 def raw(text: str) -> bytes:
