@@ -167,13 +167,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
     def known_epochs(self, genesis: Genesis) -> KnownEpochs:
         """What a verifier of proofs believes that starts from here."""
-        return KnownEpochs(
-            self.chain_id,
-            {self.body.epoch: self.start},
-            floor=self.body.height,
-            floor_digest=self.digest,
-            first_epoch=genesis.first_epoch,
-        )
+        return KnownEpochs.of_genesis(genesis).above(self.body.height, self.digest, self.start)
 
 
 class Anchor(msgspec.Struct, frozen=True):
@@ -372,16 +366,11 @@ def _check_place(checkpoint: Checkpoint, anchor: Anchor) -> None:
             "A verifier never goes back: ask for a newer one",
         )
     same_block = checkpoint.digest == anchor.digest
-    same_start = _identity(checkpoint.start) == _identity(anchor.start)
+    same_start = checkpoint.start.identity == anchor.start.identity
     if body.height == anchor.height and not same_block:
         raise CheckpointConflict(f"at height {body.height} {anchor.what} has another block than the checkpoint", keep)
     if body.epoch < anchor.epoch or (body.epoch == anchor.epoch and not same_start):
         raise CheckpointConflict(f"{anchor.what} has other validators in epoch {body.epoch} than the checkpoint", keep)
-
-
-def _identity(start: EpochStart) -> tuple[bytes, bytes]:
-    """Who votes, and on which block the epoch begins; its seed is of no matter to a verifier."""
-    return start.validators.hash, start.genesis.digest
 
 
 def check_age(what: str, time_ms: int, now_ms: int, days: int, *, advice: str) -> None:

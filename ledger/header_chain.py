@@ -44,6 +44,11 @@ class EpochStart(msgspec.Struct, frozen=True):
     genesis: Header
     """The header of view 0: of the chain's genesis, or of the block that ended the epoch before."""
 
+    @property
+    def identity(self) -> tuple[bytes, bytes]:
+        """Who votes, and on which block the epoch begins; its seed is of no matter to a verifier."""
+        return self.validators.hash, self.genesis.digest
+
     @classmethod
     def of_genesis(cls, genesis: Genesis) -> EpochStart:
         """Epoch 0."""

@@ -39,6 +39,23 @@ class KnownEpochs(msgspec.Struct, frozen=True):
         first = genesis.first_epoch
         return cls(genesis.chain_id, {first: EpochStart.of_genesis(genesis)}, first_epoch=first)
 
+    def above(self, height: int, digest: bytes, start: EpochStart) -> KnownEpochs:
+        """With a checkpoint: nothing below its height is believed any more, nor another block there.
+
+        Args:
+            height, digest: of the checkpoint's header.
+            start: of its epoch.
+
+        Raises:
+            ConflictingHistory: what is known of its epoch is of another history.
+        """
+        epoch = start.validators.epoch
+        found = self.starts.get(epoch)
+        if found is not None and found.identity != start.identity:
+            raise ConflictingHistory(f"epoch {epoch}", "the checkpoint has other validators than were proved before")
+        starts = self.starts if found is not None else {epoch: start}
+        return msgspec.structs.replace(self, starts=starts, floor=height, floor_digest=digest)
+
     @property
     def latest(self) -> EpochStart:
         """The last epoch that is known."""

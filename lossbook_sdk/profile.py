@@ -4,6 +4,8 @@
     genesis = "genesis.json"            # paths are relative to the profile file
     chain_id = "<hex>"                  # the genesis must be of this network
 
+    trusting_period_days = 30           # how old what was proved last may be before a checkpoint is asked for
+
     [tls]
     certificate = "tls/client.pem"
     key = "tls/client.key"
@@ -27,11 +29,13 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from ledger.cards import Card
+from ledger.checkpoints import TRUSTING_PERIOD_DAYS
 from ledger.genesis import Genesis, load_genesis
 from lossbook_sdk.errors import ProfileError
 
@@ -70,6 +74,7 @@ class _ProfileFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     chain_id: str = ""
     keys: dict[str, str] = {}
     nodes: tuple[Node, ...] = ()
+    trusting_period_days: Annotated[int, Meta(ge=1, le=3650)] = TRUSTING_PERIOD_DAYS
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -86,6 +91,7 @@ class Profile(msgspec.Struct, frozen=True):
     keys: Mapping[str, Path]
     """Label -> key file."""
     nodes: tuple[Node, ...]
+    trusting_period_days: int = TRUSTING_PERIOD_DAYS
 
     def load_genesis_of(self) -> Genesis:
         """The genesis, checked.
@@ -190,6 +196,7 @@ def load(path: Path) -> Profile:
         key=base / file.tls.key,
         keys={label: base / key for label, key in file.keys.items()},
         nodes=file.nodes,
+        trusting_period_days=file.trusting_period_days,
     )
 
 

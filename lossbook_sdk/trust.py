@@ -4,6 +4,8 @@
               once (``ledger.known_epochs``)
     cards     of organisations, as they stand under a certified root: who joined after the genesis, or changed its TLS
               authority or addresses
+    time      of the newest block that was proved: past the trusting period a checkpoint is asked for, and one that was
+              accepted (``lossbook_sdk.pins``) is where everything starts (``ledger.checkpoints``)
 
 Nothing of it is ever taken on a node's word. It is kept in a file beside the profile, one for each network
 (``lossbook_sdk.trust_file``).
@@ -12,18 +14,31 @@ Nothing of it is ever taken on a node's word. It is kept in a file beside the pr
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
 from ledger.cards import Card, GenesisError, card_of_record, check_card
+from ledger.checkpoints import Checkpoint, check_age
 from ledger.genesis import Genesis
 from ledger.known_epochs import KnownEpochs
 from ledger.organisations import CARDS
 from ledger.proof_types import Proof
 from ledger.proofs import Proven, verify_proof
 from lossbook_sdk import trust_file
+from lossbook_sdk.envelopes import now_ms
+from lossbook_sdk.pins import pin_path, read_pin
 from lossbook_sdk.profile import Profile
 from lossbook_sdk.trust_file import Kept
+
+SEEN_AGAIN_MS: Final = 3_600_000
+"""How much newer a proof has to be for its block time to be written down: the trusting period counts days."""
+
+FRESH: Final = (
+    "Take a fresh checkpoint from your supervisor and f + 1 members: "
+    "`lossbook checkpoint accept FILE --genesis GENESIS`. "
+    "If nobody can have gathered old keys, raise trusting_period_days in the profile"
+)
 
 EPOCHS_BACK: Final = 1
 """A voucher may be of the epoch before the latest known: made when that ended. Keys of earlier ones are destroyed, or
@@ -50,30 +65,52 @@ class Trust:
     Args:
         genesis: the anchor.
         path: where what is learned is kept; None: in memory only.
+        checkpoint: the anchor from now on: nothing below it is believed.
+        trusting_days: the trusting period; None: what is believed may be of any age.
+        now_ms: own clock.
 
     Raises:
         ProfileError: the file is damaged or of another network.
+        ConflictingHistory: what was learned before is of another history than the checkpoint.
     """
 
-    def __init__(self, genesis: Genesis, path: Path | None = None) -> None:
+    def __init__(
+        self,
+        genesis: Genesis,
+        path: Path | None = None,
+        *,
+        checkpoint: Checkpoint | None = None,
+        trusting_days: int | None = None,
+        now_ms: Callable[[], int] = now_ms,
+    ) -> None:
         self.genesis = genesis
         self.known = KnownEpochs.of_genesis(genesis)
         self._path = path
+        self._trusting_days = trusting_days
+        self._now_ms = now_ms
+        self._seen_ms = genesis.time_ms
         self._cards: dict[str, tuple[int, Card]] = {card.id: (0, card) for card in genesis.organisations}
         if path is not None and path.exists():
             kept = trust_file.read(path, self.known)
             self.known = kept.known
             self._cards |= kept.cards
+            self._seen_ms = max(self._seen_ms, kept.seen_ms)
+        if checkpoint is not None:
+            self.known = self.known.above(checkpoint.body.height, checkpoint.digest, checkpoint.start)
+            self._seen_ms = max(self._seen_ms, checkpoint.body.time_ms)
 
     @classmethod
     def of_profile(cls, profile: Profile) -> Self:
-        """Of the profile's network; its file lies beside the profile.
+        """Of the profile's network, from the checkpoint this person accepted last; its file lies beside the profile.
 
         Raises:
-            ProfileError, GenesisError: a file cannot be used.
+            ProfileError, GenesisError, CheckpointError: a file cannot be used.
+            ConflictingHistory: what was learned before is of another history than the checkpoint.
         """
         genesis = profile.load_genesis_of()
-        return cls(genesis, profile.path.with_name(f"known-{genesis.chain_id.hex()[:16]}.json"))
+        path = profile.path.with_name(f"known-{genesis.chain_id.hex()[:16]}.json")
+        pin = read_pin(pin_path(genesis.chain_id), genesis.chain_id)
+        return cls(genesis, path, checkpoint=pin, trusting_days=profile.trusting_period_days)
 
     # -- asking ----------------------------------------------------------------------------------
 
@@ -115,10 +152,18 @@ class Trust:
 
         Raises:
             ProofError: a subclass that names the part that failed.
+            TrustingPeriodOver: what was proved last is too old to believe signatures of validators from there.
         """
+        now = self._now_ms()
+        if self._trusting_days is not None:
+            check_age("what was proved here last", self._seen_ms, now, self._trusting_days, advice=FRESH)
         proven = verify_proof(proof, self.genesis, known=self.known)
-        if proven.known is not None and len(proven.known.starts) > len(self.known.starts):
+        seen_ms = min(proven.header.timestamp_ms, now)
+        learned = proven.known is not None and len(proven.known.starts) > len(self.known.starts)
+        if proven.known is not None and learned:
             self.known = proven.known
+        if learned or seen_ms >= self._seen_ms + SEEN_AGAIN_MS:
+            self._seen_ms = max(self._seen_ms, seen_ms)
             self._save()
         return proven
 
@@ -148,6 +193,6 @@ class Trust:
             return
         learned = {name: pair for name, pair in self._cards.items() if pair[0]}
         try:
-            trust_file.write(self._path, Kept(self.known, learned))
+            trust_file.write(self._path, Kept(self.known, learned, self._seen_ms))
         except OSError as error:
             _log.warning("what was learned of the network is not kept: %s: %s", self._path, error.strerror)

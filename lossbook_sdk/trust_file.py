@@ -2,6 +2,7 @@
 
     {"format": "lossbook-known-1", "chain_id": hex,
      "epochs": [{"boundary": hex of the header that began it, "members": [[organisation id, hex of its key], ...]}],
+     "seen_ms": block time of the newest header that was proved,
      "cards": {organisation id: {"height": state height, "text": ..., "signature": hex, "possession": hex}}}
 
 It is trusted as the genesis file is: whoever can write there can exchange the genesis as well. So signatures under the
@@ -39,6 +40,8 @@ class Kept(msgspec.Struct, frozen=True):
     known: KnownEpochs
     cards: Mapping[str, tuple[int, Card]]
     """Organisation id -> state height at which it was proved, card."""
+    seen_ms: int = 0
+    """Block time of the newest header that was proved, about."""
 
 
 class _Epoch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,6 +61,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     chain_id: str
     epochs: list[_Epoch]
     cards: dict[str, _Card]
+    seen_ms: int = 0
 
 
 def read(path: Path, genesis: KnownEpochs) -> Kept:
@@ -69,7 +73,8 @@ def read(path: Path, genesis: KnownEpochs) -> Kept:
     try:
         file = msgspec.json.decode(path.read_bytes()[:FILE_BYTES_MAX], type=_File)
         _check_network(file, genesis.chain_id)
-        return Kept(_epochs(genesis, file.epochs), {name: _card(name, kept) for name, kept in file.cards.items()})
+        cards = {name: _card(name, kept) for name, kept in file.cards.items()}
+        return Kept(_epochs(genesis, file.epochs), cards, file.seen_ms)
     except (OSError, msgspec.DecodeError, ValueError, WireError, ProofError, GenesisError) as error:
         raise ProfileError(
             f"what was learned of the network, {path}, cannot be read: {error}",
@@ -83,7 +88,9 @@ def write(path: Path, kept: Kept) -> None:
     Raises:
         OSError: as the file system.
     """
-    starts = [kept.known.starts[epoch] for epoch in sorted(kept.known.starts) if epoch]
+    numbers = sorted(kept.known.starts)
+    whole = numbers[0] == kept.known.first_epoch  # else a checkpoint stands for the earlier ones, and is kept itself
+    starts = [kept.known.starts[epoch] for epoch in numbers[1:]] if whole else []
     file = _File(
         FORMAT,
         kept.known.chain_id.hex(),
@@ -92,6 +99,7 @@ def write(path: Path, kept: Kept) -> None:
             name: _Card(height, card.text, card.signature.hex(), card.possession.hex())
             for name, (height, card) in kept.cards.items()
         },
+        kept.seen_ms,
     )
     raw = msgspec.json.format(msgspec.json.encode(file), indent=1) + b"\n"
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -112,7 +120,7 @@ def _check_network(file: _File, chain_id: bytes) -> None:
 
 def _epochs(known: KnownEpochs, kept: Sequence[_Epoch]) -> KnownEpochs:
     starts = dict(known.starts)
-    for epoch, each in enumerate(kept, start=1):
+    for epoch, each in enumerate(kept, start=known.first_epoch + 1):
         boundary = decode_header(bytes.fromhex(each.boundary))
         if (boundary.chain_id, boundary.epoch) != (known.chain_id, epoch - 1):
             raise ValueError(f"what begins epoch {epoch} is of another network or epoch")

@@ -206,7 +206,7 @@ def test_profiles_of_one_network_share_a_file_and_other_networks_do_not(tmp_path
         text = profile.render(
             organisation=FIRST.id, genesis=f"{name}.json", chain_id=b"", certificate="c", key="k", keys={}
         )
-        (tmp_path / f"{name}.toml").write_text(text)
+        (tmp_path / f"{name}.toml").write_text(f"trusting_period_days = 3650\n{text}")
         return Trust.of_profile(profile.load(tmp_path / f"{name}.toml"))
 
     chain = later(1)
