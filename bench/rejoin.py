@@ -1,18 +1,25 @@
-"""How long a node that missed many operations takes to be level again, and what memory it needs, while load goes on.
+"""How long a node that missed many operations takes to be level again, by a snapshot and by blocks, while load goes on.
 
-    python -m bench.rejoin [--operations 100000] [--load 500] [--by snapshot|blocks] [--keep FOLDER]
+    python -m bench.rejoin [--operations 100000] [--each 100] [--load 500] [--keep FOLDER]
 
-Four validators and the clients on this machine; one is started only after the others have made ``--operations``
-final. From its start on the clients go on with ``--load`` operations a second. Prints one JSON object:
+Four validators and the clients on this machine; one is started only after the others have made ``--operations`` final,
+``--each`` of an envelope. From then on the clients go on with ``--load`` operations a second. The late one rejoins
+twice, from the same empty home: by blocks alone, then by a snapshot. Prints one JSON object, times in seconds from the
+start of the process:
 
-    missed             operations final before the start
-    behind             heights and writes behind at the start
-    level_s            seconds from the start of the process until /readyz says yes: votes, executes what is final
-    height_s           seconds until it had executed the height the others were at when it started
-    peak_rss_mb        largest resident memory of its process (VmHWM)
-    base               height of the snapshot; 0: it executed every block
-    during             operations that became final meanwhile, and the longest time without any, in seconds
-    roots_equal        its state root at a common height is the others'
+    missed          operations final before the first start
+    blocks          by blocks: see below
+    snapshot        by a snapshot
+      height        the others' executed height at the start
+      up_s          until it answers at all: Python, stores, TLS
+      height_s      until it had executed that height
+      level_s       until /readyz says yes: it votes, and executes what is final
+      came_bytes    bytes of blocks, or of the snapshot's parts, that it fetched
+      peak_rss_mb   largest resident memory of its process (VmHWM)
+      base          height of the snapshot; 0: it executed every block
+      meanwhile     operations that became final until it was level, and the longest time without any
+      roots_equal   its roots at common heights are the others'
+    ratio           of the snapshot's time from up_s to height_s to that of the blocks
 """
 
 from __future__ import annotations
@@ -23,6 +30,7 @@ import contextlib
 import json
 import re
 import secrets
+import shutil
 import sys
 import tempfile
 import time
@@ -51,14 +59,12 @@ from lossbook_sdk.wallet import Wallet
 
 LATE: Final = "delta"
 CLIENT: Final = "alpha"
-OPERATIONS_EACH: Final = 500
-"""Of an envelope while the others get ahead."""
 LOAD_EACH: Final = 50
 """Of an envelope of the load that goes on."""
 NOT_AFTER_MS: Final = 15 * 60_000
 PATIENCE_S: Final = 600.0
 SETTINGS: Final = {"log.format": "json"}
-BLOCKS_ONLY: Final = {"consensus.snapshot_blocks": str(1 << 40), "consensus.snapshot_writes": str(1 << 40)}
+BLOCKS_ONLY: Final = [f"consensus.snapshot_{what}={1 << 40}" for what in ("blocks", "writes")]
 TODAY: Final = int(time.time() // 86_400)
 
 
@@ -118,45 +124,67 @@ def _policy() -> ops.PolicyIssue:
     )
 
 
-async def measure(network: local.Network, operations: int, load: float, settings: list[str]) -> dict[str, Any]:
-    """The run; daemons are ended by the caller."""
+async def measure(network: local.Network, operations: int, each: int, load: float) -> dict[str, Any]:
+    """Both runs; daemons are ended on the way out."""
     places = {place.organisation: place for place in network.nodes}
+    home = Path(places[LATE].home)
+    empty = home.with_name(home.name + "-empty")
+    shutil.copytree(home, empty)
     with running(place for name, place in places.items() if name != LATE) as others:
         for name in others:
             await _ready(places[name])
         client = Client(network)
         began = time.monotonic()
-        await client.submit(operations, OPERATIONS_EACH, None, asyncio.Event())
-        loaded_s = time.monotonic() - began
-        missed, stop = client.final, asyncio.Event()
-        before = await _status(client, places[CLIENT])
+        await client.submit(operations, each, None, asyncio.Event())
+        result: dict[str, Any] = {"missed": client.final, "loaded_s": round(time.monotonic() - began, 1)}
+        stop = asyncio.Event()
         going_on = asyncio.create_task(client.submit(1 << 40, LOAD_EACH, load, stop))
-        started = time.monotonic()
-        with running([places[LATE]], settings) as late:
-            height_s = await _executed(places[LATE], before.executed_height, started)
-            await _ready(places[LATE])
-            level_s = time.monotonic() - started
-            peak = _peak_mb(late[LATE].pid)
-            stop.set()
-            await going_on
-            during = [at for at in client.answered_s if started <= at <= started + level_s]
-            own = await _status(client, places[LATE])
-            others_now = await _status(client, places[CLIENT])
-    detail = json.loads(own.detail_json)
+        for by, settings in (("blocks", BLOCKS_ONLY), ("snapshot", [])):
+            result[by] = await _rejoined(client, places, settings)
+            shutil.rmtree(home)
+            shutil.copytree(empty, home)
+        stop.set()
+        await going_on
+    took = {by: result[by]["height_s"] - result[by]["up_s"] for by in ("blocks", "snapshot")}
+    return result | {"ratio": round(took["snapshot"] / took["blocks"], 2)}
+
+
+async def _rejoined(client: Client, places: dict[str, DaemonPlace], settings: list[str]) -> dict[str, Any]:
+    """Start the late one on an empty home, and end it once it is level."""
+    place = places[LATE]
+    said_before = len(_said(place))
+    before = await _status(client, places[CLIENT])
+    started = time.monotonic()
+    with running([place], settings) as late:
+        await _until(lambda: _http(place, "metrics") is not None, place)
+        up_s = time.monotonic() - started
+        height_s = await _executed(place, before.executed_height, started)
+        await _ready(place)
+        level_s = time.monotonic() - started
+        peak, page = _peak_mb(late[LATE].pid), _http(place, "metrics") or ""
+        during = [at for at in client.answered_s if started <= at <= started + level_s]
+        own, others = await _status(client, place), await _status(client, places[CLIENT])
+    came = re.search(r'"came_bytes": (\d+)', _said(place)[said_before:]) or re.search(
+        r'^lossbook_fetched_bytes_total{kind="FetchBlocks"} (\S+)$', page, re.MULTILINE
+    )
     return {
-        "missed": missed,
-        "loaded_s": round(loaded_s, 1),
-        "behind": {"heights": before.executed_height},
-        "level_s": round(level_s, 2),
+        "height": before.executed_height,
+        "up_s": round(up_s, 2),
         "height_s": round(height_s, 2),
+        "level_s": round(level_s, 2),
+        "came_bytes": int(float(came[1])) if came is not None else None,
         "peak_rss_mb": peak,
-        "base": detail["blocks_from"] - 1,
-        "during": {
+        "base": json.loads(own.detail_json)["blocks_from"] - 1,
+        "meanwhile": {
             "operations": LOAD_EACH * len(during),
             "longest_stall_s": round(max((b - a for a, b in pairwise(during)), default=0.0), 2),
         },
-        "roots_equal": _roots_equal(own, others_now),
+        "roots_equal": _roots_equal(own, others),
     }
+
+
+def _said(place: DaemonPlace) -> str:
+    return place.log.read_text(encoding="utf-8") if place.log.exists() else ""
 
 
 @contextlib.contextmanager
@@ -231,17 +259,16 @@ def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--operations", type=int, default=100_000)
+    parser.add_argument("--each", type=int, default=100, help="operations of an envelope while the others get ahead")
     parser.add_argument("--load", type=float, default=500.0, help="operations a second while it catches up")
-    parser.add_argument("--by", choices=("snapshot", "blocks"), default="snapshot")
     parser.add_argument("--keep", type=Path, help="folder for the network; default: a temporary one")
     arguments = parser.parse_args()
-    settings = [f"{name}={value}" for name, value in (BLOCKS_ONLY if arguments.by == "blocks" else {}).items()]
     with tempfile.TemporaryDirectory(prefix="lossbook-rejoin-") as folder:
         base = arguments.keep or Path(folder) / "network"
         ports = local.free_ports(local.PORTS_EACH * (len(local.INSURERS) + 1))
         network = local.create(base, name="rejoin", ports=ports, passphrase=None, node_settings=SETTINGS)
-        result = asyncio.run(measure(network, arguments.operations, arguments.load, settings))
-    sys.stdout.write(json.dumps({"by": arguments.by, **result}, indent=2) + "\n")
+        result = asyncio.run(measure(network, arguments.operations, arguments.each, arguments.load))
+    sys.stdout.write(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

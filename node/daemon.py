@@ -374,6 +374,11 @@ class Node:
             defects.cancel()
         return False
 
+    @property
+    def snapshot_bytes(self) -> int:
+        """That came of snapshots in this life, used or not."""
+        return self._fetcher.snapshot_bytes
+
     async def close(self) -> None:
         """End cleanly: the running turn is carried out to its end, then everything is closed."""
         _log.info("node stops", height=self._state.height)
@@ -557,7 +562,7 @@ async def _main(config: NodeConfig, passphrase: str | None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     while await _live(Node.open(config, passphrase), stop):
-        _log.info("a snapshot has come in; the node is opened on it")
+        pass
     return 0
 
 
@@ -566,7 +571,10 @@ async def _live(node: Node, stop: asyncio.Event) -> bool:
     try:
         await node.start()
         try:
-            return await node.wait(stop)
+            again = await node.wait(stop)
+            if again:
+                _log.info("a snapshot has come in; the node is opened on it", came_bytes=node.snapshot_bytes)
+            return again
         finally:
             await node.close()
     finally:

@@ -31,6 +31,7 @@ from node.turn import (
     ChunkFetched,
     Fetch,
     FetchBatches,
+    FetchBlocks,
     FetchChunks,
     FetchFailed,
     FetchProposals,
@@ -97,6 +98,7 @@ class Fetcher:
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._active: set[Fetch] = set()
         self._asked: Counter[tuple[type[Fetch], str]] = Counter()  #: requests under way, by kind and source
+        self.snapshot_bytes = 0  #: that came of snapshots, used or not
 
     def follow(self, addresses: Mapping[str, str], renewed: Collection[str]) -> None:
         """These are the others now. ``renewed``: those of them that are to be dialled anew."""
@@ -164,6 +166,7 @@ class Fetcher:
             timeout=BATCHES_S_MAX,
         )
         async for response in call:
+            self._came(FetchBatches, response.ByteSize())
             batch: Batch = wire.decode_batch(response.batch)
             if batch.header.digest not in wanted:
                 raise _Unusable("a batch that was not asked for")
@@ -179,6 +182,7 @@ class Fetcher:
             metadata=self._identity.metadata,
             timeout=PROPOSALS_S_MAX,
         )
+        self._came(FetchProposals, response.ByteSize())
         proposals = [wire.decode_proposal(message) for message in response.proposals]
         found = {proposal.header.digest for proposal in proposals}
         if not found <= wanted:
@@ -199,7 +203,9 @@ class Fetcher:
         blocks: list[Block] = []
         size = 0
         async for response in call:
-            size += response.ByteSize()
+            length = response.ByteSize()
+            size += length
+            self._came(FetchBlocks, length)
             if size > BLOCKS_BYTES_MAX:
                 raise _Unusable(f"more than {BLOCKS_BYTES_MAX} bytes")
             blocks.append(wire.decode_block(response.block))
@@ -212,6 +218,7 @@ class Fetcher:
         response = await self._stub(source).GetSnapshot(
             peer_pb2.GetSnapshotRequest(), metadata=self._identity.metadata, timeout=SNAPSHOT_S_MAX
         )
+        self._came(FetchSnapshot, response.ByteSize())
         offered = SnapshotOffered(source, decode_manifest(response.manifest))
         await self._mailbox.put(_snapshots_of(source), len(response.manifest), offered)
         return True
@@ -226,9 +233,10 @@ class Fetcher:
         )
         size, stop = 0, fetch.first
         async for response in call:
-            chunk = decode_chunk(response)
             length = response.ByteSize()
             size += length
+            self._came(FetchChunks, length)
+            chunk = decode_chunk(response)
             stop = chunk.first + len(chunk.leaves if isinstance(chunk, LeafChunk) else chunk.receipts)
             if size > CHUNKS_BYTES_MAX:
                 raise _Unusable(f"more than {CHUNKS_BYTES_MAX} bytes")
@@ -240,6 +248,10 @@ class Fetcher:
         if channel is None:
             channel = self._channels[source] = self._identity.channel(source, self._addresses[source])
         return peer_pb2_grpc.SyncServiceStub(channel)
+
+    def _came(self, kind: type[Fetch], size: int) -> None:
+        self.snapshot_bytes += size if kind is FetchChunks else 0
+        self._metrics.fetched_bytes.labels(kind.__name__).inc(size)
 
     def _fail(self, fetch: Fetch, source: str, *, gone: bool = False) -> None:
         self._mailbox.put_now(self._failed(fetch, source, gone=gone))

@@ -78,6 +78,12 @@ class Metrics:
             ["organisation"],
             registry=registry,
         )
+        self.fetched_bytes = Counter(
+            "lossbook_fetched_bytes_total",
+            "Bytes that came of what was missing, by kind; used or not.",
+            ["kind"],
+            registry=registry,
+        )
         self.fetches = Counter(
             "lossbook_fetches_total",
             "Fetches of what was missing, by kind and result.",

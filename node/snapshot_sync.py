@@ -296,6 +296,8 @@ class SnapshotSync:
         for peer in self._usable():
             if len(self._under_way) >= PARALLEL_MAX:
                 return
+            if any(self._strikes[busy] < self._strikes[peer] for busy in self._under_way):
+                return  # who failed has to wait until the others have nothing more to do
             span = self._next_span(importer, self._offers[peer])
             if span is not None:
                 offer, (log, first, stop) = self._offers[peer], span

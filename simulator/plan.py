@@ -78,6 +78,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pacing: Pace
     liars: tuple[Liar, ...]
     faults: tuple[Fault, ...]
+    snapshot_blocks: int = 0
+    """Further behind than so many blocks a node fetches the state; 0: as the daemon's own default says."""
     hopeless: bool = False
     """More nodes than f may have forgotten votes: nobody may sign twice, and nothing else can be asked for."""
     newcomers: int = 0

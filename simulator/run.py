@@ -94,6 +94,8 @@ class Run:
         for node in self.cluster.nodes:
             node.pace = plan.pacing
             node.later = node.index in plan.later
+            if plan.snapshot_blocks:
+                node.settings = msgspec.structs.replace(node.settings, snapshot_blocks=plan.snapshot_blocks)
         self.healed: list[Node] = []
 
     # -- the phases ----------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ import msgspec
 
 from ledger import wellformed
 from ledger.codes import Code
-from ledger.execution import Execution
+from ledger.execution import REPLAYS, Execution
+from node import opening
 from node.branches import Branches
 from node.building import Builder
 from node.dissemination import Dissemination
@@ -17,7 +18,7 @@ from node.holders import Holders
 from node.validator import Validator
 from simulator import cluster
 from simulator.mutants.planting import Mutant, seeds
-from simulator.mutants.scripts import restored_while_others_are_away
+from simulator.mutants.scripts import back_by_a_snapshot, restored_while_others_are_away
 from store import votelog_opening
 
 
@@ -55,6 +56,18 @@ def _replays_forgotten(original: Callable[..., Any]) -> Callable[..., Any]:
         return (Code.OK, 0) if code is Code.REPLAYED else (code, found)
 
     return admit
+
+
+def _snapshot_without_replays(original: Callable[..., Any]) -> Callable[..., Any]:
+    """What has come in holds every record but the ids of envelopes that were executed before."""
+
+    def install(*arguments: Any, **named: Any) -> Any:
+        state = original(*arguments, **named)
+        get, left_out = state.get, {key for key, _ in state.iterate(REPLAYS)}
+        state.get = lambda table, key: None if table is REPLAYS and key in left_out else get(table, key)
+        return state
+
+    return install
 
 
 def _no_empty_block_for_a_root(original: Callable[..., bool]) -> Callable[..., bool]:
@@ -125,6 +138,13 @@ MUTANTS = (
     ),
     Mutant("root-unchecked", "R4, state root", ((Branches, "roots_agree", _returns(True)),), seeds(2), ("root-liar",)),
     Mutant("replay-ids-forgotten", "ledger, envelope", ((Execution, "_admit", _replays_forgotten),), seeds(1)),
+    Mutant(
+        "replay-ids-not-in-the-snapshot",
+        "ledger, state",
+        ((opening, "install", _snapshot_without_replays),),
+        seeds(1),
+        script=back_by_a_snapshot,
+    ),
     Mutant(
         "stripped-co-signature-accepted",
         "ledger, envelope",

@@ -16,6 +16,9 @@ FINE: Final = Weather(delay_ms_max=5)
 AWAY_MS: Final = 5_000
 """Some hundred views in fine weather: certificates are kept of 64 below the floor."""
 
+GONE_MS: Final = 3_000
+SNAPSHOT_BLOCKS: Final = 15
+
 ROUNDS: Final = 5
 ROUND_MS: Final = 1_100
 
@@ -57,4 +60,20 @@ def away_for_long(seed: int) -> Plan:
         pacing=Pace(),
         liars=(),
         faults=(Fault(at_ms, "isolate", random.randrange(VALIDATORS - 1), for_ms=AWAY_MS),),
+    )
+
+
+def back_by_a_snapshot(seed: int) -> Plan:
+    """One node is cut off for so long that it fetches the state; clients hand much in twice, meanwhile and after."""
+    random = Random(f"snapshot/{seed}")
+    return Plan(
+        seed=seed,
+        n=VALIDATORS,
+        safety_ms=GONE_MS + 3_500,
+        weather=FINE,
+        load=Load(every_ms=40, again_permille=600),
+        pacing=Pace(),
+        liars=(),
+        faults=(Fault(random.randint(300, 600), "isolate", random.randrange(VALIDATORS), for_ms=GONE_MS),),
+        snapshot_blocks=SNAPSHOT_BLOCKS,
     )

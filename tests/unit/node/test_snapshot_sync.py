@@ -1,0 +1,240 @@
+"""Whom a node asks for which part of a snapshot, without a network: inputs by hand, what it wants in return."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+
+from consensus.events import Now
+from ledger import snapshot_making
+from ledger.known_epochs import KnownEpochs
+from ledger.proof_building import FinalHeader
+from ledger.snapshot import verify_manifest
+from ledger.snapshot_import import Log
+from ledger.snapshot_making import PinnedSnapshot, pin
+from node import snapshot_sync
+from node.snapshot_sync import Far, SnapshotSync
+from node.turn import ChunkFetched, FetchChunks, FetchFailed, FetchSnapshot, SnapshotOffered, Turn
+from store.memory import MemoryStateStore
+from tests.support.chains import Chain
+from tests.support.insurers import Ledger
+from tests.support.snapshots import chunks, policies
+
+PEERS = ("alpha", "beta", "gamma")
+D = 100
+
+
+class Server(Chain):
+    """A chain, as it was when it had so many blocks."""
+
+    until: int | None = None
+
+    def finalized_height(self) -> int:
+        return super().finalized_height() if self.until is None else self.until
+
+    def final_header(self, height: int) -> FinalHeader | None:
+        return super().final_header(height) if height <= self.finalized_height() else None
+
+
+@pytest.fixture(scope="module")
+def pins() -> list[PinnedSnapshot]:
+    """Snapshots of rising heights of one chain."""
+    chain = Server(Ledger())
+    made = []
+    for at in range(5):
+        chain.add(*policies(chain.ledger, 40, at * 100))
+    chain.add()
+    for until in (3, 4, 5, 6):
+        chain.until = until
+        made.append(pin(chain.ledger.state, chain))
+    return made
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot_sync, "SPAN", 64)
+    monkeypatch.setattr(snapshot_making, "CHUNK_BYTES", 3_000)
+
+
+class Newcomer:
+    """A node that holds the genesis, and the peers it asks."""
+
+    def __init__(self, far: int = 1) -> None:
+        self.ledger = Ledger()
+        self.genesis = KnownEpochs.of_genesis(self.ledger.genesis)
+        self.time_ms = 0
+        self.asked: list[FetchSnapshot | FetchChunks] = []
+        self.penalised: list[str] = []
+        self.installs = False
+        self.sync = SnapshotSync(
+            peers=PEERS,
+            store=self.ledger.store,
+            seen=self.genesis,
+            verify=lambda manifest, known, seen: verify_manifest(manifest, known, seen=seen),
+            delay_ms=D,
+            far=Far(far, 1 << 40),
+        )
+        self.turn = Turn()
+        self.wait(0)
+
+    @property
+    def now(self) -> Now:
+        return Now(self.time_ms, self.time_ms)
+
+    def wait(self, duration_ms: int) -> None:
+        """Time passes; blocks are missing all the while."""
+        self.time_ms += duration_ms
+        self.sync.behind(0, gone=False, now=self.now, turn=self.turn)
+        self.sync.settle(self.now, self.turn)
+        self.end_turn()
+
+    def end_turn(self) -> None:
+        turn, self.turn = self.turn, Turn()
+        self.asked = [fetch for fetch in turn.fetches if isinstance(fetch, FetchSnapshot | FetchChunks)] + self.asked
+        self.penalised += [penalty.peer for penalty in turn.penalties]
+        for rows in turn.import_rows:
+            assert isinstance(self.ledger.store, MemoryStateStore)
+            self.ledger.store.import_rows(rows)
+        self.installs = self.installs or turn.install
+
+    def offered(self, peer: str, pinned: PinnedSnapshot) -> None:
+        self.sync.on_offered(SnapshotOffered(peer, pinned.manifest), self.now, self.turn)
+        self.end_turn()
+
+    def wanted_of(self, peer: str) -> list[FetchChunks]:
+        """Spans asked of a peer so far, the newest first."""
+        return [fetch for fetch in self.asked if isinstance(fetch, FetchChunks) and fetch.sources == (peer,)]
+
+    def served(self, fetch: FetchChunks, pins: Sequence[PinnedSnapshot], parts: int | None = None) -> None:
+        """The peer answers, with so many parts, and breaks off if that was not all."""
+        pinned = next(each for each in pins if each.height == fetch.height)
+        all_of = list(chunks(pinned, fetch.log, fetch.first, fetch.stop))
+        for chunk in all_of[:parts]:
+            self.sync.on_chunk(ChunkFetched(fetch.sources[0], fetch, chunk), self.now, self.turn)
+        if parts is not None and parts < len(all_of):
+            self.sync.on_failed(FetchFailed(fetch, fetch.sources[0]), self.now, self.turn)
+        self.end_turn()
+
+    def serve_all(self, peers: Sequence[str], pins: Sequence[PinnedSnapshot]) -> None:
+        """These peers answer whatever they are asked until nothing more is asked of them."""
+        answered: set[FetchChunks] = set()
+        while waiting := [each for peer in peers for each in self.wanted_of(peer) if each not in answered]:
+            answered.add(waiting[-1])
+            if not self.installs:
+                self.served(waiting[-1], pins)
+
+
+def test_nothing_begins_before_f_plus_1_peers_have_offered_or_a_moment_has_passed(pins: list[PinnedSnapshot]) -> None:
+    node = Newcomer()
+    assert {fetch.sources for fetch in node.asked} == {(peer,) for peer in PEERS}
+    node.offered("alpha", pins[0])
+    assert node.sync.deciding(node.now)
+    assert not node.sync.fetching
+    node.offered("beta", pins[0])
+    assert node.sync.fetching
+    alone = Newcomer()
+    alone.offered("alpha", pins[0])
+    alone.wait(snapshot_sync.DECIDE * D)
+    assert not alone.sync.deciding(alone.now)
+    assert alone.sync.fetching
+
+
+@pytest.mark.parametrize("order", [("alpha", "beta", "gamma"), ("gamma", "beta", "alpha"), ("beta", "alpha", "gamma")])
+def test_the_height_to_reach_is_one_that_f_plus_1_can_serve(order: Sequence[str], pins: list[PinnedSnapshot]) -> None:
+    node = Newcomer()
+    for peer in order:
+        node.offered(peer, pins[3] if peer == "alpha" else pins[0])
+    assert node.sync.progress is not None
+    assert node.sync.progress["height"] == pins[0].height
+    node.serve_all(("beta", "gamma"), pins)
+    if not node.installs:  # the boaster holds a span, and says nothing
+        node.wait(snapshot_sync.STALL * D)
+        node.serve_all(("beta", "gamma"), pins)
+    assert node.installs
+    assert node.penalised == []
+
+
+def test_a_newer_offer_meanwhile_does_not_make_an_honest_peer_a_liar(pins: list[PinnedSnapshot]) -> None:
+    node = Newcomer()
+    node.offered("alpha", pins[0])
+    node.offered("beta", pins[0])
+    [span] = node.wanted_of("alpha")
+    node.offered("alpha", pins[2])
+    node.served(span, pins)
+    assert node.penalised == []
+    assert node.sync.progress is not None
+    assert node.sync.progress["leaves"] >= span.stop
+
+
+def test_who_brings_next_to_nothing_is_left_out_and_who_brings_much_is_not(
+    pins: list[PinnedSnapshot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Newcomer()
+    node.offered("alpha", pins[0])
+    node.offered("beta", pins[0])
+    for _ in range(snapshot_sync.STRIKES_MAX):
+        [span, *_] = node.wanted_of("alpha")
+        with monkeypatch.context() as patched:
+            patched.setattr(snapshot_making, "CHUNK_BYTES", 1)
+            node.served(span, pins, parts=1)  # one leaf, then it breaks off
+    count = len(node.wanted_of("alpha"))
+    for _ in range(20):
+        [span, *_] = node.wanted_of("beta")
+        node.served(span, pins, parts=1)
+    assert len(node.wanted_of("alpha")) == count
+    assert len(node.wanted_of("beta")) > snapshot_sync.STRIKES_MAX
+
+
+def test_what_waits_for_the_part_before_it_is_bounded(
+    pins: list[PinnedSnapshot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One peer holds the first part and says nothing: the others do not fill the memory meanwhile."""
+    most = 10_000
+    monkeypatch.setattr(snapshot_sync, "AHEAD_BYTES_MAX", most)
+    node = Newcomer()
+    node.offered("alpha", pins[3])
+    node.offered("beta", pins[3])
+    [first] = node.wanted_of("alpha")
+    node.offered("gamma", pins[3])
+    node.serve_all(("beta", "gamma"), pins)
+    wanted = pins[3].manifest.leaf_count
+    come = [each for peer in ("beta", "gamma") for each in node.wanted_of(peer) if each.log is Log.LEAVES]
+    assert max(each.stop for each in come) < wanted, "not everything was fetched ahead"
+    assert node.sync._ready_bytes <= most + 2 * 64 * 200
+    node.wait(snapshot_sync.STALL * D)
+    node.serve_all(("beta", "gamma"), pins)
+    assert node.installs
+    assert first not in node.wanted_of("beta")
+
+
+def test_who_is_found_lying_is_not_asked_again_in_this_run(pins: list[PinnedSnapshot]) -> None:
+    node = Newcomer()
+    forged = msgspec.structs.replace(pins[0].manifest, log_root=bytes(32))
+    node.sync.on_offered(SnapshotOffered("gamma", forged), node.now, node.turn)
+    node.end_turn()
+    assert node.penalised == ["gamma"]
+    before = len(node.asked)
+    node.wait(snapshot_sync.ASK_AGAIN * D)
+    assert {fetch.sources for fetch in node.asked[: len(node.asked) - before]} == {("alpha",), ("beta",)}
+
+
+def test_without_anybody_left_blocks_go_on_and_it_is_tried_again_later(pins: list[PinnedSnapshot]) -> None:
+    node = Newcomer()
+    node.offered("alpha", pins[0])
+    node.offered("beta", pins[0])
+    for _ in range(snapshot_sync.STRIKES_MAX):
+        for peer in ("alpha", "beta", "gamma"):
+            requests: list[FetchSnapshot | FetchChunks] = [*node.wanted_of(peer)[:1], FetchSnapshot((peer,))]
+            for fetch in requests:
+                node.sync.on_failed(FetchFailed(fetch, peer), node.now, node.turn)
+                node.end_turn()
+            if peer != "gamma":
+                node.offered(peer, pins[0])
+    assert not node.sync.fetching
+    asked = len(node.asked)
+    node.wait(snapshot_sync.REST * D - 1)
+    assert len(node.asked) == asked
+    node.wait(1)
+    assert len(node.asked) > asked
