@@ -64,6 +64,9 @@ SET_CASES: Final = (
 )
 """Of changes of the set (docs/consensus.md)."""
 
+INSTALLED: Final = "snapshot: installed"
+"""An honest node was so far behind that it fetched the state, and began again on it."""
+
 REQUIRED: Final = (
     *RULES,
     *(f"case: {name}" for name in CASES),
@@ -72,6 +75,7 @@ REQUIRED: Final = (
     *(f"change: {name}" for name in CHANGES),
     *(f"set: {name}" for name in SET_CASES),
     LATER,
+    INSTALLED,
 )
 
 DEFERRED: Final = 2
@@ -112,6 +116,7 @@ class Coverage(Witness):
     def turned(self, node: Node, turn: Turn) -> None:
         """See Witness."""
         if node.honest:
+            self.counts[INSTALLED] += turn.install
             self.counts[RECORDED] += sum(
                 len(notice.breaches) for notice in turn.notices if isinstance(notice, ExecutedNotice)
             )

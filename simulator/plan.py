@@ -180,10 +180,14 @@ def draw_governed(seed: int, n: int) -> Plan:
         hopeless=False,
         newcomers=newcomers,
         changes=(*begin, joining[0], *later),
+        snapshot_blocks=GOVERNED_SNAPSHOT_BLOCKS if seed // 8 % 2 else 0,
     )
 
 
 GOVERNED_DROP_PERMILLE_MAX: Final = 100
+
+GOVERNED_SNAPSHOT_BLOCKS: Final = 8
+"""In every second plan: so short an absence lets a node fetch the state, mostly of another epoch than its own."""
 
 
 def draw_mixed(plan: Plan) -> Plan:
