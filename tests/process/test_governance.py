@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,13 @@ import pytest
 
 from crypto import keyfile
 from lossbook_sdk import profile
+from lossbook_sdk.pins import DIRECTORY_VARIABLE
 from lossbook_sdk.profile import Node
-from tests.process.network import INSURERS, Network
+from replica.access import local_address
+from replica.config import load_config
+from tests.process.network import INSURERS, SUPERVISOR, Network, free_ports
 from tests.support.commands import document, lossbook
+from tests.support.replica_process import ReplicaProcess
 
 RUNNING = INSURERS[:3]
 DOWN = INSURERS[3]
@@ -30,8 +35,8 @@ def network(tmp_path: Path) -> Iterator[Network]:
             assert "Traceback" not in daemon.said()
 
 
-def profile_of(network: Network, name: str, *nodes: str) -> Path:
-    """A profile of an insurer with its admin's and underwriter's keys, that asks these nodes."""
+def profile_of(network: Network, name: str, *nodes: str, address: str = "") -> Path:
+    """A profile with the admin's and underwriter's keys, that asks these nodes, or the organisation's own daemon."""
     path = network.path / f"{name}-client.toml"
     certificate, key = network.leaf(name, "client")
     (network.path / f"{name}-client.pem").write_bytes(certificate)
@@ -48,7 +53,7 @@ def profile_of(network: Network, name: str, *nodes: str) -> Path:
             certificate=f"{name}-client.pem",
             key=f"{name}-client.key",
             keys={desk: f"{name}-{desk}.key" for desk in ("admin", "underwriter")},
-            nodes=[Node(node, network.public_address(node)) for node in nodes],
+            nodes=[Node(name, address)] if address else [Node(node, network.public_address(node)) for node in nodes],
         )
     )
     return path
@@ -86,7 +91,16 @@ class People:
         return self.of(name, "policy", "issue", *COVER, *words)
 
 
-def test_a_member_is_added_and_another_removed_by_commands_and_clients_follow(network: Network) -> None:
+@pytest.fixture
+def replica(network: Network) -> Iterator[ReplicaProcess]:
+    with replica_running(made_replica(network, "supervision")) as running:
+        yield running
+
+
+def test_a_member_is_added_and_another_removed_by_commands_and_clients_follow(
+    network: Network, replica: ReplicaProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DIRECTORY_VARIABLE, str(network.path / "pins"))
     people = People(network)
     assert people.of("alpha", "governance", "list")["validators"] == sorted(INSURERS)
 
@@ -127,3 +141,62 @@ def test_a_member_is_added_and_another_removed_by_commands_and_clients_follow(ne
     people.of("alpha", "tx", "sign", tx, "--key", "admin")
     people.of("alpha", "tx", "submit", tx)
     assert people.issue("alpha", "--key", new)["receipt"]["code"] == "OK"
+
+    # The supervisor's replica has followed through both changes; its checkpoint leads another one there.
+    assert_follows(network, replica)
+    file = checkpoint(people, replica)
+    fresh = made_replica(network, "fresh")
+    with replica_running(fresh, file):
+        assert_follows(network, fresh)
+    shown = document("checkpoint", "verify", file, "--genesis", network.path / "genesis.json")
+    assert (shown["epoch"], shown["confirmed_by"]) == (2, ["alpha", "beta", SUPERVISOR])
+
+
+def made_replica(network: Network, name: str) -> ReplicaProcess:
+    """A supervisor's replica that follows whoever validates."""
+    public, http = free_ports(2)
+    supervisor = network.organisations[SUPERVISOR]
+    return ReplicaProcess.create(
+        network.path / name, network.genesis, supervisor, public=public, http=http, settings={}
+    )
+
+
+@contextmanager
+def replica_running(replica: ReplicaProcess, file: Path | None = None) -> Iterator[ReplicaProcess]:
+    """Started, after it has accepted a checkpoint; stopped well."""
+    if file is not None:
+        shown = document("checkpoint", "accept", file, "--home", replica.home)
+        assert SUPERVISOR in shown["confirmed_by"]
+    replica.start()
+    try:
+        yield replica
+        assert replica.stop() == 0
+    finally:
+        replica.kill()
+
+
+def assert_follows(network: Network, replica: ReplicaProcess) -> None:
+    """It comes to the height that alpha has now, with alpha's root, and blames nobody."""
+    height = network.status("alpha").executed_height
+    status = replica.wait_until(lambda status: status.height >= height)
+    assert (status.failure, status.last_fault) == ("", None)
+    theirs = {each.height: each.state_root.hex() for each in network.status("alpha").roots}
+    own = dict(replica.status().roots)
+    common = max(set(theirs) & set(own))
+    assert own[common] == theirs[common]
+
+
+def checkpoint(people: People, replica: ReplicaProcess) -> Path:
+    """Made by the supervisor from its replica, compared and signed by two members at their own nodes."""
+    network, file = people.network, people.network.path / "checkpoint.json"
+    keys = {}
+    for name in (SUPERVISOR, "alpha", "beta"):
+        keys[name] = network.path / f"{name}-office.key"
+        keyfile.save(keys[name], network.organisations[name].ledger_key, "ledger", None, unsafe_plaintext=True)
+    address = local_address(load_config(replica.home, {}).settings.listen.public)
+    people.profiles[SUPERVISOR] = profile_of(network, SUPERVISOR, address=address)
+    people.of(SUPERVISOR, "checkpoint", "make", "--out", file, "--key", keys[SUPERVISOR])
+    people.of("alpha", "checkpoint", "sign", file, "--key", keys["alpha"])
+    shown = people.of("beta", "checkpoint", "sign", file, "--key", keys["beta"])
+    assert shown["signed_by"] == ["alpha", "beta", SUPERVISOR]
+    return file
