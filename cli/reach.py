@@ -27,7 +27,7 @@ def daemon_status(network: Network, place: DaemonPlace) -> GetStatusResponse | N
     from lossbook_sdk.profile import Node
 
     profile = profiles.load(network.profile(place.organisation))
-    connector = Connector.from_files(profile.load_genesis_of(), profile.certificate, profile.key)
+    connector = Connector.of_profile(profile)
     return asyncio.run(ask_status(connector, Node(place.organisation, place.address)))
 
 
@@ -71,10 +71,11 @@ def of_home(home: Path, kind: Any) -> tuple[Connector, Node]:
     """How to reach the daemon of a home: its own certificate, and the address its settings say.
 
     Raises:
-        StoreError, SettingError, GenesisError: the home cannot be read.
+        StoreError, SettingError, GenesisError: the home cannot be read, or the card in it is none.
     """
     import tomllib
 
+    from ledger.cards import decode_card
     from ledger.genesis import load_genesis
     from lossbook_sdk.channel import Connector
     from lossbook_sdk.profile import Node
@@ -89,7 +90,9 @@ def of_home(home: Path, kind: Any) -> tuple[Connector, Node]:
         raise Stop(
             f"{found.config} cannot be read: {error}", "Correct it; docs/operations.md lists the settings"
         ) from error
-    card = genesis.organisation(found.organisation)
+    if found.card.exists():  # of an organisation that was voted in, or changed its ledger key
+        connector.trust.believe(decode_card(found.card.read_bytes()))
+    card = connector.trust.card(found.organisation)
     address = str(listen.get("public") or (card.body.public_address if card else ""))
     host, _, port = address.rpartition(":")
     if host in ("0.0.0.0", "[::]", ""):  # listening everywhere: here it is reached on this machine

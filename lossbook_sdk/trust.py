@@ -112,6 +112,11 @@ class Trust:
         pin = read_pin(pin_path(genesis.chain_id), genesis.chain_id)
         return cls(genesis, path, checkpoint=pin, trusting_days=profile.trusting_period_days)
 
+    def believe(self, card: Card) -> None:
+        """The card of one's own organisation, from one's own home: until a proved one is newer."""
+        height, _ = self._cards.get(card.id, (0, card))
+        self._cards[card.id] = (height, card)
+
     # -- asking ----------------------------------------------------------------------------------
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from ledger.cards import decode_card
 from ledger.genesis import load_genesis
 from lossbook_sdk.channel import Connector
 from lossbook_sdk.nodes import Nodes
@@ -47,6 +48,8 @@ async def local_query(home: Path, environment: Mapping[str, str] | None = None) 
     config = load_config(home, os.environ if environment is None else environment)
     genesis = load_genesis(opened.genesis.read_bytes(), opened.chain_id)
     connector = Connector.from_files(genesis, opened.tls / "leaf.pem", opened.tls / "leaf.key")
+    if opened.card.exists():
+        connector.trust.believe(decode_card(opened.card.read_bytes()))
     nodes = Nodes(connector, [Node(opened.organisation, local_address(config.settings.listen.public))])
     try:
         yield Query(nodes, give_up_s=GIVE_UP_S)

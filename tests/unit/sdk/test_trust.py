@@ -183,6 +183,19 @@ def test_invalid_files_are_refused_with_what_to_do(tmp_path: Path, damage: Any) 
     assert f"rm {path}" in caught.value.advice
 
 
+def test_ones_own_card_is_believed_until_a_newer_one_is_proved() -> None:
+    chain = later(1, newcomer=True)
+    trust = Trust(chain.genesis)
+    trust.believe(NEWCOMER.card(public_address="127.0.0.1:9"))
+    card = trust.card(NEWCOMER.id)
+    assert card is not None
+    assert card.body.public_address == "127.0.0.1:9"
+    assert trust.learn_card(proved_card(chain, trust, NEWCOMER.id))
+    card = trust.card(NEWCOMER.id)
+    assert card is not None
+    assert card.body == NEWCOMER.body()
+
+
 def test_a_card_that_was_altered_in_the_file_is_refused(tmp_path: Path) -> None:
     chain, path = later(1, newcomer=True), tmp_path / "known.json"
     trust = Trust(chain.genesis, path)
