@@ -46,7 +46,7 @@ class Predecessor(msgspec.Struct, frozen=True, kw_only=True):
     height: int
     """Of its last final block; 1 or above."""
     epoch: int
-    """Of that block."""
+    """The last that had begun: of that block, or the next one where it ended its epoch."""
     time_ms: int
     """Its block time, milliseconds since 1970-01-01 UTC."""
     header_digest: bytes
@@ -113,8 +113,8 @@ def _finalization(text: str, epoch: int) -> Certificate:
         raise _wrong("finalization", "its bytes are not in canonical form")
     if certificate.kind is not VoteKind.FINALIZE:
         raise _wrong("finalization", f"it is a {certificate.kind.name.lower()} certificate")
-    if certificate.epoch != epoch:
-        raise _wrong("finalization", f"it is of epoch {certificate.epoch}, the last block of epoch {epoch}")
+    if not epoch - 1 <= certificate.epoch <= epoch:
+        raise _wrong("finalization", f"it is of epoch {certificate.epoch}, and epoch {epoch} was the last to begin")
     return certificate
 
 

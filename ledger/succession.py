@@ -25,11 +25,12 @@ import msgspec
 from consensus.types import Certificate
 from crypto.hashing import ZERO_DIGEST
 from ledger.cards import Card, GenesisError, key_records
+from ledger.epochs import membership
 from ledger.genesis import Genesis, Permissions, assemble, genesis_records, load_genesis
 from ledger.invariant import InvariantViolated
 from ledger.organisations import CARDS, KEYS, ORGANISATIONS, find_key, find_organisation
 from ledger.parameters import Parameters
-from ledger.ports import BlockWrites, HeightRecord
+from ledger.ports import BlockWrites
 from ledger.predecessor import Predecessor
 from ledger.registrations import NODE_KEYS
 from ledger.state import State, StateView, Table
@@ -43,7 +44,7 @@ class PredecessorRecord(msgspec.Struct, frozen=True, gc=False, array_like=True):
     height: int
     """Of its last block."""
     epoch: int
-    """Of its last block."""
+    """The last that had begun."""
     time_ms: int
     """Block time of its last block, milliseconds since 1970-01-01 UTC."""
     header_digest: bytes
@@ -70,16 +71,20 @@ def first_epoch(view: StateView) -> int:
     return last
 
 
-def end_of(chain_id: bytes, head: HeightRecord, finalization: Certificate) -> Predecessor:
+def end_of(chain_id: bytes, state: State, finalization: Certificate) -> Predecessor:
     """How a network ended: its last executed block and that block's Finalization. The new roots are still to be found.
 
     Args:
         chain_id: of the network that ended.
+        state: after that block.
     """
+    head = state.head
+    if head is None:
+        raise InvariantViolated("a network ended before its genesis")
     return Predecessor(
         chain_id=chain_id,
         height=head.height,
-        epoch=finalization.epoch,
+        epoch=membership(state).epoch,
         time_ms=head.timestamp_ms,
         header_digest=head.block_digest,
         finalization=finalization,
@@ -119,7 +124,7 @@ def assemble_on(
             held, name=name, time_ms=time_ms, parameters=parameters, permissions=permissions, predecessor=predecessor
         )
 
-    _check_head(before, state.head)
+    _check_head(before, state)
     record = write_genesis_block(load_genesis(file(before)), state).record
     return file(
         msgspec.structs.replace(before, genesis_state_root=record.state_root, genesis_leaf_count=record.leaf_count)
@@ -139,7 +144,7 @@ def succeed(genesis: Genesis, state: State) -> BlockWrites:
     before = genesis.predecessor
     if before is None:
         raise InvariantViolated("a genesis without a predecessor carries nothing on")
-    _check_head(before, state.head)
+    _check_head(before, state)
     writes = write_genesis_block(genesis, state)
     record = writes.record
     if (record.state_root, record.leaf_count) != (before.genesis_state_root, before.genesis_leaf_count):
@@ -185,7 +190,8 @@ def predecessor_record(genesis: Genesis) -> PredecessorRecord:
     )
 
 
-def _check_head(before: Predecessor, head: HeightRecord | None) -> None:
+def _check_head(before: Predecessor, state: State) -> None:
+    head = state.head
     advice = "Use the archive that this genesis was assembled from; compare its last height and root with the others."
     if head is None:
         raise SuccessionError("the state of the network before is empty", advice)
@@ -196,6 +202,7 @@ def _check_head(before: Predecessor, head: HeightRecord | None) -> None:
         ("state root", head.state_root.hex()[:16], before.state_root.hex()[:16]),
         ("receipts root", head.receipts_root.hex()[:16], before.receipts_root.hex()[:16]),
         ("number of receipts", head.receipt_count, before.receipt_count),
+        ("epoch", membership(state).epoch, before.epoch),
     )
     for what, found, wanted in pairs:
         if found != wanted:

@@ -392,6 +392,8 @@ class ChainVerifier:
         parent = verified.block.justification.parent
         if parent is not None and parent.kind is VoteKind.FINALIZE:
             final = len(self._pending)
+            if self._pending and self._pending[-1].verified.block.finalization is None:
+                self._pending[-1] = _certified(self._pending[-1], parent)
         self._pending.append(examined)
         self._pending_bytes += examined.size_bytes
         if verified.block.finalization is not None:
@@ -407,6 +409,12 @@ class ChainVerifier:
         last = released[-1].verified
         self._final = StartPoint(last.header, last.heads)
         return [examined.verified for examined in released]
+
+
+def _certified(examined: Examined, finalization: Certificate) -> Examined:
+    """The block with the certificate its child brought: kept with it, so that this replica can prove its own tip."""
+    block = msgspec.structs.replace(examined.verified.block, finalization=finalization)
+    return msgspec.structs.replace(examined, verified=msgspec.structs.replace(examined.verified, block=block))
 
 
 class _Collector:

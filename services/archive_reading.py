@@ -162,7 +162,7 @@ class _Restoring:
         record = state.head
         if record is None or last.digest != head.last.subject.digest:
             raise ArchiveError("blocks", f"they end with block {last.height}, not with the one that is proved final")
-        end = end_of(self._genesis.chain_id, record, head.last.finalization)
+        end = end_of(self._genesis.chain_id, state, head.last.finalization)
         return Restored(state, record, head.last, end)
 
     def _begin(self) -> HeightRecord:

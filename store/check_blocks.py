@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from consensus.justification import tail_problem
 from consensus.types import Header, VoteKind
 from ledger import wire
 from ledger.block_port import BlockStore
@@ -82,7 +83,14 @@ class BlockCheck:
         if raw is None:
             return  # a later block has one for it, too
         certificate = wire.read_certificate(raw)
-        if (certificate.kind, certificate.digest) != (VoteKind.FINALIZE, header.digest):
+        at = certificate.digest
+        while certificate.kind is VoteKind.FINALIZE and at != header.digest:
+            stored = self._blocks.proposal(at) if header.next_valset_hash else None
+            tail = wire.decode_stored_parts(stored).header if stored is not None else None
+            if tail is None or tail.digest != at or tail_problem(tail, header) is not None:
+                break  # it leads to no tail of this block
+            at = tail.parent_digest
+        if certificate.kind is not VoteKind.FINALIZE or at != header.digest:
             yield "its certificate is another block's"
 
     def _bodies(self, payload: Payload) -> Iterator[str]:

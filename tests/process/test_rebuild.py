@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -27,7 +28,8 @@ from tests.process.network import FAST
 from tests.support.commands import document, lossbook
 from tests.support.pages import read_page
 
-MEMBERS = (*local.INSURERS, local.SUPERVISOR)
+SUPERVISOR = local.SUPERVISOR
+MEMBERS = (*local.INSURERS, SUPERVISOR)
 TERMS = ("--line", "home", "--limit", "300000.00 USD", "--deductible", "500.00 USD")
 COVER = ("--from", "2025-01-01", "--to", "2025-12-31", "--date", "2025-01-01")
 
@@ -58,7 +60,7 @@ class Member:
         self.name = name
         self.folder = folder
         self.folder.mkdir(parents=True)
-        self.kind = "replica" if name == local.SUPERVISOR else "node"
+        self.kind = "replica" if name == SUPERVISOR else "node"
         (base / name).rename(folder / "office")
         (folder / "office" / self.kind).rename(folder / self.kind)
         shutil.copyfile(base / "genesis.json", folder / "genesis.json")
@@ -118,11 +120,13 @@ class Market:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.generation = 1
+        self.ended_at = 0  #: last height of the network before
         ports = local.free_ports(20)
         local.create(path / "net", name="market", ports=ports[:15], passphrase=None)
         self.members = {
             name: Member(name, path / "net", path / name, port) for name, port in zip(MEMBERS, ports[15:], strict=True)
         }
+        self.kept: subprocess.Popen[bytes] | None = None  #: the daemon of an old home
         self.env = {"LOSSBOOK_PROFILES_DIR": str(path / "profiles")}
 
     def genesis(self, generation: int) -> Path:
@@ -153,7 +157,7 @@ class Market:
         while not holds():
             said = "\n".join(f"{member.name}: {member.log.read_text()[-1500:]}" for member in self.members.values())
             assert time.monotonic() < until, f"not within {timeout_s} s: {what}\n{said}"
-            time.sleep(0.1)
+            time.sleep(0.2)
 
     def roots(self, name: str) -> dict[int, str]:
         """State roots of recent heights."""
@@ -180,6 +184,7 @@ class Market:
         for member in self.members.values():
             if member.name != survivor:
                 shutil.rmtree(member.home)
+        shutil.rmtree(self.members["delta"].folder / "office")  # its keys, too: it makes new ones under the same id
 
     def rebuild(self, survivor: str) -> dict[str, Any]:
         """What the page says, by everybody; what the survivor's owner was told."""
@@ -225,6 +230,9 @@ def market(tmp_path: Path) -> Iterator[Market]:
     finally:
         for member in made.members.values():
             member.kill()
+        if made.kept is not None:
+            made.kept.kill()
+            made.kept.wait()
 
 
 OF_ENVELOPE = "{:032x}"
@@ -244,6 +252,12 @@ def signed_and_executed(market: Market, policies: set[str]) -> Path:
     return file
 
 
+def policies_in_report(market: Market) -> int:
+    """Policies in the supervisor's totals: those of the networks before are among them."""
+    result = CliRunner().invoke(main, ["replica", "report", "--home", str(market.members[SUPERVISOR].home), "--json"])
+    return sum(int(row["policies"]) for row in json.loads(result.stdout)["rows"]) if result.exit_code == 0 else -1
+
+
 def lose_and_rebuild(market: Market, survivor: str, policies: set[str]) -> str:
     """One copy is left; what was final is there again on every daemon, and new business goes on. The new policy."""
     old = market.generation
@@ -258,6 +272,7 @@ def lose_and_rebuild(market: Market, survivor: str, policies: set[str]) -> str:
 
     told = market.rebuild(survivor)
     assert told["height"] >= height
+    market.ended_at = told["height"]
     assert told["sealed"] == {"referenced": 0, "present": 0, "missing": []}
     market.start()
     first = told["height"] + 1
@@ -273,16 +288,36 @@ def lose_and_rebuild(market: Market, survivor: str, policies: set[str]) -> str:
     lossbook("proof", "verify", proof, "--genesis", market.genesis(old))
     lossbook("proof", "verify", proof, "--genesis", market.genesis(old + 1), code=4)
     market.policy("beta", "--id", name, code=1)
-    new = str(market.policy("beta", "--wait", "proven")["policy"])
+    new = str(market.policy("delta", "--wait", "proven")["policy"])
+    market.wait("the replica's totals", lambda: policies_in_report(market) == len(policies) + 1)
     said = market.ask("alpha", "tx", "submit", envelope, code=1)
     assert "another network" in said["error"] or "WRONG_CHAIN" in said["error"], said
     market.equal_roots(first + 1)
     return new
 
 
+def old_blocks_are_served(market: Market, kept: Path, height: int) -> None:
+    """A replica's old home, started beside the new network under its old genesis, answers up to where it ended."""
+    member = market.members[SUPERVISOR]
+    address = f"127.0.0.1:{local.free_ports(1)[0]}"
+    env = {"LOSSBOOK_LISTEN_PUBLIC": address, "LOSSBOOK_LISTEN_HTTP": ""}
+    command = [sys.executable, "-m", "cli", "replica", "start", "--home", str(kept)]
+    with (member.folder / "kept.log").open("ab") as output:
+        market.kept = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **env})
+
+    def status() -> Any:
+        result = CliRunner().invoke(main, ["replica", "status", "--home", str(kept), "--json"], env=env)
+        return json.loads(result.stdout) if result.exit_code == 0 else None
+
+    market.wait("the kept replica answers", lambda: status() is not None)
+    assert max(int(each["height"]) for each in status()["roots"]) == height
+
+
 def test_the_network_is_rebuilt_from_one_validator_and_again_from_one_replica(market: Market) -> None:
     market.start()
     policies = {str(market.policy(name, "--wait", "proven")["policy"]) for name in ("alpha", "gamma")}
     policies.add(lose_and_rebuild(market, "alpha", policies))
-    policies.add(lose_and_rebuild(market, local.SUPERVISOR, policies))
+    kept = market.members[SUPERVISOR].home
+    policies.add(lose_and_rebuild(market, SUPERVISOR, policies))
+    old_blocks_are_served(market, kept, market.ended_at)
     assert len(policies) == 6

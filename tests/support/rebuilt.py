@@ -52,9 +52,7 @@ def books(chain: Chain) -> State:
 
 def ended(chain: Chain) -> Predecessor:
     """How it ended."""
-    head = chain.ledger.state.head
-    assert head is not None
-    return end_of(chain.genesis.chain_id, head, finalization(chain))
+    return end_of(chain.genesis.chain_id, chain.ledger.state, finalization(chain))
 
 
 def finalization(chain: Chain) -> Certificate:

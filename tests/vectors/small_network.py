@@ -485,14 +485,12 @@ def rebuilt_genesis() -> bytes:
     and the supervisor, with new consensus keys."""
     network = build()
     last = network.blocks[-1]
-    head, finalization = network.state.head, last.finalization
-    assert head is not None
-    assert finalization is not None
+    assert last.finalization is not None
     cards = [card(owner, "consensus-rebuilt") for owner in (*INSURERS[:3], SUPERVISOR)]
     return assemble_on(
         cards,
         network.state,
-        end_of(network.genesis.chain_id, head, finalization),
+        end_of(network.genesis.chain_id, network.state, last.finalization),
         name="vectors, rebuilt",
         time_ms=TIME_MS + 3_600_000,
         parameters=PARAMETERS,

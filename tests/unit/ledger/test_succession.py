@@ -242,9 +242,9 @@ def test_invalid_a_genesis_over_other_roots(chain: Chain, genesis: Genesis, name
         succeed(load_genesis(forged), books(chain))
 
 
-@pytest.mark.parametrize("name", ["genesis_leaf_count", "receipt_count", "time_ms", "height"])
+@pytest.mark.parametrize("name", ["genesis_leaf_count", "receipt_count", "time_ms", "height", "epoch"])
 def test_invalid_a_genesis_over_other_numbers(chain: Chain, genesis: Genesis, name: str) -> None:
-    forged = altered(genesis, **{name: 3})
+    forged = altered(genesis, **{name: 1 if name == "epoch" else 3})
     with pytest.raises(SuccessionError):
         succeed(load_genesis(forged), books(chain))
 
@@ -271,7 +271,8 @@ WRONG: dict[str, tuple[Callable[[Genesis], dict[str, object]], str]] = {
     "too high": (lambda g: {"height": 1 << 63}, "is outside"),
     "no certificate": (lambda g: {"finalization": "ff"}, "finalization of the network before"),
     "notarization": (lambda g: {"finalization": _certificate(g, kind=VoteKind.NOTARIZE)}, "a notarize certificate"),
-    "another epoch": (lambda g: {"finalization": _certificate(g, epoch=4)}, "of epoch 4"),
+    "a later epoch": (lambda g: {"finalization": _certificate(g, epoch=1)}, "of epoch 1"),
+    "an earlier epoch": (lambda g: {"epoch": 2}, "of epoch 0, and epoch 2"),
     "dated later": (lambda g: {"time_ms": g.time_ms}, "not dated after"),
     "a stranger": (lambda g: {"witness": "me"}, "not a genesis file"),
     "a word for a number": (lambda g: {"height": "five"}, "not a genesis file"),

@@ -98,6 +98,7 @@ def test_a_finalization_that_serves_as_the_parents_certificate_finalizes_too() -
     feed(verifier, chain.block(finalized=False))
     released = feed(verifier, chain.block(finalized=False, parent_kind=VoteKind.FINALIZE))
     assert [verified.header.height for verified in released] == [1]
+    assert released[0].block.finalization == chain.blocks[1].justification.parent  # kept: it proves this tip
     assert verifier.pending_blocks == 1
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from consensus.types import Certificate, VoteKind
+from consensus.types import Certificate, Header, VoteKind
+from consensus.votes import vote_message
 from contracts.dispatch import CONTRACTS
 from contracts.records import POLICIES
 from contracts.tables import TABLES
@@ -42,6 +43,7 @@ from tests.support.chain import Chain
 from tests.support.insurers import INSURERS, make_genesis, policy_issue
 from tests.support.rebuilt import cards
 from tests.support.snapshots import policies
+from tests.vectors import small_network
 
 
 def lost() -> Chain:
@@ -58,23 +60,35 @@ def lost() -> Chain:
 
 def make_home(path: Path, chain: Chain, executed: int | None = None, kind: HomeKind = HomeKind.REPLICA) -> Path:
     """A stopped daemon's home that holds the chain as final, executed up to a height."""
-    home = create_home(path, kind, chain.genesis.raw, chain.genesis.chain_id, "insurer-1")
-    with closing(LevelBlockStore(home.blocks, chain.genesis.chain_id)) as blocks:
-        for block in chain.blocks:
+    return home_of(path, chain.genesis, chain.blocks, executed, kind)
+
+
+def home_of(
+    path: Path,
+    genesis: Genesis,
+    final: Sequence[Block],
+    executed: int | None = None,
+    kind: HomeKind = HomeKind.REPLICA,
+) -> Path:
+    """A home that holds these blocks."""
+    home = create_home(path, kind, genesis.raw, genesis.chain_id, genesis.organisations[0].id)
+    with closing(LevelBlockStore(home.blocks, genesis.chain_id)) as blocks:
+        for block in final:
             blocks.commit(block_writes(block))
     with closing(LevelStateStore(home.state)) as store:
         state = State.open(store)
-        write_genesis_state(chain.genesis, state)
-        store.commit(state.commit(0, chain.genesis.time_ms, ()))
+        write_genesis_state(genesis, state)
+        store.commit(state.commit(0, genesis.time_ms, ()))
         execution = Execution(state, CONTRACTS)
-        for block in chain.blocks[:executed]:
+        for block in final[:executed]:
             store.commit(execution.run(_executable(block)).writes)
     return path
 
 
 def _executable(block: Block) -> ExecutableBlock:
     listed = [ListedBatch(one.header, [wire.decode_envelope(raw) for raw in one.envelopes]) for one in block.batches]
-    return ExecutableBlock.of(block.header, listed, ())
+    statements = [wire.decode_statement(raw) for raw in block.payload.statements]
+    return ExecutableBlock.of(block.header, listed, statements)
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +170,42 @@ def test_the_first_block_alone_can_be_carried_on(tmp_path: Path) -> None:
     make_archive(make_home(tmp_path / "home", chain), tmp_path / "books", CONTRACTS, TABLES)
     assert [kind for kind, _ in frames(tmp_path / "books")] == [Frame.HEAD, Frame.BLOCK]
     assert opened(tmp_path / "books", chain.genesis).head == chain.ledger.state.head
+
+
+@pytest.mark.parametrize(("last", "behind", "epoch"), [(7, 0, 0), (8, 0, 1), (8, 3, 1), (9, 0, 1), (9, 2, 1)])
+def test_a_network_whose_validators_have_changed_is_carried_on(
+    tmp_path: Path, last: int, behind: int, epoch: int
+) -> None:
+    """Block 8 ends epoch 0, and is final by a tail: the epoch after it has begun, and the new one comes after that."""
+    network = small_network.build_two_epochs()
+    final = [
+        msgspec.structs.replace(block, tails=network.tails.get(block.header.height, ()))
+        for block in network.blocks[:last]
+    ]
+    if final[-1].finalization is None:
+        header = final[-1].header
+        certificate = network_certificate(network, header)
+        final[-1] = msgspec.structs.replace(final[-1], finalization=certificate)
+    made = make_archive(
+        home_of(tmp_path / "home", network.genesis, final, last - behind), tmp_path / "books", CONTRACTS, TABLES
+    )
+    assert (made.height, made.executed_here) == (last, behind)
+    restored = opened(tmp_path / "books", network.genesis)
+    assert restored.head == network.state.height_record(last)
+    assert restored.end.epoch == epoch
+    genesis = _founded_with(restored, restored.end.finalization)
+    assert genesis.first_epoch == epoch + 1
+    (tmp_path / "room").mkdir()
+    take_over(ArchiveFile(tmp_path / "books"), network.genesis, genesis, tmp_path / "room", CONTRACTS)
+
+
+def network_certificate(network: small_network.Network, header: Header) -> Certificate:
+    """A Finalization by the first epoch's validators."""
+    message = vote_message(
+        network.genesis.chain_id, VoteKind.FINALIZE, 0, header.view, header.parent_view, header.digest
+    )
+    signatures = tuple(small_network.consensus_key(name, 0).sign(message) for name in small_network.INSURERS[:3])
+    return Certificate(VoteKind.FINALIZE, 0, header.view, header.parent_view, header.digest, (0, 1, 2), signatures)
 
 
 def test_a_block_without_a_certificate_above_it_is_left_out_and_told(tmp_path: Path) -> None:
@@ -393,6 +443,12 @@ def test_invalid_home_with_damaged_books(chain: Chain, tmp_path: Path) -> None:
     with pytest.raises(HomeUnfit, match=r"the books in .* are not whole: state"):
         make_archive(home, tmp_path / "books", CONTRACTS, TABLES)
     assert not (tmp_path / "books").exists()
+
+
+def test_invalid_home_in_which_the_tail_that_ended_an_epoch_is_missing(tmp_path: Path) -> None:
+    network = small_network.build_two_epochs()
+    with pytest.raises(HomeUnfit, match="block 8: its certificate is another block's"):
+        make_archive(home_of(tmp_path / "home", network.genesis, network.blocks), tmp_path / "books", CONTRACTS, TABLES)
 
 
 def test_invalid_home_in_which_nothing_is_final(tmp_path: Path) -> None:
