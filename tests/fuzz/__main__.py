@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from tests.fuzz.targets import TARGETS
 
 FOUND = Path(__file__).with_name("found")
-COST = {"validator": 100, "core": 10, "proof": 5, "genesis": 5}
+COST = {"validator": 100, "core": 10, "proof": 5, "genesis": 5, "archive": 50}
 """How many runs of a cheap target one run of this one stands for."""
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +21,9 @@ from google.protobuf.message import DecodeError
 from consensus.events import Tick, Verdict, Verified, Work, received
 from consensus.messages import Message
 from consensus.types import Certificate, Proposal, Vote
+from contracts.dispatch import CONTRACTS
 from ledger import wire
+from ledger.archive import ArchiveError
 from ledger.cards import GenesisError
 from ledger.genesis import Genesis, WrongNetwork, load_genesis
 from ledger.proof_errors import ProofError
@@ -39,7 +43,11 @@ from node.turn import (
     PeerMessages,
     ProposalsFetched,
 )
+from services.archive_file import MAGIC as ARCHIVE_MAGIC
+from services.archive_file import ArchiveFile
+from services.archive_reading import restore
 from simulator.network import Packet
+from store.memory import MemoryStateStore
 from store.votelog_format import FormatError, SegmentHeader, decode_body, decode_head, find_frame, scan
 from tests.support.cluster import Cluster, Node
 from tests.unit.consensus.cluster import Cluster as Cores
@@ -211,6 +219,22 @@ def run_genesis(data: bytes) -> None:
     """A genesis file is taken, or refused in words."""
     with contextlib.suppress(GenesisError, WrongNetwork):
         load_genesis(data)
+
+
+def run_archive(data: bytes) -> None:
+    """Books between a good beginning and a digest that fits: taken as they were, or refused in words."""
+    with tempfile.TemporaryDirectory(prefix="lossbook-fuzz-") as room:
+        path = Path(room) / "books"
+        digest = sha256(ARCHIVE_MAGIC + data).digest()
+        path.write_bytes(ARCHIVE_MAGIC + data + bytes((0,)) + len(digest).to_bytes(4, "big") + digest)
+        with contextlib.suppress(ArchiveError):
+            found = restore(ArchiveFile(path), _genesis(), MemoryStateStore(), CONTRACTS)
+            assert found.head.height == 5, "books that the validators never finalized"
+
+
+def seeds_archive() -> list[bytes]:
+    """The golden one, without what every archive begins and ends with."""
+    return [(VECTORS / "proofs" / "books.archive").read_bytes()[len(ARCHIVE_MAGIC) : -37]]
 
 
 def run_votelog(data: bytes) -> None:
@@ -413,7 +437,10 @@ TARGETS: dict[str, Target] = {
     "peer": Target(run_peer, seeds_peer, 8_192),
     "proof": Target(run_proof, lambda: [p.read_bytes() for p in sorted((VECTORS / "proofs").glob("*.proof"))], 8_192),
     "envelope": Target(run_envelope, seeds_envelope, 4_096),
-    "genesis": Target(run_genesis, lambda: [(VECTORS / "proofs" / "genesis.json").read_bytes()], 16_384),
+    "genesis": Target(
+        run_genesis, lambda: [p.read_bytes() for p in sorted((VECTORS / "proofs").glob("*.json"))], 16_384
+    ),
+    "archive": Target(run_archive, seeds_archive, 8_192),
     "votelog": Target(run_votelog, seeds_votelog, 4_096),
     "core": Target(run_core, seeds_core, 16_384),
     "validator": Target(run_validator, seeds_validator, 32_768),
