@@ -55,11 +55,12 @@ async def ask_status(connector: Connector, node: Node, timeout_s: float = ANSWER
 
 
 def is_ready(answer: GetStatusResponse | None) -> bool:
-    """Whether a daemon answered and does all of its work; a replica that answers does."""
+    """Whether a daemon answered and does all of its work; a replica that answers does, and a node without a seat."""
     if answer is None:
         return False
     detail: dict[str, Any] = json.loads(answer.detail_json or "{}")
-    return bool(detail.get("ready", True))
+    seatless = any(reason.get("kind") == "no-seat" for reason in detail.get("reasons", ()))
+    return seatless or bool(detail.get("ready", True))
 
 
 def failure_of(answer: GetStatusResponse | None) -> str:

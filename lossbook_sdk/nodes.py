@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from ledger.checkpoints import TrustingPeriodOver
 from ledger.epochs import MEMBERSHIP
 from ledger.organisations import CARDS
 from ledger.proof_errors import ProofError
@@ -275,8 +276,8 @@ class Nodes:
             if not answer.HasField("proof"):
                 return None
             proven = trust.verify(Proof(trust.genesis.chain_id, decode_record_proof(answer.proof)))
-        except grpc.aio.AioRpcError:
-            return None  # it does not answer this now; whoever asked goes on with what is known
+        except (grpc.aio.AioRpcError, TrustingPeriodOver):
+            return None  # no answer, or none that may be believed: whoever asked goes on with what is known
         except (WireError, ProofError) as error:
             self.failed(place.node, f"what it served does not verify: {error}")
             return None

@@ -10,15 +10,18 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cli.base import Stop
 from cli.governance.reading import read_network, read_proposal, record_of
 from cli.governance.standing import OVER, Network, standing_of
 from cli.governance.words import next_in_words, waits_for
-from contracts.governance.records import Ballot, ProposalRecord
+from contracts.governance.records import Ballot, ProposalRecord, ProposalState
+from contracts.governance.voting import outcome
 from ledger import operations as ops
 from ledger.codes import Code, text
-from ledger.epochs import PassedChange, current_epoch, membership
+from ledger.epochs import EpochRecord, MembershipRecord, PassedChange, Seat, current_epoch, membership
 from ledger.parameters import ACTIVATION_MARGIN, latest_parameters
 from ledger.proofs import verify_bytes
 from lossbook_sdk.query import Found
@@ -299,6 +302,31 @@ def test_every_state_has_its_words(town: Town) -> None:
         assert standing.state == state
         assert next_in_words(proposal, standing, seen)
         assert standing.over == (state in OVER) == (waits_for(standing) == "-")
+
+
+@pytest.mark.property
+@given(votes=st.lists(st.booleans(), max_size=7), n=st.integers(1, 10), consent=st.sampled_from([None, True, False]))
+def test_what_is_said_of_votes_is_what_the_contract_makes_of_them(
+    votes: list[bool], n: int, consent: bool | None
+) -> None:
+    members = [f"m-{at}" for at in range(n)]
+    ballots = tuple(Ballot(name, vote, 1, 1, 0, 0) for name, vote in zip(members, votes, strict=False))
+    consents = () if consent is None else (Ballot("watch", consent, 1, 1, 0, 0),)
+    decided = outcome(members, ballots, consents, True)
+    epoch = EpochRecord(tuple(Seat(name, bytes(32)) for name in members), 0, 1, 0)
+    network = Network(5, 10, MembershipRecord(0), {0: epoch}, k_max=20)
+    record = ProposalRecord(bytes(16), 0, 100, decided, None, None, ops.ParameterChange(500, "all"), ballots, consents)
+    if not ballots:
+        return
+    standing = standing_of(record, network)
+    words = {ProposalState.OPEN: "open", ProposalState.REJECTED: "rejected", ProposalState.PASSED: "activation"}
+    assert standing.state == words[decided]
+    assert standing.needed == next(yes for yes in range(n + 1) if 3 * yes > 2 * n)
+    assert sorted((*standing.yes, *standing.no, *standing.missing)) == sorted(members)
+    assert next_in_words(record, standing, network)
+    if standing.state == "open":
+        lacking = standing.needed - len(standing.yes)
+        assert waits_for(standing).startswith(f"{lacking} of" if lacking > 0 else "a supervisor")
 
 
 class Behind:

@@ -7,10 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from cli.record import decode, shown
+from cli.record import decode, parse_name, shown
+from contracts.governance.records import PROPOSALS, Ballot, ProposalRecord, ProposalState
 from contracts.records import CLAIMS, POLICIES, ClaimRecord, ClaimState, PolicyRecord, PolicyState, Step
-from ledger.operations import DeclineReason, Line
-from ledger.organisations import KEYS, ORGANISATIONS, KeyRecord, Kind, OrganisationRecord, Role
+from ledger.epochs import EPOCHS, MEMBERSHIP
+from ledger.operations import DeclineReason, Line, NumberParameter, ParameterChange
+from ledger.organisations import CARDS, KEYS, ORGANISATIONS, KeyRecord, Kind, OrganisationRecord, Role
+from ledger.registrations import REGISTRATIONS
 
 STEP = Step(ClaimState.PAID, 20_149, 1_700_000_000_000, 13, 1, 2)
 CLAIM = ClaimRecord(
@@ -41,6 +44,23 @@ def test_states_lines_reasons_kinds_and_roles_are_words() -> None:
 @pytest.mark.parametrize("name", ["state", "decline_reason"])
 def test_a_number_of_a_later_version_stays_a_number(name: str) -> None:
     assert fields(CLAIMS, msgspec.structs.replace(CLAIM, **{name: 99}))[name] == 99
+
+
+def test_records_of_governance_have_names_and_words() -> None:
+    ballot = Ballot("alpha", True, 1, 2, 0, 0)
+    change = ParameterChange(90, "", (NumberParameter("k_max", 30),))
+    proposal = ProposalRecord(bytes(16), 0, 9, ProposalState.PASSED, None, None, change, (ballot,), ())
+    shown = fields(PROPOSALS, proposal)
+    assert (shown["state"], shown["ballots"][0]["organisation"]) == ("PASSED", "alpha")
+    assert shown["parameter_change"]["numbers"] == [{"name": "k_max", "value": 30}]
+    for name, table, key in (
+        (f"proposal/{'00' * 16}", PROPOSALS, bytes(16)),
+        ("card/alpha", CARDS, b"alpha"),
+        ("registration/alpha", REGISTRATIONS, b"alpha"),
+        ("membership", MEMBERSHIP, b""),
+        ("epoch/1", EPOCHS, bytes(7) + b"\1"),
+    ):
+        assert parse_name(name) == table.prefix + key
 
 
 def test_people_read_amounts_and_dates() -> None:

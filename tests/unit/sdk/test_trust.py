@@ -18,6 +18,7 @@ from crypto.keys import SigningKey
 from ledger import operations as ops
 from ledger import proof_building
 from ledger.acks import accepted_message
+from ledger.checkpoints import DAY_MS
 from ledger.epochs import MEMBERSHIP
 from ledger.organisations import CARDS, KEYS
 from ledger.proof_errors import BadSignature, ConflictingHistory
@@ -32,10 +33,11 @@ from lossbook_sdk.answers import Stage, Status
 from lossbook_sdk.errors import ProfileError, Undecided, VerificationFailed
 from lossbook_sdk.gateway import Gateway
 from lossbook_sdk.nodes import Nodes
+from lossbook_sdk.profile import Node
 from lossbook_sdk.stream import BulkSubmitter
 from lossbook_sdk.trust import Trust, UnknownEpoch
 from tests.support.epoch_chain import EpochChain
-from tests.support.gateways import AnyQuery, FakeGateway, always, final, id_of, nodes_of
+from tests.support.gateways import AnyQuery, FakeGateway, PlainConnector, always, final, id_of, nodes_of
 from tests.support.insurers import FIRST, INSURERS, make_genesis, market_genesis
 from tests.support.voting import NEWCOMER, next_key, plain_card, seat_card
 from tests.unit.sdk.test_gateway import envelope
@@ -400,6 +402,24 @@ def test_a_node_that_cannot_be_reached_is_asked_after_once() -> None:
 
     run(story())
     assert query.asked == [CARDS.prefix + INSURERS[1].id.encode()]
+
+
+def test_what_may_not_be_believed_any_more_stops_no_call_that_needs_no_proof() -> None:
+    query = chain_node(later(1, newcomer=True))
+    alive = FakeGateway(FIRST.id, always(final))
+
+    async def story() -> None:
+        await alive.start(query=query)
+        trust = Trust(market_genesis(), trusting_days=30, now_ms=lambda: market_genesis().time_ms + 31 * DAY_MS)
+        gone = Node(NEWCOMER.id, "127.0.0.1:1")
+        nodes = Nodes(PlainConnector(trust, b"", b""), [gone, alive.node])
+        assert (await Gateway(nodes).submit(envelope())).node == FIRST.id
+        assert trust.card(NEWCOMER.id) is None
+        await nodes.close()
+        await alive.stop()
+
+    run(story())
+    assert query.asked
 
 
 def test_invalid_a_stranger_that_no_proof_names_is_never_dialled() -> None:
