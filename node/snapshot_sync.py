@@ -19,8 +19,7 @@ backfill goes on; it is tried again later.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -28,9 +27,9 @@ import msgspec
 from consensus.events import Now
 from ledger.known_epochs import KnownEpochs
 from ledger.ports import ImportStore
-from ledger.proof_types import HandOver
-from ledger.snapshot import Chunk, LeafChunk, Manifest, Snapshot, SnapshotError, verify_leaves, verify_receipts
+from ledger.snapshot import Chunk, LeafChunk, Snapshot, SnapshotError, verify_leaves, verify_receipts
 from ledger.snapshot_import import Importer, Log
+from node.snapshot_offers import Offers, VerifyManifest
 from node.turn import ChunkFetched, FetchChunks, FetchFailed, FetchSnapshot, Penalty, SnapshotOffered, Turn
 
 SPAN: Final = 16_384
@@ -41,9 +40,6 @@ PARALLEL_MAX: Final = 4
 
 AHEAD_BYTES_MAX: Final = 64 << 20
 """Proved chunks that wait for one before them; above, only that one is asked for."""
-
-STRIKES_MAX: Final = 3
-"""Failures in a row after which a peer is left out of this fetch."""
 
 DECIDE: Final = 2
 """Times D that blocks wait for an answer."""
@@ -102,8 +98,7 @@ class SnapshotSync:
         peers: organisations of the other validators.
         store: where the snapshot goes; written by the driver only.
         seen: the epochs that this node has been in, or could have been, from the genesis on.
-        verify: what a manifest shows to be certified, to whoever knows the first epochs and has seen the second;
-            SnapshotError.
+        verify: checks manifests.
         delay_ms: D.
         far: when a snapshot is worth more than blocks.
     """
@@ -114,21 +109,15 @@ class SnapshotSync:
         peers: Iterable[str],
         store: ImportStore,
         seen: KnownEpochs,
-        verify: Callable[[Manifest, KnownEpochs, KnownEpochs], Snapshot],
+        verify: VerifyManifest,
         delay_ms: int,
         far: Far,
     ) -> None:
         self._peers = tuple(peers)
         self._store = store
-        self._seen = seen
-        self._verify = verify
-        self._shown: tuple[HandOver, ...] = ()  #: hand-overs that were verified
-        first = {seen.first_epoch: seen.starts[seen.first_epoch]}
-        self._known = self._genesis = msgspec.structs.replace(seen, starts=first)  #: what they lead to
+        self._offers = Offers(_faulty_max(self._peers), seen, verify)
         self._delay_ms = delay_ms
         self._far = far
-        self._liars: set[str] = set()
-        self._offers: dict[str, Snapshot] = {}
         self._asked: set[str] = set()  #: for a snapshot, without an answer yet
         self._ask_at_ms: int | None = None  #: peers are asked for snapshots again
         self._rest_until_ms = 0
@@ -138,7 +127,7 @@ class SnapshotSync:
 
     def _reset(self) -> None:
         self._importer: Importer | None = None
-        self._strikes: Counter[str] = Counter()
+        self._offers.strikes.clear()
         self._under_way: dict[str, _Span] = {}
         self._returned: list[tuple[Log, int, int]] = []
         self._assigned: dict[Log, int] = {}
@@ -149,7 +138,7 @@ class SnapshotSync:
     def enter(self, peers: Iterable[str], seen: KnownEpochs) -> None:
         """An epoch begins; these are the other validators, and these the epochs that this node has been in."""
         self._peers = tuple(peers)
-        self._seen = seen
+        self._offers.enter(_faulty_max(self._peers), seen)
 
     # -- what the validator asks -------------------------------------------------------------
 
@@ -187,13 +176,8 @@ class SnapshotSync:
         return self._decide_by_ms is not None and now.monotonic_ms < self._decide_by_ms
 
     @property
-    def _faulty_max(self) -> int:
-        """f of this node and its peers."""
-        return len(self._peers) // 3
-
-    @property
     def _decide_by_ms(self) -> int | None:
-        if self._ask_at_ms is None or len(self._offers) > self._faulty_max or not self._asked:
+        if self._ask_at_ms is None or self._offers.enough or not self._asked:
             return None
         return self._ask_at_ms - (ASK_AGAIN - DECIDE) * self._delay_ms
 
@@ -204,7 +188,7 @@ class SnapshotSync:
             return
         self._consider(now, turn)
         if self._ask_at_ms is None or now.monotonic_ms >= self._ask_at_ms:
-            self._strikes.clear()
+            self._offers.strikes.clear()
             self._ask(self._peers, now, turn)
 
     def level(self) -> None:
@@ -216,46 +200,25 @@ class SnapshotSync:
     def _ask(self, peers: Iterable[str], now: Now, turn: Turn) -> None:
         self._ask_at_ms = now.monotonic_ms + ASK_AGAIN * self._delay_ms
         for peer in peers:
-            if peer not in self._liars and self._strikes[peer] < STRIKES_MAX:
+            if self._offers.is_listened_to(peer):
                 self._asked.add(peer)
                 turn.fetches.append(FetchSnapshot((peer,)))
 
     def on_offered(self, item: SnapshotOffered, now: Now, turn: Turn) -> None:
         """A manifest arrived: it is certified, or its sender is a liar."""
         self._asked.discard(item.sender)
-        if item.sender in self._liars:
-            return
-        try:
-            snapshot = self._verified(item.manifest)
-        except SnapshotError as error:
-            self._expose(item.sender, error, turn)
-        else:
-            self._offers[item.sender] = snapshot
-            self._consider(now, turn)
+        for liar, error in self._offers.take(item.sender, item.manifest):
+            self._penalise(liar, error, turn)
+        self._consider(now, turn)
         self._assign(now, turn)
-
-    def _verified(self, manifest: Manifest) -> Snapshot:
-        """What a manifest shows; hand-overs that were shown before, byte for byte, are not verified again."""
-        hand_overs = manifest.header.hand_overs
-        same = hand_overs[: len(self._shown)] == self._shown
-        snapshot = self._verify(manifest, self._known if same else self._genesis, self._seen)
-        self._shown, self._known = hand_overs, snapshot.known
-        return snapshot
 
     def _consider(self, now: Now, turn: Turn) -> None:
         """Begin, if enough peers have answered, or were given the time to, and what they can serve is far ahead."""
         if self.fetching or self.deciding(now) or now.monotonic_ms < self._rest_until_ms:
             return
-        snapshot = self._reachable
+        snapshot = self._offers.reachable
         if snapshot is not None and self._is_far(snapshot):
             self._begin(snapshot, turn)
-
-    @property
-    def _reachable(self) -> Snapshot | None:
-        """The newest that f + 1 peers can serve, one of whom is honest; with fewer offers, the oldest of them."""
-        offers = [offer for peer, offer in self._offers.items() if self._strikes[peer] < STRIKES_MAX]
-        offers.sort(key=lambda offer: offer.height, reverse=True)
-        return offers[min(self._faulty_max, len(offers) - 1)] if offers else None
 
     def _is_far(self, snapshot: Snapshot) -> bool:
         blocks = snapshot.height - self._height
@@ -280,7 +243,7 @@ class SnapshotSync:
             self._ask(self._peers, now, turn)
         for peer, span in list(self._under_way.items()):
             if now.monotonic_ms >= span.until_ms:
-                self._strikes[peer] += span.failed
+                self._offers.strikes[peer] += span.failed
                 self._take_back(peer)
         self._assign(now, turn)
 
@@ -293,15 +256,15 @@ class SnapshotSync:
         if importer.complete and not self._goes_on(importer, turn):
             self.complete = turn.install = True
             return
-        for peer in self._usable():
+        strikes = self._offers.strikes
+        for peer, offer in self._usable():
             if len(self._under_way) >= PARALLEL_MAX:
                 return
-            if any(self._strikes[busy] < self._strikes[peer] for busy in self._under_way):
+            if any(strikes[busy] < strikes[peer] for busy in self._under_way):
                 return  # who failed has to wait until the others have nothing more to do
-            span = self._next_span(importer, self._offers[peer])
+            span = self._next_span(importer, offer)
             if span is not None:
-                offer, (log, first, stop) = self._offers[peer], span
-                fetch = FetchChunks((peer,), offer.height, log, first, stop)
+                fetch = FetchChunks((peer,), offer.height, *span)
                 self._under_way[peer] = _Span(fetch, offer, now.monotonic_ms + STALL * self._delay_ms)
                 turn.fetches.append(fetch)
         if not self._under_way and not self._asked:
@@ -309,15 +272,15 @@ class SnapshotSync:
 
     def _settle_for_less(self, importer: Importer, turn: Turn) -> None:
         """A height that too few can serve, now that some have failed, is not waited for."""
-        reachable = self._reachable
+        reachable = self._offers.reachable
         if reachable is not None and self._height < reachable.height < importer.snapshot.height:
             importer.snapshot = reachable
             turn.import_rows.append(importer.retarget())
 
-    def _usable(self) -> list[str]:
+    def _usable(self) -> list[tuple[str, Snapshot]]:
         """Peers with an offer and nothing to do, the most reliable first."""
-        free = [peer for peer in self._offers if peer not in self._under_way and self._strikes[peer] < STRIKES_MAX]
-        return sorted(free, key=lambda peer: (self._strikes[peer], peer))
+        free = [(peer, offer) for peer, offer in self._offers.believed.items() if peer not in self._under_way]
+        return sorted(free, key=lambda each: (self._offers.strikes[each[0]], each[0]))
 
     def _next_span(self, importer: Importer, offer: Snapshot) -> tuple[Log, int, int] | None:
         """The lowest missing span that the offer has; None where it has nothing, or enough waits already."""
@@ -352,7 +315,8 @@ class SnapshotSync:
         try:
             items, hashes = self._prove(item.chunk, span)
         except SnapshotError as error:
-            self._expose(item.sender, error, turn)
+            self._offers.expose(item.sender)
+            self._penalise(item.sender, error, turn)
             self._assign(now, turn)
             return
         size = sum(len(each) for each in items)
@@ -363,7 +327,7 @@ class SnapshotSync:
         span.next = chunk.first + len(items)
         if span.next == span.fetch.stop:
             del self._under_way[item.sender]
-            del self._strikes[item.sender]
+            del self._offers.strikes[item.sender]
         self._assign(now, turn)
 
     @staticmethod
@@ -387,15 +351,15 @@ class SnapshotSync:
         peer = item.sender
         if isinstance(item.fetch, FetchSnapshot):
             self._asked.discard(peer)
-            self._strikes[peer] += 1
+            self._offers.strikes[peer] += 1
         elif isinstance(item.fetch, FetchChunks):
             span = self._under_way.get(peer)
             if span is None or span.fetch is not item.fetch:
                 return
             self._take_back(peer)
-            self._strikes[peer] += span.failed
-            if span.next == span.fetch.first and self._offers.get(peer) is span.offer:
-                del self._offers[peer]  # it may have given way to a newer one
+            self._offers.strikes[peer] += span.failed
+            if span.next == span.fetch.first and self._offers.of(peer) is span.offer:
+                self._offers.drop(peer)  # it may have given way to a newer one
                 self._ask((peer,), now, turn)
         self._assign(now, turn)
 
@@ -403,7 +367,7 @@ class SnapshotSync:
 
     def _goes_on(self, importer: Importer, turn: Turn) -> bool:
         """Everything is there; but if a much newer height was offered meanwhile, only the rest of that is missing."""
-        newest = self._reachable or importer.snapshot
+        newest = self._offers.reachable or importer.snapshot
         grown = newest.record.leaf_count - importer.snapshot.record.leaf_count
         if newest.height - importer.snapshot.height <= self._far.blocks and grown <= self._far.writes:
             return False
@@ -411,9 +375,7 @@ class SnapshotSync:
         turn.import_rows.append(importer.retarget())
         return not importer.complete
 
-    def _expose(self, peer: str, error: SnapshotError, turn: Turn) -> None:
-        self._liars.add(peer)
-        self._offers.pop(peer, None)
+    def _penalise(self, peer: str, error: SnapshotError, turn: Turn) -> None:
         self._take_back(peer)
         turn.penalties.append(Penalty(peer, f"served a snapshot that does not hold: {error}"))
 
@@ -428,3 +390,8 @@ class SnapshotSync:
         self._ask_at_ms = None
         self._offers.clear()
         self._reset()
+
+
+def _faulty_max(peers: Sequence[str]) -> int:
+    """f of a node and its peers."""
+    return len(peers) // 3

@@ -8,13 +8,16 @@ import msgspec
 import pytest
 
 from consensus.events import Now
+from consensus.types import Header
 from ledger import snapshot_making
+from ledger.header_chain import EpochStart
 from ledger.known_epochs import KnownEpochs
 from ledger.proof_building import FinalHeader
-from ledger.snapshot import verify_manifest
+from ledger.snapshot import Manifest, Snapshot, verify_manifest
 from ledger.snapshot_import import Log
 from ledger.snapshot_making import PinnedSnapshot, pin
 from node import snapshot_sync
+from node.snapshot_offers import STRIKES_MAX
 from node.snapshot_sync import Far, SnapshotSync
 from node.turn import ChunkFetched, FetchChunks, FetchFailed, FetchSnapshot, SnapshotOffered, Turn
 from store.memory import MemoryStateStore
@@ -68,16 +71,25 @@ class Newcomer:
         self.asked: list[FetchSnapshot | FetchChunks] = []
         self.penalised: list[str] = []
         self.installs = False
+        self.ends: dict[bytes, Header] = {}  #: what a manifest is taken to show as the end of epoch 0
         self.sync = SnapshotSync(
             peers=PEERS,
             store=self.ledger.store,
             seen=self.genesis,
-            verify=lambda manifest, known, seen: verify_manifest(manifest, known, seen=seen),
+            verify=self.verified,
             delay_ms=D,
             far=Far(far, 1 << 40),
         )
         self.turn = Turn()
         self.wait(0)
+
+    def verified(self, manifest: Manifest, known: KnownEpochs, seen: KnownEpochs) -> Snapshot:
+        snapshot = verify_manifest(manifest, known, seen=seen)
+        end = self.ends.get(manifest.raw)
+        if end is None:
+            return snapshot
+        starts = {0: known.starts[0], 1: EpochStart(known.starts[0].validators, end)}
+        return msgspec.structs.replace(snapshot, known=msgspec.structs.replace(known, starts=starts))
 
     @property
     def now(self) -> Now:
@@ -174,7 +186,7 @@ def test_who_brings_next_to_nothing_is_left_out_and_who_brings_much_is_not(
     node = Newcomer()
     node.offered("alpha", pins[0])
     node.offered("beta", pins[0])
-    for _ in range(snapshot_sync.STRIKES_MAX):
+    for _ in range(STRIKES_MAX):
         [span, *_] = node.wanted_of("alpha")
         with monkeypatch.context() as patched:
             patched.setattr(snapshot_making, "CHUNK_BYTES", 1)
@@ -184,7 +196,7 @@ def test_who_brings_next_to_nothing_is_left_out_and_who_brings_much_is_not(
         [span, *_] = node.wanted_of("beta")
         node.served(span, pins, parts=1)
     assert len(node.wanted_of("alpha")) == count
-    assert len(node.wanted_of("beta")) > snapshot_sync.STRIKES_MAX
+    assert len(node.wanted_of("beta")) > STRIKES_MAX
 
 
 def test_what_waits_for_the_part_before_it_is_bounded(
@@ -224,7 +236,7 @@ def test_without_anybody_left_blocks_go_on_and_it_is_tried_again_later(pins: lis
     node = Newcomer()
     node.offered("alpha", pins[0])
     node.offered("beta", pins[0])
-    for _ in range(snapshot_sync.STRIKES_MAX):
+    for _ in range(STRIKES_MAX):
         for peer in ("alpha", "beta", "gamma"):
             requests: list[FetchSnapshot | FetchChunks] = [*node.wanted_of(peer)[:1], FetchSnapshot((peer,))]
             for fetch in requests:
@@ -238,3 +250,23 @@ def test_without_anybody_left_blocks_go_on_and_it_is_tried_again_later(pins: lis
     assert len(node.asked) == asked
     node.wait(1)
     assert len(node.asked) > asked
+
+
+@pytest.mark.parametrize("order", [("alpha", "beta", "gamma"), ("gamma", "alpha", "beta"), ("alpha", "gamma", "beta")])
+def test_of_two_histories_the_one_that_f_plus_1_show_is_taken_and_they_never_mix(
+    order: Sequence[str], pins: list[PinnedSnapshot]
+) -> None:
+    """Whoever has the keys of an old epoch can certify anything after it, to a stranger."""
+    node = Newcomer()
+    genuine, forged = pins[0], pins[1]
+    node.ends = {genuine.manifest.raw: genuine.manifest.ancestors[0], forged.manifest.raw: forged.manifest.ancestors[0]}
+    shown: list[str] = []
+    for peer in order:
+        node.offered(peer, forged if peer == "gamma" else genuine)
+        shown.append(peer)
+        if shown in (["alpha", "gamma"], ["gamma", "alpha"]):
+            assert not node.sync.fetching, "one against one: nobody is believed"
+    assert node.penalised == ["gamma"]
+    assert node.wanted_of("gamma") == []
+    node.serve_all(("alpha", "beta"), pins)
+    assert node.installs
