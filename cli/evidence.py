@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from consensus.types import Vote
     from ledger.evidence import EvidenceRecord
     from ledger.genesis import Genesis
+    from ledger.known_epochs import KnownEpochs
     from ledger.types import Statement
     from lossbook_sdk.client import Client
     from lossbook_sdk.query import Found
@@ -89,7 +90,7 @@ def show(name: str, out: Path | None, prove: Path | None, profile_name: str | No
             fail(f"there is no record of {name}", "`lossbook evidence list` shows what is recorded")
         record = EVIDENCE.decode(found.value)
         statement = listed(session, record)
-        proof = convicts(statement, session.genesis)
+        proof = convicts(statement, session.trust.known)
     if out is not None:
         write_durably(out, statement.raw)
     if prove is not None:
@@ -101,17 +102,32 @@ def show(name: str, out: Path | None, prove: Path | None, profile_name: str | No
     rows(document(found) | {"proven at": found.height} | proof | files)
     if out is not None:
         click.echo()
-        click.echo(f"Anybody with the genesis can check it: `lossbook evidence verify {out} --genesis genesis.json`")
+        known = f" --proof {prove}" if prove is not None else ""
+        click.echo(
+            f"Anybody with the genesis can check it: `lossbook evidence verify {out} --genesis genesis.json{known}`"
+        )
+        if prove is None and record.epoch != session.genesis.first_epoch:
+            say("Give --prove as well: the record's proof tells them who validated in that epoch.")
 
 
 @command.command(example="lossbook evidence verify double-vote.evidence --genesis genesis.json")
 @click.argument("file", type=FILE)
 @click.option("--genesis", type=FILE, required=True, help="The network's genesis file.")
 @click.option("--chain-id", metavar="HEX", help="Must be the genesis' chain id, as read aloud at the ceremony.")
+@click.option("--proof", type=FILE, help="Its record's proof, which tells who validated in a later epoch.")
+@click.option("--unsafe-old-anchor", is_flag=True, help="As of `lossbook proof verify`, for --proof.")
 @json_option
-def verify(file: Path, genesis: Path, chain_id: str | None, as_json: bool) -> None:
-    """Check evidence offline; exit code 4 if it convicts nobody."""
+def verify(
+    file: Path, genesis: Path, chain_id: str | None, proof: Path | None, unsafe_old_anchor: bool, as_json: bool
+) -> None:
+    """Check evidence offline; exit code 4 if it convicts nobody, or its record is another one's.
+
+    The genesis names the validators of the first epoch; --proof (`lossbook evidence show --prove`) leads to those of
+    later ones.
+    """
+    from ledger.checkpoints import TRUSTING_PERIOD_DAYS
     from ledger.genesis import load_genesis
+    from ledger.known_epochs import KnownEpochs
     from ledger.types import STATEMENT_BYTES_MAX
     from ledger.wire import WireError, decode_statement
     from lossbook_sdk.values import parse_id
@@ -124,7 +140,10 @@ def verify(file: Path, genesis: Path, chain_id: str | None, as_json: bool) -> No
         statement = decode_statement(raw)
     except WireError as error:
         fail(f"{file} is no evidence: {error}", "Export it again: `lossbook evidence show --out`", EXIT_UNVERIFIED)
-    shown = convicts(statement, network)
+    known = KnownEpochs.of_genesis(network)
+    if proof is not None:
+        known = recorded(proof, statement, network, None if unsafe_old_anchor else TRUSTING_PERIOD_DAYS)
+    shown = convicts(statement, known)
     if as_json:
         emit({"verified": True, "chain_id": network.chain_id.hex()} | shown)
         return
@@ -165,25 +184,37 @@ def listed(session: Client, record: EvidenceRecord) -> Statement:
     raise Stop(problem, "Ask another node: `--profile` chooses one", EXIT_UNVERIFIED)
 
 
-def convicts(statement: Statement, genesis: Genesis) -> dict[str, Any]:
+def recorded(proof: Path, statement: Statement, network: Genesis, days: int | None) -> KnownEpochs:
+    """The epochs that the record's proof leads to; ends the command with exit code 4 if it proves another record."""
+    from cli.proof import verified
+    from ledger.evidence import EVIDENCE
+
+    proven, _ = verified(proof, network, None, days)
+    is_record = proven.key[:1] == EVIDENCE.prefix
+    if not is_record or EVIDENCE.decode(proven.value).statement != statement.digest or proven.known is None:
+        fail(f"{proof} is not the proof of this evidence's record", "Export both: `evidence show --out --prove`", 4)
+    return proven.known
+
+
+def convicts(statement: Statement, known: KnownEpochs) -> dict[str, Any]:
     """Whom it convicts of what; ends the command with exit code 4 if nobody."""
     from consensus.evidence import ConflictingVotes, FalseJustification
-    from ledger.statements import judge_of, problem
+    from ledger.statements import judge_from, problem
 
     evidence = statement.content
     if not isinstance(evidence, ConflictingVotes | FalseJustification):
         fail("it accuses nobody", "Give a file that `lossbook evidence show --out` wrote", EXIT_UNVERIFIED)
-    if evidence.vote.epoch != genesis.first_epoch:
-        epoch = evidence.vote.epoch
+    start = known.starts.get(evidence.vote.epoch)
+    if start is None:
         fail(
-            f"it is of epoch {epoch}, and the genesis names the validators of epoch {genesis.first_epoch} only",
-            "A replica of the network has checked it before it recorded it: `lossbook evidence list`",
+            f"it is of epoch {evidence.vote.epoch}, and nothing here says who validated then",
+            "Give its record's proof, which leads there: --proof (`lossbook evidence show NAME --prove FILE`)",
             EXIT_UNVERIFIED,
         )
-    why_not = problem(statement, judge_of(genesis))
+    why_not = problem(statement, judge_from(known))
     if why_not is not None:
         fail(f"it convicts nobody: {why_not}", "Do not accuse anybody with it; ask who gave it to you", EXIT_UNVERIFIED)
-    members = genesis.validator_set().members
+    members = start.validators.members
     shown: dict[str, Any] = {
         "against": members[evidence.culprit].id,
         "breach": kind_name(evidence.kind),

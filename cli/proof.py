@@ -59,22 +59,12 @@ def verify(
     It starts from the checkpoint you accepted last (`lossbook checkpoint accept`), else from the genesis, and refuses
     where that is too old to believe signatures of validators from there.
     """
-    from ledger.checkpoints import check_age
     from ledger.genesis import load_genesis
-    from ledger.proofs import verify_bytes
-    from ledger.wire.proofs import PROOF_BYTES_MAX
-    from lossbook_sdk.envelopes import now_ms
     from lossbook_sdk.values import parse_id
 
     expected = parse_id(chain_id.replace(" ", ""), "chain id", 32) if chain_id else None
     network = load_genesis(genesis.read_bytes(), expected)
-    if file.stat().st_size > PROOF_BYTES_MAX:
-        fail(f"{file} has more than {PROOF_BYTES_MAX:,} bytes: it is no proof", "Name the right file", 4)
-    known, anchor = _start(network, checkpoint)
-    proven = verify_bytes(file.read_bytes(), network, known=known)
-    if not unsafe_old_anchor:
-        advice = f"{FRESH}, or say --unsafe-old-anchor where nobody can have collected old keys"
-        check_age(anchor.what, anchor.time_ms, now_ms(), days, advice=advice)
+    proven, anchor = verified(file, network, checkpoint, None if unsafe_old_anchor else days)
     if as_json:
         emit(
             {
@@ -96,6 +86,28 @@ def verify(
             *((name.replace("_", " "), value) for name, value in _flat(_document(proven))),
         ]
     )
+
+
+def verified(file: Path, network: Genesis, checkpoint: Path | None, days: int | None) -> tuple[Proven, Anchor]:
+    """What a proof file shows, and from where on it was followed.
+
+    Args:
+        checkpoint: to start from, if what was accepted last confirms it.
+        days: the trusting period; None: whatever it starts from may be of any age.
+    """
+    from ledger.checkpoints import check_age
+    from ledger.proofs import verify_bytes
+    from ledger.wire.proofs import PROOF_BYTES_MAX
+    from lossbook_sdk.envelopes import now_ms
+
+    if file.stat().st_size > PROOF_BYTES_MAX:
+        fail(f"{file} has more than {PROOF_BYTES_MAX:,} bytes: it is no proof", "Name the right file", 4)
+    known, anchor = _start(network, checkpoint)
+    proven = verify_bytes(file.read_bytes(), network, known=known)
+    if days is not None:
+        advice = f"{FRESH}, or say --unsafe-old-anchor where nobody can have collected old keys"
+        check_age(anchor.what, anchor.time_ms, now_ms(), days, advice=advice)
+    return proven, anchor
 
 
 def _start(network: Genesis, checkpoint: Path | None) -> tuple[KnownEpochs, Anchor]:

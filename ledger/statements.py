@@ -25,8 +25,8 @@ from consensus.evidence import ConflictingVotes, FalseJustification
 from consensus.justification import HeaderRules
 from ledger import evidence, key_statements
 from ledger.genesis import Genesis
-from ledger.genesis_header import genesis_header_of
 from ledger.header_chain import PROTOCOL_VERSION
+from ledger.known_epochs import KnownEpochs
 from ledger.state import StateView
 from ledger.statement_types import Ed25519, Judge, Moment
 from ledger.types import KeyRegistration, Readiness, Statement
@@ -101,8 +101,16 @@ def execute(statement: Statement, view: StateView, moment: Moment) -> msgspec.St
 
 def judge_of(genesis: Genesis) -> Judge:
     """What judges statements of the first epoch, from the genesis file alone."""
-    rules = HeaderRules(PROTOCOL_VERSION, genesis.chain_id, genesis.validator_set(), genesis_header_of(genesis))
-    return Judge({genesis.first_epoch: rules}.get, Ed25519())
+    return judge_from(KnownEpochs.of_genesis(genesis))
+
+
+def judge_from(known: KnownEpochs) -> Judge:
+    """What judges statements of the epochs that a verifier knows."""
+    rules = {
+        epoch: HeaderRules(PROTOCOL_VERSION, known.chain_id, start.validators, start.genesis)
+        for epoch, start in known.starts.items()
+    }
+    return Judge(rules.get, Ed25519())
 
 
 def _kind(statement: Statement) -> Kind:

@@ -11,18 +11,25 @@ from typing import Any
 import pytest
 
 from consensus.evidence import ConflictingVotes
+from consensus.types import Vote
+from consensus.votes import vote_message
 from ledger import proof_building, wire
-from ledger.evidence import EVIDENCE
+from ledger.evidence import EVIDENCE, EvidenceRecord, key_of_act
+from ledger.operations import SetChange
 from ledger.proof_building import FinalHeader
 from ledger.proof_types import HandOver, Proof
 from ledger.proofs import verify_proof
-from ledger.types import Block, JustifiedHeader, KeyRegistration
+from ledger.types import Block, JustifiedHeader, KeyRegistration, Statement
+from ledger.wire.proofs import encode_proof
 from lossbook.v1 import block_pb2
 from lossbook_sdk.query import Found
+from lossbook_sdk.trust import Trust
 from tests.support.chain import Chain
 from tests.support.commands import document, lossbook
+from tests.support.epoch_chain import EpochChain
 from tests.support.evidence import N, X, forged_statement, market_vote, statement
 from tests.support.insurers import INSURERS, market_genesis
+from tests.support.voting import next_key
 
 NAME = "0-2-1-7"
 LISTED = statement(2, view=7)
@@ -34,6 +41,7 @@ class Session:
     def __init__(self, chain: Chain) -> None:
         self.chain = chain
         self.genesis = chain.genesis
+        self.trust = Trust(chain.genesis)
         self.query = Query(chain)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -165,6 +173,52 @@ def of_epoch(epoch: int) -> bytes:
 def test_invalid_evidence_ends_with_exit_code_4(raw: bytes, why: str, genesis: Path, tmp_path: Path) -> None:
     (tmp_path / "it").write_bytes(raw)
     assert why in lossbook("evidence", "verify", tmp_path / "it", "--genesis", genesis, code=4).output
+
+
+class Later:
+    """A breach in epoch 1, recorded there; its evidence and its record's proof in files."""
+
+    def __init__(self, folder: Path, *, record_of: Statement | None = None) -> None:
+        chain = EpochChain()
+        chain.change("renew", SetChange())
+        votes = [
+            Vote(
+                N,
+                1,
+                7,
+                0,
+                digest,
+                2,
+                next_key(INSURERS[2].id, 1).sign(vote_message(chain.genesis.chain_id, N, 1, 7, 0, digest)),
+            )
+            for digest in (b"\1" * 32, b"\2" * 32)
+        ]
+        self.statement = wire.encode_statement(ConflictingVotes(*votes))
+        named = record_of or self.statement
+        record = EvidenceRecord(1, INSURERS[2].id, 1, 7, chain.finalized_height(), 1, named.digest)
+        key = key_of_act(1, 2, 1, 7)
+        chain.ledger.state.put(EVIDENCE, key, record)
+        chain.ledger.block()
+        chain.block()
+        chain.block()
+        self.evidence, self.proof = folder / "later.evidence", folder / "later.proof"
+        self.evidence.write_bytes(self.statement.raw)
+        subject = proof_building.record_proof(chain, chain.ledger.state, EVIDENCE, key)
+        self.proof.write_bytes(encode_proof(Proof(chain.genesis.chain_id, subject)))
+
+
+def test_evidence_of_a_later_epoch_is_checked_with_the_proof_of_its_record(genesis: Path, tmp_path: Path) -> None:
+    made = Later(tmp_path)
+    words = ("evidence", "verify", made.evidence, "--genesis", genesis, "--unsafe-old-anchor")
+    assert "--proof" in lossbook(*words, code=4).output
+    shown = document(*words, "--proof", made.proof)
+    assert (shown["against"], shown["in_epoch"], shown["in_view"]) == (INSURERS[2].id, 1, 7)
+
+
+def test_invalid_evidence_with_the_proof_of_another_record(genesis: Path, tmp_path: Path) -> None:
+    made = Later(tmp_path, record_of=LISTED)
+    words = ("evidence", "verify", made.evidence, "--genesis", genesis, "--unsafe-old-anchor", "--proof", made.proof)
+    assert "not the proof of this" in lossbook(*words, code=4).output
 
 
 def test_invalid_evidence_of_another_network(genesis: Path, tmp_path: Path) -> None:
