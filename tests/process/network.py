@@ -4,7 +4,7 @@
         network.start_all()
         ...
 
-Keys are those of ``tests.support.insurers`` and lie unencrypted; ports are free ones of this machine. Whatever a test
+Keys are those of ``tests.support.insurers`` and lie unencrypted, unless a test wants them protected; ports are free ones of this machine. Whatever a test
 does to a daemon, leaving the ``with`` block ends every process it started.
 """
 
@@ -20,7 +20,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
@@ -43,6 +43,7 @@ from tests.support.insurers import ALL_DESKS, Organisation, key_of
 
 INSURERS = ("alpha", "beta", "gamma", "delta")
 SUPERVISOR = "watch"
+PASSPHRASE = "entered by quill"
 
 FAST = {
     "consensus.delay_ms": "100",
@@ -107,6 +108,7 @@ class Network:
         self.daemons: dict[str, Daemon] = {}
         self.members = Members.from_genesis(genesis)
         self._settings: dict[str, str] = {}  #: of every home
+        self._protected: frozenset[str] = frozenset()  #: whose key files are encrypted
 
     @classmethod
     def create(
@@ -115,8 +117,9 @@ class Network:
         insurers: Sequence[str] = INSURERS,
         settings: Mapping[str, str] | None = None,
         parameters: Parameters | None = None,
+        protected: Collection[str] = (),
     ) -> Network:
-        """Genesis and one home an insurer, under ``path``."""
+        """Genesis and one home an insurer, under ``path``; ``protected``: whose key files are encrypted."""
         organisations = {name: Organisation(name, "insurer") for name in insurers}
         organisations[SUPERVISOR] = Organisation(SUPERVISOR, "supervisor")
         ports = iter(free_ports(3 * len(organisations)))
@@ -133,6 +136,9 @@ class Network:
         (path / "genesis.json").write_bytes(raw)
         network = cls(path, load_genesis(raw), organisations)
         network._settings = {**FAST, **(settings or {})}
+        network._protected = frozenset(protected)
+        network._passphrase_file.write_text(PASSPHRASE)
+        network._passphrase_file.chmod(0o600)
         for name in insurers:
             network._init_home(name, {**network._settings, "listen.http": f"127.0.0.1:{http[name]}"})
         return network
@@ -162,7 +168,15 @@ class Network:
         """What the operator does once that card is voted for."""
         file = self.home(name) / "keys" / "ledger.key"
         file.unlink()
-        keyfile.save(file, self.organisations[name].ledger_key, "ledger", None, unsafe_plaintext=True)
+        self._save(file, self.organisations[name].ledger_key, name)
+
+    @property
+    def _passphrase_file(self) -> Path:
+        return self.path / "passphrase"
+
+    def _save(self, file: Path, key: SigningKey, name: str) -> None:
+        words = PASSPHRASE if name in self._protected else None
+        keyfile.save(file, key, file.stem, words, unsafe_plaintext=words is None)
 
     def _know(self, card: Card) -> None:
         known = Member(
@@ -182,11 +196,11 @@ class Network:
         organisation = self.organisations[name]
         keys = self.path / "ceremony" / name
         keys.mkdir(parents=True)
-        keyfile.save(keys / "ledger.key", organisation.ledger_key, "ledger", None, unsafe_plaintext=True)
+        self._save(keys / "ledger.key", organisation.ledger_key, name)
         if organisation.consensus_key is not None:
-            keyfile.save(keys / "consensus.key", organisation.consensus_key, "consensus", None, unsafe_plaintext=True)
-        genesis = self.path / "genesis.json"
-        init_home(self.home(name), genesis=genesis, keys=keys, passphrase=None, settings=settings, card=card)
+            self._save(keys / "consensus.key", organisation.consensus_key, name)
+        genesis, words = self.path / "genesis.json", PASSPHRASE if name in self._protected else None
+        init_home(self.home(name), genesis=genesis, keys=keys, passphrase=words, settings=settings, card=card)
 
     def home(self, name: str) -> Path:
         return self.path / name
@@ -207,7 +221,8 @@ class Network:
         """Start an insurer's node in the background; ``program``: another than ``lossbook``."""
         log = self.path / f"{name}.log"
         arguments = [sys.executable, *program, "node", "start", "--home", str(self.home(name))]
-        daemon = self.daemons[name] = Daemon(name, arguments, log, environment or {})
+        secret = {"LOSSBOOK_PASSPHRASE_FILE": str(self._passphrase_file)} if name in self._protected else {}
+        daemon = self.daemons[name] = Daemon(name, arguments, log, {**secret, **(environment or {})})
         return daemon
 
     def start_all(self, names: Sequence[str] | None = None) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 
 from contracts.records import POLICIES
+from crypto import keyfile
 from ledger import operations as ops
 from ledger.codes import Code
 from ledger.wire import decode_receipt
@@ -133,7 +134,7 @@ def assert_equal_roots(network: Network, names: Collection[str]) -> None:
 
 
 def test_a_member_joins_and_another_leaves_while_one_is_down_and_clients_go_on(tmp_path: Path) -> None:
-    with Network.create(tmp_path) as network:
+    with Network.create(tmp_path, protected=("gamma",)) as network:
         network.start_all()
         for name in INSURERS:
             wait_keys(network, name, "consensus", "consensus-1")
@@ -158,6 +159,7 @@ def test_a_member_joins_and_another_leaves_while_one_is_down_and_clients_go_on(t
         wait_signing(network, "delta")
         for name in INSURERS:
             wait_keys(network, name, "consensus-1", "consensus-2")
+        assert keyfile.is_encrypted(network.home("gamma") / "keys" / "consensus-2.key")
         wait_keys(network, "echo", "consensus", "consensus-2")
 
         # An organisation's ledger key is replaced; its node starts in a later epoch, without the key on its first card.
