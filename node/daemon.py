@@ -18,8 +18,6 @@ import secrets
 import signal
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 import uvloop
@@ -31,11 +29,8 @@ from crypto.keys import verify
 from ledger.cards import GenesisError
 from ledger.codes import Code
 from ledger.evidence import breaches
-from ledger.genesis import Genesis, load_genesis
 from ledger.ports import StoreError as StateStoreError
-from ledger.registrations import NODE_KEYS
 from ledger.snapshot_making import SnapshotShelf
-from ledger.state import State
 from lossbook.v1 import blocks_pb2_grpc, gateway_pb2_grpc, peer_pb2_grpc, query_pb2_grpc, sealed_pb2_grpc
 from node import clock
 from node.admission import RoomKeeper
@@ -48,13 +43,12 @@ from node.fetcher import Fetcher
 from node.gateway import GatewayServicer, Voucher
 from node.intake import Intake
 from node.key_keeper import KeyKeeper
-from node.keys import CARD_KEY, KeyFiles
 from node.loop import TurnLoop
 from node.mailbox import Mailbox
 from node.metrics import Metrics
 from node.neighbours import Neighbours, others_of
-from node.opening import open_state
 from node.outbox import NodeOutbox
+from node.own_home import OwnHome, StartError, at_home
 from node.peers import Peers, PeerServicer
 from node.reader import NodeReader
 from node.reasons import (
@@ -72,13 +66,12 @@ from node.tracking import Tracker
 from node.turn import Tick
 from services.auth import Authenticator
 from services.blocks import BlocksServicer
-from services.books import ensure_books
 from services.health import Health
 from services.http import Check, HttpServer
 from services.identity import Identity
 from services.logs import configure, get_logger
 from services.members import Members, members_of
-from services.own_home import NoCertificate, ensure_leaf, known_cards, ledger_key_in_use
+from services.own_home import NoCertificate
 from services.query import QueryServicer
 from services.sealed import SealedServicer
 from services.server import ListenError, Server
@@ -89,9 +82,7 @@ from services.sync import SyncServicer
 from services.tasks import Tasks
 from services.verification import VerificationPool
 from store.backup import clear_backup_marker, has_backup_marker
-from store.errors import SealedDamaged, StoreError, VoteLogDamaged, VoteLogMissing
-from store.home import Home, HomeKind, OpenStores, open_all, open_home
-from store.sealed import SealedStore
+from store.errors import StoreError
 
 READY_EVERY_S: Final = 0.25
 """How often readiness is looked at."""
@@ -116,29 +107,17 @@ SIGNING: Final = "signing"
 _log = get_logger("node")
 
 
-class StartError(Exception):
-    """The node cannot start; the text says what to do."""
-
-
 class Node:
     """One validator's daemon. ``Node.open``, ``start``, then ``close``; ``run`` does all of it."""
 
-    def __init__(
-        self,
-        config: NodeConfig,
-        genesis: Genesis,
-        keys: KeyFiles,
-        stores: OpenStores,
-        state: State,
-        vote_problem: str = "",
-    ) -> None:
-        """Join the parts; use ``open``. ``vote_problem``: why there is no vote log, if there is none."""
+    def __init__(self, config: NodeConfig, home: OwnHome) -> None:
+        """Join the parts; use ``open``."""
         self._config = config
-        self._home = stores.home
-        self._genesis = genesis
-        self._own = stores.home.organisation
-        self._stores = stores
-        self._vote_problem = vote_problem
+        self._opened = home
+        self._home = home.stores.home
+        self._own = self._home.organisation
+        self._genesis, self._stores, self._state = home.genesis, home.stores, home.state
+        self._vote_problem = home.vote_problem
         self._began = time.monotonic()
         self._level_at = 0.0
         offset_ms = config.settings.unsafe.clock_offset_ms
@@ -147,11 +126,8 @@ class Node:
         self._mailbox = Mailbox()
         self._health = Health(reading=READING)
         self._tasks = Tasks()
-        self._index = ReceiptIndex(self._home.index, genesis.chain_id)
-        self._sealed = _open_sealed(self._home)
+        self._index = ReceiptIndex(self._home.index, self._genesis.chain_id)
         self._pool = VerificationPool(config.settings.verification.workers, lambda _: self.metrics.workers_died.inc())
-        self._keys = keys
-        self._state = state
         self._build()
 
     @classmethod
@@ -161,18 +137,11 @@ class Node:
         Raises:
             StartError, GenesisError, KeyFileError, TlsIdentityError, StoreError: each says what to do.
         """
-        home = open_home(config.home, HomeKind.NODE)
-        genesis = load_genesis(home.genesis.read_bytes(), home.chain_id)
-        keys = KeyFiles(home.keys, passphrase)
-        ensure_books(home, genesis, CONTRACTS)
-        stores, vote_problem = _open_stores(home)
+        home = OwnHome.open(config.home, passphrase)
         try:
-            state = open_state(genesis, stores.state, stores.blocks)
-            _check_own(home, state, keys)
-            ensure_leaf(home, ledger_key_in_use(home, state), passphrase, datetime.now(UTC))
-            return cls(config, genesis, keys, stores, state, vote_problem)
+            return cls(config, home)
         except BaseException:
-            stores.close()
+            home.close()
             raise
 
     # -- joining the parts -------------------------------------------------------------------
@@ -190,7 +159,7 @@ class Node:
             genesis=genesis,
             organisation=self._own,
             voting=voting,
-            keys=self._keys,
+            keys=self._opened.keys,
             verify=verify,
             state=self._state,
             state_store=stores.state,
@@ -247,7 +216,7 @@ class Node:
         )
         self._keeper = KeyKeeper(
             organisation=self._own,
-            keys=self._keys,
+            keys=self._opened.keys,
             state=self._state,
             tasks=self._tasks,
             on_made=lambda: self._mailbox.put_now(Tick()),
@@ -313,7 +282,7 @@ class Node:
         add(
             "lossbook.v1.SealedService",
             sealed_pb2_grpc.add_SealedServiceServicer_to_server,
-            SealedServicer(self._sealed),
+            SealedServicer(self._opened.sealed),
         )
         add("lossbook.v1.GatewayService", gateway_pb2_grpc.add_GatewayServiceServicer_to_server, self._gateway)
         add("lossbook.v1.QueryService", query_pb2_grpc.add_QueryServiceServicer_to_server, QueryServicer(reader))
@@ -399,10 +368,8 @@ class Node:
         Raises:
             StoreError: the last sync failed.
         """
-        if self._sealed is not None:
-            self._sealed.close()
         self._index.close()
-        self._stores.close()
+        self._opened.close()
 
     # -- what it says of itself --------------------------------------------------------------
 
@@ -495,53 +462,6 @@ def _first(found: Mapping[str, str], *kinds: str) -> str:
     return next((found[kind] for kind in kinds if kind in found), "")
 
 
-def _check_own(home: Home, state: State, keys: KeyFiles) -> None:
-    """The home is that of an organisation that runs a node, and its card's key is no other's.
-
-    Raises:
-        StartError: it is not.
-    """
-    cards = known_cards(home, state)
-    if not any(card.body.peer_address for card in cards):
-        raise StartError(f"{home.organisation} runs no node of this network: make the home anew, with its card")
-    named = keys.card_key
-    holder = state.get(NODE_KEYS, named) if named is not None else None
-    registered = holder is not None and holder.organisation == home.organisation
-    if named is not None and not registered and all(card.consensus_key != named for card in cards):
-        raise StartError(
-            f"{home.keys / CARD_KEY} is not the key on the card of {home.organisation}: put the right one there"
-        )
-
-
-def _open_stores(home: Home) -> tuple[OpenStores, str]:
-    """The stores, and why this node only observes if it does."""
-    try:
-        return open_all(home), ""
-    except (VoteLogDamaged, VoteLogMissing) as error:
-        problem = _at_home(error, home.path)
-        _log.error("this node only observes", problem=problem)
-        return open_all(home, vote=False), problem
-
-
-def _open_sealed(home: Home) -> SealedStore | None:
-    """None if it is damaged: no vote rests on it, so the node runs without serving it."""
-    try:
-        return SealedStore(home.sealed, home.chain_id)
-    except SealedDamaged as error:
-        _log.error("this node serves no sealed blobs", problem=str(error))
-        return None
-
-
-def _at_home(error: Exception, home: Path) -> str:
-    """What it says, with the commands as they are typed for this home."""
-    text = str(error)
-    if isinstance(error, OSError) and error.filename:
-        text = f"{error.filename}: {error.strerror}. Nothing was changed; put it right and start again."
-    for command in ("lossbook node resync", "lossbook doctor"):
-        text = text.replace(f"`{command}`", f"`{command} --home {home}`")
-    return text
-
-
 EXPECTED: Final = (
     StartError,
     NoCertificate,
@@ -587,7 +507,7 @@ def run(config: NodeConfig, passphrase: str | None = None) -> int:
     try:
         return uvloop.run(_main(config, passphrase))
     except EXPECTED as error:
-        _log.error("node cannot run", problem=_at_home(error, config.home))
+        _log.error("node cannot run", problem=at_home(error, config.home))
     except Exception:  # noqa: BLE001 - the last line of defence: it is logged, and the process ends
         _log.exception("node stopped by a defect; its home is as the last finished turn left it")
     return 1

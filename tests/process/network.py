@@ -4,8 +4,8 @@
         network.start_all()
         ...
 
-Keys are those of ``tests.support.insurers`` and lie unencrypted, unless a test wants them protected; ports are free ones of this machine. Whatever a test
-does to a daemon, leaving the ``with`` block ends every process it started.
+Keys are those of ``tests.support.insurers`` and lie unencrypted unless a test wants them protected; ports are free ones
+of this machine. Whatever a test does to a daemon, leaving the ``with`` block ends every process it started.
 """
 
 from __future__ import annotations
