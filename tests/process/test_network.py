@@ -464,6 +464,7 @@ def test_a_node_whose_disk_is_full_votes_no_more_goes_on_answering_and_recovers(
     network.start_all()
     policy = new_id()
     first = network.submit("delta", network.envelope("delta", policy_issue(policy_id=policy)))
+    assert first.stage == gateway_pb2.STAGE_FINAL, first
     wait_executed(network, "delta", decode_receipt(first.receipt).height)
     # No file may grow from now on: what a full disk does to a write (EFBIG instead of ENOSPC).
     resource.prlimit(network.daemons["delta"].process.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
