@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,8 @@ class Market:
         """Everybody, until all answer."""
         for member in self.members.values():
             member.start()
-        self.wait("everybody answers", lambda: all(member.status() for member in self.members.values()))
+        for member in self.members.values():
+            self.wait(f"{member.name} answers", partial(self.answers, member.name))
 
     def wait(self, what: str, holds: Callable[[], bool], timeout_s: float = 30.0) -> None:
         until = time.monotonic() + timeout_s
@@ -158,6 +160,12 @@ class Market:
             said = "\n".join(f"{member.name}: {member.log.read_text()[-1500:]}" for member in self.members.values())
             assert time.monotonic() < until, f"not within {timeout_s} s: {what}\n{said}"
             time.sleep(0.2)
+
+    def answers(self, name: str) -> bool:
+        return self.members[name].status() is not None
+
+    def reached(self, name: str, height: int) -> bool:
+        return max(self.roots(name), default=0) >= height
 
     def roots(self, name: str) -> dict[int, str]:
         """State roots of recent heights."""
@@ -167,7 +175,8 @@ class Market:
 
     def equal_roots(self, least: int) -> dict[int, str]:
         """Roots that all daemons show, once all have executed this height; they are equal where several show one."""
-        self.wait(f"height {least}", lambda: all(max(self.roots(name), default=0) >= least for name in MEMBERS))
+        for name in MEMBERS:
+            self.wait(f"{name} at height {least}", partial(self.reached, name, least))
         shown = [self.roots(name) for name in MEMBERS]
         common = set.intersection(*(set(roots) for roots in shown))
         assert max(common) >= least
