@@ -16,6 +16,7 @@ from ledger.snapshot_import import Log
 from ledger.snapshot_making import SnapshotShelf
 from ledger.state import StateView
 from ledger.state_log import ProofUnavailable
+from ledger.succession import first_epoch
 from ledger.types import Block, JustifiedHeader, Payload
 from ledger.wire.snapshots import encode_chunk
 from node.turn import Fetch, FetchBatches, FetchBlocks, FetchChunks, FetchProposals, FetchSnapshot
@@ -68,7 +69,10 @@ class StoredBlocks:
         tails = _tails(self._store, digest, finalization.digest) if finalization is not None else ()
         return FinalHeader(block, finalization, tails)
 
-    first_epoch = 0  #: every run begins with empty books
+    @property
+    def first_epoch(self) -> int:
+        """See ``HeaderSource``."""
+        return first_epoch(self._state)
 
     def hand_over(self, epoch: int) -> HandOver | None:
         """How an epoch ended; None while it lasts, or where its last block is not stored."""
