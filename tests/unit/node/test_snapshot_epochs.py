@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 import msgspec
 import pytest
 
 from consensus.types import Certificate
+from contracts.tables import TABLES
 from ledger.epochs import find_epoch
 from ledger.known_epochs import KnownEpochs
 from ledger.proof_types import HandOver
 from ledger.snapshot import Manifest, SnapshotError, verify_leaves, verify_manifest, verify_receipts
 from ledger.snapshot_import import Importer, Log
 from ledger.snapshot_making import PinnedSnapshot, pin
+from ledger.state import State
+from ledger.succession import succeed
 from ledger.wire.snapshots import encode_manifest
 from node.turn import FetchChunks, FetchSnapshot, Input, SnapshotOffered
 from simulator.serving import StoredBlocks
-from tests.support.epoch_cluster import SETTINGS, Node, epoch_key
-from tests.support.insurers import INSURERS
+from tests.support.chains import Chain
+from tests.support.epoch_cluster import SETTINGS, Cluster, Node, epoch_key
+from tests.support.insurers import INSURERS, Ledger, policy_issue
+from tests.support.rebuilt import RENEWED, lost_chain, rebuild
 from tests.unit.node.test_epochs import (
     Market,
     executed,
@@ -263,3 +269,47 @@ def test_a_second_history_signed_with_old_keys_is_refused_by_who_has_seen_the_fi
     assert verify_manifest(offered, KnownEpochs.of_genesis(genuine.cluster.genesis)).header.epoch == 2
     with pytest.raises(SnapshotError, match="end of epoch 0"):
         verify_manifest(offered, KnownEpochs.of_genesis(genuine.cluster.genesis), seen=known_to(genuine.nodes[3]))
+
+
+# -- on the books of a network before ------------------------------------------------------------
+
+
+def on_old_books(cluster: Cluster, index: int, chain: Chain) -> Node:
+    """A node of a rebuilt network, as `init` leaves it: the old books and the new genesis block."""
+    node = Node(cluster, index, RENEWED[index])
+    node.settings = FAR
+    node.states = copy.deepcopy(chain.ledger.store)
+    node.states.commit(succeed(cluster.genesis, State.open(node.states)))
+    cluster.nodes[index] = cluster.by_id[node.id] = node
+    return node
+
+
+def test_a_node_of_a_rebuilt_network_takes_a_snapshot_on_its_old_books() -> None:
+    chain = lost_chain()
+    genesis, maker = rebuild(chain), Ledger()
+    cluster = Cluster(seed=4, genesis=genesis, organisations=RENEWED[:4])
+    for index in range(4):
+        on_old_books(cluster, index, chain)
+    for node in cluster.nodes[:3]:
+        node.start()
+    old = genesis.height
+    for number in range(10):
+        envelope = maker.envelope(
+            [policy_issue(policy_id=b"rebuilt-%08d" % number)],
+            by=RENEWED[number % 3],
+            chain_id=genesis.chain_id,
+            not_after_ms=cluster.now.wall_ms + 3_600_000,
+        )
+        cluster.nodes[number % 3].submit(envelope)
+        cluster.run(300)
+    late = cluster.nodes[3]
+    late.start()
+    assert cluster.run(20_000, lambda: late.validator.executed_height >= cluster.nodes[0].validator.executed_height)
+    assert late.states.base_height() > old + FAR.snapshot_blocks
+    assert late.states.height_record(old) == cluster.nodes[0].states.height_record(old)
+    for table in TABLES:
+        assert list(late.state.iterate(table)) == list(cluster.nodes[0].state.iterate(table))
+    cluster.nodes[1].crash()
+    height = cluster.nodes[0].validator.finalized_height
+    assert cluster.run(20_000, lambda: cluster.nodes[0].validator.finalized_height > height), "it votes"
+    assert not late.penalties
