@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.base import fail, group
-from cli.options import FILE, json_option, passphrase_option, profile_option, unsafe_option
+from cli.options import FILE, json_option, passphrase_option, profile_option, unsafe_option, write_options
 from cli.output import emit, facts, say
 
 if TYPE_CHECKING:
@@ -69,6 +69,11 @@ def show(file: Path, as_json: bool) -> None:
 @click.option("--organisation", help="Whose key it is to be. Default: the profile's.")
 @click.option("--genesis", type=FILE, help="The network's genesis file. Default: the profile's.")
 @click.option("--out", type=FILE, required=True, help="File to write: the operation, for `lossbook tx build`.")
+@click.option(
+    "--authorise",
+    type=FILE,
+    help="Also write what another admin submits within five minutes before, instead of co-signing.",
+)
 @profile_option
 @passphrase_option
 @json_option
@@ -80,6 +85,7 @@ def possess(
     organisation: str | None,
     genesis: Path | None,
     out: Path,
+    authorise: Path | None,
     profile_name: str | None,
     passphrase_fd: int | None,
     as_json: bool,
@@ -94,7 +100,8 @@ def possess(
     from cli.session import passphrases
     from crypto import keyfile
     from ledger.genesis import load_genesis
-    from lossbook_sdk import operation_json
+    from ledger.operations import OrganisationChangeKey
+    from lossbook_sdk import governance, operation_json
     from lossbook_sdk import profile as profiles
     from lossbook_sdk.wallet import Wallet
     from store.home import write_durably
@@ -107,6 +114,11 @@ def possess(
     key = Wallet({}, passphrases(passphrase_fd)).key(str(file))
     operation = _operation(kind, key, chain_id, organisation, roles=roles, drop=drop, epoch=epoch)
     document = operation_json.document(operation)
+    if authorise is not None:
+        if not isinstance(operation, OrganisationChangeKey):
+            raise click.UsageError("--authorise is for signing keys: two admins co-sign a consensus key's registration")
+        other = operation_json.document(governance.authorise_key(operation))
+        write_durably(authorise, json.dumps([other], indent=2).encode() + b"\n")
     write_durably(out, json.dumps([document], indent=2).encode() + b"\n")
     if as_json:
         emit({"file": str(out), "organisation": organisation, "chain_id": chain_id.hex(), "operation": document})
@@ -121,9 +133,44 @@ def possess(
             ("roles", ", ".join(roles) or None),
             ("epoch", epoch),
             ("drops", drop),
+            ("authorisation", authorise),
         ]
     )
     say(f"It holds no secret. An admin goes on: `lossbook tx build {out} --key admin --out {out.stem}.tx`.")
+
+
+@command.command(
+    example="lossbook key drop 3b1c5e0f9a2d4c7788a0b1c2d3e4f5061728394a5b6c7d8e9f00112233445566 --key admin"
+)
+@click.argument("key", metavar="HEX|LABEL|FILE")
+@write_options
+def drop(key: str, **options: Any) -> None:
+    """Take a signing key away from your organisation, for example a stolen one. Role: admin; two, from three admins on.
+
+    From the block that executes it on the key signs nothing more. The last admin key cannot be dropped.
+    """
+    from cli.session import client, show_status, submit
+    from crypto import keyfile
+    from ledger.organisations import Role
+    from lossbook_sdk import governance
+
+    with client(options["profile_name"], options["passphrase_fd"]) as session:
+        try:
+            public = bytes.fromhex(key)
+        except ValueError:
+            public = keyfile.public_key(session.wallet.path(key))
+        if len(public) != 32:
+            raise click.BadParameter(f"{key[:80]!r} is no public key: 64 hex digits", param_hint="HEX|LABEL|FILE")
+        operation = governance.change_key(session.genesis.chain_id, session.profile.organisation, drop=public)
+        status = submit(
+            session,
+            [operation],
+            role=Role.ADMIN,
+            keys=options["keys"],
+            wait=options["wait"],
+            not_after=options["not_after"],
+        )
+    show_status(status, options["as_json"], dropped=public.hex())
 
 
 def _operation(

@@ -359,7 +359,7 @@ _MEANINGS: Final[dict[Code, Meaning]] = {
     ),
     Code.TWO_ADMINS_REQUIRED: Meaning(
         "the organisation has three or more admin keys, so two of them must act",
-        "Have another admin authorise this very change at most five minutes before, or sign with two admin keys.",
+        "Sign with two admin keys (`--key` twice), or have another admin authorise it before: `lossbook key possess`.",
     ),
 }
 

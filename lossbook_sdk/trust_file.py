@@ -3,7 +3,8 @@
     {"format": "lossbook-known-1", "chain_id": hex,
      "epochs": [{"boundary": hex of the header that began it, "members": [[organisation id, hex of its key], ...]}],
      "seen_ms": block time of the newest header that was proved,
-     "cards": {organisation id: {"height": state height, "text": ..., "signature": hex, "possession": hex}}}
+     "cards": {organisation id: {"height": state height, "text": ..., "signature": hex, "possession": hex}},
+     "checksum": hex of SHA-256 over the rest as compact JSON with sorted keys}
 
 It is trusted as the genesis file is: whoever can write there can exchange the genesis as well. So signatures under the
 epochs are not checked again; that each epoch follows the one before, and that a header names its members, is.
@@ -15,8 +16,9 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -62,6 +64,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     epochs: list[_Epoch]
     cards: dict[str, _Card]
     seen_ms: int = 0
+    checksum: str = ""
 
 
 def read(path: Path, genesis: KnownEpochs) -> Kept:
@@ -71,8 +74,9 @@ def read(path: Path, genesis: KnownEpochs) -> Kept:
         ProfileError: it is damaged, or of another network.
     """
     try:
-        file = msgspec.json.decode(path.read_bytes()[:FILE_BYTES_MAX], type=_File)
-        _check_network(file, genesis.chain_id)
+        raw = path.read_bytes()[:FILE_BYTES_MAX]
+        file = msgspec.json.decode(raw, type=_File)
+        _check_whole(file, msgspec.json.decode(raw), genesis.chain_id)
         cards = {name: _card(name, kept) for name, kept in file.cards.items()}
         return Kept(_epochs(genesis, file.epochs), cards, file.seen_ms)
     except (OSError, msgspec.DecodeError, ValueError, WireError, ProofError, GenesisError) as error:
@@ -101,6 +105,7 @@ def write(path: Path, kept: Kept) -> None:
         },
         kept.seen_ms,
     )
+    file = msgspec.structs.replace(file, checksum=checksum_of(msgspec.to_builtins(file)))
     raw = msgspec.json.format(msgspec.json.encode(file), indent=1) + b"\n"
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -113,7 +118,15 @@ def write(path: Path, kept: Kept) -> None:
         raise
 
 
-def _check_network(file: _File, chain_id: bytes) -> None:
+def checksum_of(document: Mapping[str, Any]) -> str:
+    """Tells a damaged file from one of another history, which would be an alarm."""
+    rest = {name: value for name, value in document.items() if name != "checksum"}
+    return sha256(msgspec.json.encode(rest, order="sorted")).hexdigest()
+
+
+def _check_whole(file: _File, document: Mapping[str, Any], chain_id: bytes) -> None:
+    if file.checksum != checksum_of(document):
+        raise ValueError("it is not as it was written")
     if (file.format, file.chain_id) != (FORMAT, chain_id.hex()):
         raise ValueError("it is of another format or network")
 

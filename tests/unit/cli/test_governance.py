@@ -99,6 +99,17 @@ def test_a_parameter_is_proposed_voted_for_and_waits_for_its_block(town: Town) -
     assert town.json("list", "--open")["proposals"] == []
 
 
+def test_who_checks_signatures_takes_a_supervisors_consent(town: Town) -> None:
+    town.propose("parameter", "verification=all", "--from-height", 500)
+    shown = town.vote(SECOND, THIRD)
+    assert (shown["state"], shown["consent"]) == ("open", {"asked": True, "yes": [], "no": []})
+    assert "a supervisor's consent" in town.run("list")
+    shown = town.vote(SUPERVISOR.id)
+    assert (shown["state"], shown["consent"]["yes"]) == ("activation", [SUPERVISOR.id])
+    town.run("propose", "parameter", "k_max=30", "--from-height", 600, "--id", "0a" * 16)
+    assert text(Code.NOT_A_VALIDATOR) in town.run("vote", "0a" * 16, "yes", by=SUPERVISOR.id, code=1)
+
+
 def test_a_height_that_is_too_near_is_refused_with_the_earliest_one(town: Town) -> None:
     height = town.json("list")["from_height_min"]
     assert f"from block {height}" in town.run("propose", "parameter", "k_max=30", "--from-height", 5, code=1)

@@ -81,10 +81,11 @@ def test_no_option_takes_a_secret(path: tuple[str, ...]) -> None:
 def test_writes_can_wait_and_be_co_signed() -> None:
     reads = ("list", "show")
     writes = [
+        ("key", "drop"),
         ("policy", "issue"),
         *(path for path in VERBS if path[0] in ("claim", "governance") and path[1] not in reads),
     ]
-    assert len(writes) == 17
+    assert len(writes) == 18
     for path in writes:
         options = {option: parameter for parameter in VERBS[path].params for option in parameter.opts}
         assert options["--key"].multiple

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -13,8 +15,12 @@ from crypto import keyfile
 from ledger import codes
 from ledger import operations as ops
 from ledger.codes import Code
+from ledger.organisations import find_key
+from lossbook_sdk import governance
 from lossbook_sdk.operation_json import read_operations
+from tests.support.assembly_client import ChainSession
 from tests.support.commands import card, document, lossbook
+from tests.support.epoch_chain import EpochChain
 from tests.support.insurers import FIRST, INSURERS, key_of, market_genesis
 from tests.support.voting import Assembly, next_key
 
@@ -61,6 +67,51 @@ def test_one_key_comes_and_another_goes(tmp_path: Path, genesis: Path) -> None:
     assert isinstance(operation, ops.OrganisationChangeKey)
     assert operation.drop == gone
     assert house.code(operation, FIRST) == Code.OK
+
+
+def test_one_admin_authorises_what_another_submits(tmp_path: Path, genesis: Path) -> None:
+    house = Assembly()
+    third = key_of("a third admin")
+    change = governance.change_key(house.ledger.genesis.chain_id, FIRST.id, key=third, roles=1)
+    assert house.code(change, FIRST) == Code.OK
+    other = tmp_path / "authorise.json"
+    possess(key_file(tmp_path), genesis, "--role", "api", "--authorise", other)
+    (authorisation,) = read_operations(other.read_bytes())
+    assert house.code(written(genesis), FIRST) == Code.TWO_ADMINS_REQUIRED
+    assert house.code(authorisation, FIRST, ["admin-2"]) == Code.OK
+    assert house.code(written(genesis), FIRST) == Code.OK
+    words = ("--epoch", 1, "--authorise", other)
+    assert "co-sign" in possess(key_file(tmp_path, "consensus"), genesis, *words, code=2)
+
+
+@pytest.fixture
+def chain(monkeypatch: pytest.MonkeyPatch) -> EpochChain:
+    made = EpochChain()
+    made.block()
+
+    @contextmanager
+    def client(*_: object) -> Iterator[ChainSession]:
+        yield ChainSession(made)
+
+    monkeypatch.setattr("cli.session.client", client)
+    return made
+
+
+def test_a_stolen_key_is_dropped_and_signs_nothing_more(chain: EpochChain, tmp_path: Path) -> None:
+    stolen = FIRST.desks["underwriter"]
+    assert find_key(chain.ledger.state, stolen.public) is not None
+    shown = document("key", "drop", stolen.public.hex(), "--key", "admin")
+    assert (shown["dropped"], shown["receipt"]["code"]) == (stolen.public.hex(), "OK")
+    assert find_key(chain.ledger.state, stolen.public) is None
+    assert codes.text(Code.UNKNOWN_KEY) in lossbook("key", "drop", stolen.public.hex(), "--key", "admin", code=1).output
+    assert "no public key" in lossbook("key", "drop", "00ff", "--key", "admin", code=2).output
+
+
+def test_the_last_admin_key_stays(chain: EpochChain) -> None:
+    first, second = FIRST.desks["admin"], FIRST.desks["admin-2"]
+    lossbook("key", "drop", second.public.hex(), "--key", "admin")
+    shown = lossbook("key", "drop", first.public.hex(), "--key", "admin", code=1).output
+    assert codes.text(Code.LAST_ADMIN_KEY) in shown
 
 
 def test_a_consensus_key_is_registered_for_the_next_epoch_only(tmp_path: Path, genesis: Path) -> None:

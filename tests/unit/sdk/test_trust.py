@@ -9,6 +9,8 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+import hypothesis
+import hypothesis.strategies as st
 import msgspec
 import pytest
 
@@ -28,7 +30,7 @@ from ledger.state import Table
 from ledger.wire.proofs import encode_record_proof
 from lossbook.v1 import gateway_pb2, query_pb2
 from lossbook_sdk import nodes as nodes_module
-from lossbook_sdk import profile
+from lossbook_sdk import profile, trust_file
 from lossbook_sdk.answers import Stage, Status
 from lossbook_sdk.errors import ProfileError, Undecided, VerificationFailed
 from lossbook_sdk.gateway import Gateway
@@ -161,18 +163,25 @@ def test_a_voucher_is_of_the_latest_epoch_or_the_one_before() -> None:
     assert trust.validator_key(2, "stranger") == b""
 
 
+def sealed(text: str) -> str:
+    """With the checksum that a file of this content has, so that only what it says is wrong."""
+    document = json.loads(text)
+    return json.dumps(document | {"checksum": trust_file.checksum_of(document)})
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         lambda text: text[: len(text) // 2],
-        lambda text: text.replace("lossbook-known-1", "lossbook-known-9"),
-        lambda text: text.replace('"chain_id": "', '"chain_id": "00', 1),
-        lambda text: text.replace(FIRST.id, "insurer-9"),
-        lambda text: text.replace(next_key(FIRST.id, 1).public.hex(), next_key("mallory", 1).public.hex()),
-        lambda text: json.dumps(json.loads(text) | {"epochs": json.loads(text)["epochs"][1:]}),
-        lambda text: json.dumps(json.loads(text) | {"more": 1}),
+        lambda text: text.replace("127.0.0.1", "127.0.0.2"),
+        lambda text: sealed(text.replace("lossbook-known-1", "lossbook-known-9")),
+        lambda text: sealed(text.replace('"chain_id": "', '"chain_id": "00', 1)),
+        lambda text: sealed(text.replace(FIRST.id, "insurer-9")),
+        lambda text: sealed(text.replace(next_key(FIRST.id, 1).public.hex(), next_key("mallory", 1).public.hex())),
+        lambda text: sealed(json.dumps(json.loads(text) | {"epochs": json.loads(text)["epochs"][1:]})),
+        lambda text: sealed(json.dumps(json.loads(text) | {"more": 1})),
     ],
-    ids=["cut", "format", "network", "member", "key", "gap", "field"],
+    ids=["cut", "checksum", "format", "network", "member", "key", "gap", "field"],
 )
 def test_invalid_files_are_refused_with_what_to_do(tmp_path: Path, damage: Any) -> None:
     chain, path = later(2, newcomer=True), tmp_path / "known.json"
@@ -198,11 +207,41 @@ def test_ones_own_card_is_believed_until_a_newer_one_is_proved() -> None:
     assert card.body == NEWCOMER.body()
 
 
+@pytest.fixture(scope="module")
+def kept_file(tmp_path_factory: pytest.TempPathFactory) -> tuple[EpochChain, Path]:
+    chain, path = later(1, newcomer=True), tmp_path_factory.mktemp("known") / "known.json"
+    trust = Trust(chain.genesis, path)
+    trust.learn_card(proved_card(chain, trust, NEWCOMER.id))
+    return chain, path
+
+
+@pytest.mark.property
+@hypothesis.given(data=st.data())
+def test_a_damaged_file_is_refused_or_says_what_was_proved(
+    kept_file: tuple[EpochChain, Path], data: st.DataObject
+) -> None:
+    chain, path = kept_file
+    raw = path.read_bytes()
+    at = data.draw(st.integers(0, len(raw) - 1))
+    put = data.draw(st.binary(max_size=3))
+    damaged = path.with_name("damaged.json")
+    damaged.write_bytes(raw[:at] + put + raw[at + data.draw(st.integers(0, 3)) :])
+    try:
+        trust = Trust(chain.genesis, damaged)
+    except ProfileError:
+        return
+    good = Trust(chain.genesis, path)
+    assert trust.known.starts.keys() <= good.known.starts.keys()
+    assert all(trust.known.starts[epoch] == good.known.starts[epoch] for epoch in trust.known.starts)
+    card = trust.card(NEWCOMER.id)
+    assert card is None or card.text == NEWCOMER.card().text
+
+
 def test_a_card_that_was_altered_in_the_file_is_refused(tmp_path: Path) -> None:
     chain, path = later(1, newcomer=True), tmp_path / "known.json"
     trust = Trust(chain.genesis, path)
     trust.learn_card(proved_card(chain, trust, NEWCOMER.id))
-    path.write_text(path.read_text().replace("127.0.0.1:4001", "127.0.0.1:6666"))
+    path.write_text(sealed(path.read_text().replace("127.0.0.1:4001", "127.0.0.1:6666")))
     with pytest.raises(ProfileError, match="not by its ledger key"):
         Trust(chain.genesis, path)
 
