@@ -47,6 +47,7 @@ class ReplicaReader(StateReader):
         record = executor.roots(height)
         report = executor.report
         detail: dict[str, object] = {
+            "epoch": executor.epoch,
             "lag_blocks": follower.lag_blocks,
             "network_height": follower.network_height,
             "signatures_verified": report.signatures,
@@ -57,6 +58,8 @@ class ReplicaReader(StateReader):
             "diverged": follower.diverged,
             "failure": follower.failure,
         }
+        if follower.pinned is not None:
+            detail["checkpoint"] = {"height": follower.pinned.height, "time_ms": follower.pinned.time_ms}
         if record is not None:
             detail["receipts_root"] = record.receipts_root.hex()
         if follower.last_fault is not None:

@@ -26,7 +26,17 @@ class SourceStatus(msgspec.Struct, frozen=True):
     """Height and reason, where it served something forged."""
 
 
+class CheckpointStatus(msgspec.Struct, frozen=True):
+    """The checkpoint it accepted last."""
+
+    height: int
+    time_ms: int
+    """Block time."""
+
+
 class _Detail(msgspec.Struct, frozen=True):
+    epoch: int = 0
+    checkpoint: CheckpointStatus | None = None
     lag_blocks: int = 0
     network_height: int = 0
     signatures_verified: int = 0
@@ -47,6 +57,10 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
     chain_id: str
     height: int
     """Last executed height."""
+    epoch: int
+    """Of the next block."""
+    checkpoint: CheckpointStatus | None
+    """The one accepted last; below it nothing is believed."""
     lag_blocks: int
     network_height: int
     block_time_ms: int
@@ -83,6 +97,8 @@ async def fetch_status(query: Query) -> ReplicaStatus:
         organisation=answer.organisation,
         chain_id=answer.chain_id.hex(),
         height=answer.executed_height,
+        epoch=detail.epoch,
+        checkpoint=detail.checkpoint,
         lag_blocks=detail.lag_blocks,
         network_height=detail.network_height,
         block_time_ms=answer.block_time_ms,
@@ -107,6 +123,8 @@ def render_status(status: ReplicaStatus) -> RenderableType:
         ("organisation", status.organisation),
         ("network", status.chain_id),
         ("height", f"{status.height:,}"),
+        ("epoch", str(status.epoch)),
+        ("checkpoint", checkpoint_text(status.checkpoint)),
         ("lag", f"{status.lag_blocks:,} blocks"),
         ("block time", render_time(status.block_time_ms)),
         ("state root", status.state_root),
@@ -137,6 +155,13 @@ def render_sources(status: ReplicaStatus) -> Table:
         state = Text(source.state, style=_STYLES.get(source.state, ""))
         table.add_row(source.organisation, source.address, state, f"{source.blocks:,}", Text(source.last_error))
     return table
+
+
+def checkpoint_text(checkpoint: CheckpointStatus | None) -> str:
+    """``height 1,200, of 2026-11-21T16:00:00Z``, or what stands in its place."""
+    if checkpoint is None:
+        return "none: it began with the genesis"
+    return f"height {checkpoint.height:,}, of {render_time(checkpoint.time_ms)}"
 
 
 def fault_text(fault: dict[str, Any]) -> str:

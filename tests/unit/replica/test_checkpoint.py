@@ -22,6 +22,7 @@ from lossbook_sdk.pins import read_pin
 from replica.checkpoint import FILE_NAME, Pinned, accept_for, state_anchor
 from replica.execute import ReplicaExecutor
 from replica.follow import Follower
+from replica.reading import ReplicaReader
 from services.subscription import ServerHeartbeat
 from tests.support.chain import Chain, altered, altered_header
 from tests.support.insurers import INSURERS, SUPERVISOR, Organisation, policy_issue
@@ -218,6 +219,15 @@ def test_headers_alone_carry_no_batches(chain: Chain, stores: ReplicaStores) -> 
 
     _, executor, _ = follow_until(stores, chain, {"insurer-1": serve}, at_height(8), pinned=pinned(chain, 6))
     assert executor.height == 8
+
+
+def test_the_status_names_epoch_and_checkpoint(chain: Chain, stores: ReplicaStores) -> None:
+    scripts = {"insurer-1": honest(chain.blocks)}
+    follower, executor, _ = follow_until(stores, chain, scripts, at_height(8), pinned=pinned(chain, 6))
+    reader = ReplicaReader(chain.genesis, SUPERVISOR.id, executor, stores.index, follower, day(1))
+    detail = reader.status().detail
+    assert detail["epoch"] == 0
+    assert detail["checkpoint"] == {"height": 6, "time_ms": chain.blocks[5].header.timestamp_ms}
 
 
 # -- the trusting period -------------------------------------------------------------------------

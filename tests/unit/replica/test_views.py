@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 from lossbook.v1 import query_pb2
 from lossbook_sdk.errors import NothingReachable
 from replica.report import by_insurer, by_line, fetch_report, report_document, report_table, totals
-from replica.status import fetch_status, render_status
+from replica.status import CheckpointStatus, fetch_status, render_status
 from replica.watch import watch
 
 ROOT = bytes(range(32))
@@ -97,6 +97,15 @@ def test_status_names_height_lag_roots_and_sources() -> None:
         assert part in text
     assert "last fault: forged block at height 4, served by beta: x" in text
     assert "no progress: DIVERGENCE" in text
+
+
+def test_status_says_in_which_epoch_it_is_and_by_which_checkpoint_it_went() -> None:
+    status = asyncio.run(fetch_status(Answers([9])))  # type: ignore[arg-type]
+    assert "none: it began with the genesis" in drawn(render_status(status))
+    checkpoint = CheckpointStatus(1_200, 1_750_000_000_000)
+    text = drawn(render_status(msgspec.structs.replace(status, epoch=3, checkpoint=checkpoint)))
+    assert "height 1,200, of 2025-06-15" in text
+    assert msgspec.structs.replace(status, checkpoint=checkpoint).document()["checkpoint"]["height"] == 1_200
 
 
 def test_status_as_json() -> None:
