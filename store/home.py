@@ -11,6 +11,7 @@
     blocks/ state/ sealed/ index/   LevelDB stores
     votes/           vote log (nodes only)
     predecessor/     of a rebuilt network: the archive whose books it carries on, and the genesis they began with
+    checkpoint.json  the checkpoint a replica accepted last, where it has one
     RESTORED         marker: this home may have forgotten votes (``store.backup``)
 
 Everything is readable by the owner only.

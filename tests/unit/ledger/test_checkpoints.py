@@ -285,6 +285,10 @@ def test_invalid_a_proof_below_the_checkpoint() -> None:
     verify_header_proof(header_proof(chain, height), known(1))
     with pytest.raises(BelowCheckpoint):
         verify_header_proof(header_proof(chain, height - 1), known(1))
+    height = history().points[2].body.height
+    assert header_proof(chain, height - 1).subject.epoch == 2, "below it, in its own epoch"
+    with pytest.raises(BelowCheckpoint):
+        verify_header_proof(header_proof(chain, height - 1), known(2))
 
 
 class Forged(History):
