@@ -68,6 +68,7 @@ class Diagnosis:
             finalized_height=validator.finalized_height,
             executed_height=validator.executed_height,
             catching_up=validator.catching_up,
+            snapshot=validator.snapshot,
             stalled_ms=validator.stalled_ms(self._now()),
             delay_ms=settings.delay_ms,
             heartbeat_ms=settings.heartbeat_ms,

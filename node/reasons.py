@@ -8,7 +8,7 @@ there was something to do: each of these is missing for some milliseconds in eve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -82,6 +82,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     finalized_height: int
     executed_height: int
     catching_up: bool
+    snapshot: Mapping[str, int] | None
+    """How much of a snapshot has come in; None while none is fetched."""
     stalled_ms: int
     """Since when nothing became final although there was something to do."""
     delay_ms: int
@@ -354,6 +356,13 @@ def _misbehaving(facts: Facts) -> Reason | None:
 def _behind(facts: Facts) -> Reason | None:
     if not facts.catching_up or not _stalls(facts):
         return None
+    if facts.snapshot is not None:
+        return Reason(
+            "far-behind",
+            "This node is far behind and fetches the state of height {height}: {leaves} of {leaves_wanted} leaves and "
+            "{receipts} of {receipts_wanted} receipts have come in.".format_map(facts.snapshot),
+            "Nothing, if the numbers grow. If not: it cannot fetch them, see the peers below and the log.",
+        )
     return Reason(
         "behind",
         f"This node is behind: more is final than the {facts.finalized_height} blocks it holds, of which it has "

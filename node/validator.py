@@ -455,6 +455,11 @@ class Validator:
         return self._epochs.live_records(self._present) + self._batches.live_records()
 
     @property
+    def snapshot(self) -> dict[str, int] | None:
+        """How much of a snapshot has come in; None while none is fetched."""
+        return self._snapshots.progress
+
+    @property
     def catching_up(self) -> bool:
         """Is more known to be final than is executed here?"""
         return self._finality.behind
@@ -497,7 +502,7 @@ class Validator:
             "finalized_height": self.finalized_height,
             "executed_height": self.executed_height,
             "catching_up": self._finality.behind,
-            "snapshot": self._snapshots.progress,
+            "snapshot": self.snapshot,
             "backlog_bytes": self.backlog_bytes,
             "origin_open": self._batches.opened,
             "diverged": self._finality.diverged,
