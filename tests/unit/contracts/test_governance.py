@@ -370,6 +370,22 @@ def test_the_deciding_vote_is_refused_where_the_change_has_become_impossible() -
 # -- cards -------------------------------------------------------------------------------------
 
 
+def test_who_will_or_may_have_a_seat_cannot_take_its_node_off_the_network() -> None:
+    house = Assembly()
+    house.change_set("suspend", ops.SetChange(suspend=(SECOND.id,)))
+    without = ops.CardChange(plain_card(SECOND, peer_address=""))
+    assert house.propose("suspended", without) == Code.BAD_CARD
+    house.register_keys()
+    house.pass_("join", ops.SetChange(add=(seat_card(NEWCOMER),)))
+    coming = ops.CardChange(plain_card(NEWCOMER, peer_address=""))
+    assert house.propose("coming", coming) == Code.BAD_CARD
+    house.ready(*house.seats, NEWCOMER.id)
+    assert house.propose("approved", coming) == Code.BAD_CARD
+    house.end_epoch()
+    house.change_set("leave", ops.SetChange(remove=(NEWCOMER.id, SECOND.id)))
+    assert house.propose("gone", coming) == Code.OK
+
+
 def test_a_members_ledger_key_and_signing_keys_are_rotated_at_once() -> None:
     house = Assembly()
     fresh = Organisation(SECOND.id, "insurer")

@@ -106,8 +106,11 @@ def test_the_ledger_key_in_use_is_the_one_that_was_voted_for(tmp_path: Path) -> 
         ledger_key_in_use(home, before_vote)
     home.card.write_bytes(card)
     assert ledger_key_in_use(home, before_vote) == after.ledger_key.public
+    market.pass_("rotate again", ops.CardChange(plain_card(rotated(FIRST, "third"))))
+    with pytest.raises(NoCertificate):
+        ledger_key_in_use(home, after_vote)  # the card in the home is one that the state knows to be replaced
     (home.keys / "ledger.key").unlink()
-    assert ledger_key_in_use(home, after_vote) == after.ledger_key.public
+    assert ledger_key_in_use(home, after_vote) == rotated(FIRST, "third").ledger_key.public
     assert ledger_key_in_use(home, before_vote) == FIRST.ledger_key.public
 
 

@@ -11,7 +11,7 @@ import pytest
 from crypto import keyfile
 from crypto.keyfile import KdfCost, KeyFileError
 from ledger import operations as ops
-from ledger.epochs import EPOCHS, MEMBERSHIP, EpochRecord, Seat, current_epoch, membership
+from ledger.epochs import EPOCHS, MEMBERSHIP, EpochRecord, Seat, approved_change, current_epoch, membership
 from ledger.registrations import register
 from node.key_keeper import RETRY_S, Due, KeyKeeper, due
 from node.keys import KeyFiles
@@ -71,6 +71,33 @@ def test_a_newcomer_uses_the_key_on_its_card_first(tmp_path: Path) -> None:
     keyfile.save(tmp_path / "ledger.key", NEWCOMER.ledger_key, "ledger", None, unsafe_plaintext=True)
     without = KeyFiles(tmp_path, None)
     assert due(state, state.height, NEWCOMER.id, without) == Due(make=1), "lost: an admin registers another"
+
+
+def test_who_is_suspended_has_a_key_ready_for_its_admin_to_register(keys: KeyFiles) -> None:
+    market = Assembly()
+    market.change_set("suspend", ops.SetChange(suspend=(FIRST.id,)))
+    state = market.ledger.state
+    assert due(state, state.height, FIRST.id, keys).make == 2
+
+
+def test_no_key_is_made_that_could_not_be_registered_any_more(keys: KeyFiles) -> None:
+    market = Assembly()
+    market.register_keys()
+    market.pass_("renewal", ops.SetChange())
+    market.ready(*market.seats)
+    state = market.ledger.state
+    assert approved_change(state) is not None
+    assert due(state, state.height, FIRST.id, keys).make is None
+
+
+def test_keys_older_than_the_epoch_before_go_also_while_that_one_must_stay(keys: KeyFiles) -> None:
+    """A node that slept over two hand-overs."""
+    ledger = Ledger()
+    register(ledger.state, FIRST.id, 1, keys.key_for(1).public, 1)
+    begin(ledger, 1, {})
+    first = begin(ledger, 2, {})
+    found = due(ledger.state, first - 1, FIRST.id, keys)
+    assert [path.name for path in keys.over(found.over, found.used)] == ["consensus.key"]
 
 
 def test_keys_of_the_epoch_before_stay_until_the_first_block_of_the_next_is_executed(keys: KeyFiles) -> None:

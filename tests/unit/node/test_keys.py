@@ -10,6 +10,7 @@ from crypto import keyfile
 from crypto.keyfile import KdfCost, KeyFileError, MissingPassphrase, WrongPassphrase
 from crypto.keys import SigningKey, verify
 from node.keys import KeyFiles, protected_file
+from store.files import OsFiles
 
 CHEAP = KdfCost(operations=1, memory_bytes=8 << 10)
 CARD = SigningKey.from_seed(bytes(range(32)))
@@ -100,7 +101,23 @@ def test_a_key_whose_making_failed_at_its_last_sync_is_the_one_that_counts(
         with pytest.raises(OSError, match="Input/output"):
             keys.key_for(1)
     assert keys.made_for(1) is None, "nobody hears of a key that may be gone after a crash"
+    synced: list[Path] = []
+    monkeypatch.setattr(OsFiles, "sync_directory", lambda _, path: synced.append(path))
     assert keys.key_for(1).public == keyfile.public_key(home / "consensus-1.key")
+    assert synced == [home], "its name is durable before it is told"
+
+
+def test_reading_while_a_key_is_made_or_destroyed_sees_the_one_or_the_other(home: Path) -> None:
+    """Files are made and destroyed on another thread than the one that signs."""
+    keys = opened(home)
+    reading = iter(keys._keys.values())
+    assert next(reading).public == CARD.public
+    keys.key_for(1)
+    assert list(reading) == []
+    reading = iter(keys._keys.values())
+    next(reading)
+    keys.destroy_before(1, {CARD.public})
+    assert [key.public for key in reading] == [keys.made_for(1)]
 
 
 def test_keys_of_epochs_that_are_over_are_destroyed(home: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 
+import pytest
+
 from ledger import operations as ops
 from lossbook.v1 import peer_pb2_grpc
 from node.fetcher import Fetcher
@@ -41,6 +43,7 @@ def test_votes_decide_whom_a_node_speaks_to() -> None:
     neighbours = Neighbours(FIRST.id, market.ledger.state, members, [told])
     neighbours.follow()
     assert told.calls == [], "nothing changed"
+    own_of_last = Neighbours(LAST.id, market.ledger.state, members, [])
     others = others_of(members, FIRST.id)
     assert list(others) == [insurer.id for insurer in INSURERS[1:]]
 
@@ -58,6 +61,8 @@ def test_votes_decide_whom_a_node_speaks_to() -> None:
     market.pass_("rotate", ops.CardChange(plain_card(rotated(LAST))))
     neighbours.follow()
     assert told.calls.pop() == (others, {LAST.id})
+    assert own_of_last.replaced, "its node has to be given the new key"
+    assert not neighbours.replaced
 
     market.change_set("leave", ops.SetChange(remove=(SECOND.id,)))
     neighbours.follow()
@@ -121,6 +126,26 @@ def test_the_stream_of_one_that_left_is_ended_and_refused() -> None:
             node.receiver.follow({FIRST.id: "127.0.0.1:1"}, {FIRST.id})
             assert await inputs(node.mailbox, 2) == [PeerLost(SECOND.id), PeerConnected(SECOND.id)]
             await node.tasks.stop()
+
+    asyncio.run(main())
+
+
+def test_a_source_that_left_while_others_were_asked_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch = FetchBlocks((SECOND.id, LAST.id), 1)
+
+    async def main() -> None:
+        node = Dialling()
+        node.fetcher.follow({SECOND.id: "127.0.0.1:9", LAST.id: "127.0.0.1:8"}, ())
+
+        async def ask(_: object, source: str, wanted: object) -> bool:
+            assert source == SECOND.id
+            node.fetcher.follow({SECOND.id: "127.0.0.1:9"}, ())
+            return False
+
+        monkeypatch.setattr(node.fetcher, "_ask", ask)
+        node.fetcher.fetch(fetch)
+        assert await inputs(node.mailbox, 1) == [FetchFailed(fetch, LAST.id)]
+        await node.tasks.stop()
 
     asyncio.run(main())
 

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from crypto import keyfile
+from ledger.genesis import load_genesis
+from ledger.registrations import register
 from node.init import init_home
+from node.opening import open_state
 from node.own_home import OwnHome, StartError
 from services.own_home import NoCertificate
 from store.errors import HomeInUse
-from store.home import Home
-from tests.support.insurers import FIRST, INSURERS, SUPERVISOR
+from store.home import Home, open_all
+from tests.support.insurers import FIRST, INSURERS, SUPERVISOR, key_of
 from tests.support.voting import NEWCOMER, plain_card, seat_card
 from tests.unit.node.test_init import ceremony, make
 
@@ -62,6 +65,21 @@ def test_the_home_of_a_newcomer_opens_before_the_ledger_has_heard_of_it(tmp_path
     home.card.unlink()
     with pytest.raises(StartError, match="with its card"):
         OwnHome.open(home.path, None)
+
+
+def test_a_consensus_key_that_an_admin_registered_is_the_organisations_though_on_no_card(tmp_path: Path) -> None:
+    home, key = make(tmp_path), key_of(FIRST.id, "consensus", "registered")
+    (home.keys / "consensus.key").unlink()
+    keyfile.save(home.keys / "consensus.key", key, "consensus", None, unsafe_plaintext=True)
+    with pytest.raises(StartError):
+        OwnHome.open(home.path, None)
+    stores = open_all(home)
+    genesis = load_genesis(home.genesis.read_bytes())
+    state = open_state(genesis, stores.state, stores.blocks)
+    register(state, FIRST.id, 1, key.public, 1)
+    stores.state.commit(state.commit(1, genesis.time_ms + 1, ()))
+    stores.close()
+    OwnHome.open(home.path, None).close()
 
 
 def test_invalid_consensus_key_of_another_member(tmp_path: Path) -> None:

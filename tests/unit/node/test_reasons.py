@@ -113,6 +113,17 @@ CASES: dict[str, Facts] = {
 }
 
 
+def test_only_validators_count_as_reached_and_an_observer_does_not_count_itself() -> None:
+    follower = PeerFacts("omega", False, "no answer")
+    apart = facts(WELL, peers=(*peers(), follower))
+    assert [reason.kind for reason in reasons(apart)] == ["well"], "who has no seat is not missed"
+    seatless = facts(WELL, own="omega", signing="observer", peers=[PeerFacts(n, n != "beta", "gone") for n in MEMBERS])
+    assert "too-few-peers" not in {reason.kind for reason in reasons(seatless)}
+    fewer = facts(seatless, peers=[PeerFacts(n, n in MEMBERS[:2], "gone") for n in MEMBERS])
+    (few,) = [reason for reason in reasons(fewer) if reason.kind == "too-few-peers"]
+    assert few.text.startswith("This node reaches 2 of 4 validators, and 3 are needed.")
+
+
 GOLDEN = Path(__file__).with_name("reasons.txt")
 
 

@@ -216,6 +216,20 @@ def test_a_member_without_permission_to_read_is_refused() -> None:
     assert refused[0][0] == "role"
 
 
+def test_a_member_whose_card_names_no_node_sends_no_peer_messages() -> None:
+    """Also with a certificate for a node, which its ledger key can issue whenever it likes."""
+    caller = identity(SUPERVISOR, "node")
+
+    async def body(address: str) -> None:
+        async with caller.channel(SERVER.id, address) as channel:
+            call = peer_pb2_grpc.PeerServiceStub(channel).Exchange(metadata=caller.metadata)
+            with pytest.raises(grpc.aio.AioRpcError, match="peer address") as error:
+                await call.read()
+        assert error.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+    assert with_server(body)[0][0] == "role"
+
+
 def test_health_needs_a_certificate_but_no_metadata() -> None:
     caller = identity(CLIENT, "client")
 

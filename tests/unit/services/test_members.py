@@ -21,10 +21,10 @@ from tests.support.voting import NEWCOMER, Assembly, plain_card, seat_card
 from tests.unit.services.test_auth import QUERY, SERVER, ask
 
 
-def rotated(organisation: Organisation) -> Organisation:
+def rotated(organisation: Organisation, name: str = "again") -> Organisation:
     """The same organisation with a new ledger key."""
     fresh = Organisation(organisation.id, organisation.kind)
-    fresh.ledger_key = Organisation(f"{organisation.id}-again", organisation.kind).ledger_key
+    fresh.ledger_key = Organisation(f"{organisation.id}-{name}", organisation.kind).ledger_key
     return fresh
 
 
