@@ -86,6 +86,21 @@ def consensus_keys(network: Network, name: str) -> set[str]:
     return {path.name for path in (network.home(name) / "keys").glob("consensus*.key")}
 
 
+def reasons(network: Network, name: str) -> list[str]:
+    """Their kinds, as the node lists them."""
+    found = network.detail(name)["reasons"]
+    assert isinstance(found, list)
+    return [reason["kind"] for reason in found]
+
+
+def answers(network: Network, name: str) -> bool:
+    try:
+        network.status(name)
+    except grpc.RpcError:
+        return False
+    return True
+
+
 def wait_keys(network: Network, name: str, *expected: str) -> None:
     network.wait_until(
         f"{name} holds {expected}", lambda: consensus_keys(network, name) == {f"{key}.key" for key in expected}
@@ -186,9 +201,7 @@ def test_a_member_joins_and_another_leaves_while_one_is_down_and_clients_go_on(t
         everybody = (*INSURERS, "echo")
         wait_level(network, everybody)
         assert network.detail("delta")["voting"] is False
-        reasons = network.detail("delta")["reasons"]
-        assert isinstance(reasons, list)
-        assert reasons[0]["kind"] == "no-seat"
+        assert reasons(network, "delta")[0] == "no-seat"
         refused = network.submit("delta", network.envelope("delta", policy_issue(policy_id=secrets.token_bytes(16))))
         assert refused.rejection.code == Code.NOT_VOTING
         final = [policy for load in loads for policy in load.final]
@@ -196,3 +209,12 @@ def test_a_member_joins_and_another_leaves_while_one_is_down_and_clients_go_on(t
         assert not [failed for load in loads for failed in load.failed]
         assert all(has_all(network, name, final) for name in everybody)
         assert_equal_roots(network, everybody)
+
+        # A node whose keys are lost starts all the same, observes, and has one for the next epoch.
+        assert network.daemons["echo"].stop() == 0
+        for name in consensus_keys(network, "echo"):
+            (network.home("echo") / "keys" / name).unlink()
+        network.start("echo")
+        network.wait_until("echo answers", lambda: answers(network, "echo"))
+        network.wait_until("echo says what it lacks", lambda: "no-key" in reasons(network, "echo"))
+        wait_keys(network, "echo", "consensus-3")

@@ -222,7 +222,7 @@ def test_a_member_whose_card_names_no_node_sends_no_peer_messages() -> None:
 
     async def body(address: str) -> None:
         async with caller.channel(SERVER.id, address) as channel:
-            call = peer_pb2_grpc.PeerServiceStub(channel).Exchange(metadata=caller.metadata)
+            call = peer_pb2_grpc.PeerServiceStub(channel).Exchange(metadata=caller.metadata, timeout=10)
             with pytest.raises(grpc.aio.AioRpcError, match="peer address") as error:
                 await call.read()
         assert error.value.code() is grpc.StatusCode.PERMISSION_DENIED
