@@ -232,7 +232,12 @@ class _Making:
                 return header_proof(headers, height)
             except ProofUnavailable:
                 continue
-        raise ArchiveError("home", "no block above the genesis is final there: there are no books to carry on")
+        why = (
+            "no block above the genesis is final there"
+            if self._final == self._genesis.height
+            else "no certificate is held"
+        )
+        raise ArchiveError("home", f"{why}: there are no books to carry on that could be proved")
 
     def _state_at(self, height: int) -> State:
         """The state, from which this height can be proved: as it is, or opened anew where the height lies far back."""

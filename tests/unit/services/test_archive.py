@@ -452,7 +452,7 @@ def test_invalid_home_in_which_the_tail_that_ended_an_epoch_is_missing(tmp_path:
 
 
 def test_invalid_home_in_which_nothing_is_final(tmp_path: Path) -> None:
-    with pytest.raises(ArchiveError, match="no books to carry on"):
+    with pytest.raises(ArchiveError, match="no block above the genesis is final there"):
         make_archive(make_home(tmp_path / "home", Chain()), tmp_path / "books", CONTRACTS, TABLES)
 
 
