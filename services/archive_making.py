@@ -232,11 +232,8 @@ class _Making:
                 return header_proof(headers, height)
             except ProofUnavailable:
                 continue
-        why = (
-            "no block above the genesis is final there"
-            if self._final == self._genesis.height
-            else "no certificate is held"
-        )
+        empty = self._final == self._genesis.height
+        why = "no block above the genesis is final there" if empty else "no certificate of a final block is held there"
         raise ArchiveError("home", f"{why}: there are no books to carry on that could be proved")
 
     def _state_at(self, height: int) -> State:
