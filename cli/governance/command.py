@@ -152,7 +152,7 @@ def _read(session: Client, proposal_id: bytes, height_min: int = 0) -> tuple[Fou
         found = await read_proposal(session.query, proposal_id, height_min)
         if found is None:
             return None
-        return found, await read_network(session.query, [record_of(found).epoch], found.height)
+        return found, await read_network(session.query, [record_of(found)], found.height)
 
     return session.run(read())
 

@@ -79,11 +79,14 @@ def suspend(organisations: tuple[str, ...], **options: Any) -> None:
 @click.argument("organisations", nargs=-1, required=True)
 @_proposal_options
 def reinstate(organisations: tuple[str, ...], **options: Any) -> None:
-    """Give suspended seats back."""
+    """Give suspended seats back; each registers its consensus key first, or stays silent for an epoch.
+
+    A node without a seat cannot register it by itself: its admin does (`lossbook key possess`).
+    """
     from lossbook_sdk import governance
 
     change = governance.set_change(reinstate=organisations)
-    _propose(lambda _: change, options)
+    _propose(lambda _: change, options, back=organisations)
 
 
 @propose.command("set", example="lossbook governance propose set --remove delta --add epsilon-card.json")
@@ -106,7 +109,7 @@ def set_(
         raise click.UsageError("name at least one seat; new keys for all are `lossbook governance propose rotate`")
     added = [card.read_bytes() for card in cards]
     change = governance.set_change(add=added, remove=removed, suspend=suspended, reinstate=reinstated)
-    _propose(lambda _: change, options)
+    _propose(lambda _: change, options, back=reinstated)
 
 
 @propose.command(example="lossbook governance propose rotate")
@@ -163,7 +166,7 @@ def parameter(pairs: tuple[str, ...], from_height: int, four_eyes: tuple[str, ..
     _propose(checked, options)
 
 
-def _propose(change_in: Callable[[Network], Change], options: dict[str, Any]) -> None:
+def _propose(change_in: Callable[[Network], Change], options: dict[str, Any], *, back: tuple[str, ...] = ()) -> None:
     """Read the present epoch and block time, make the proposal, submit it."""
     from cli.governance.command import submit
     from cli.governance.reading import read_network
@@ -173,7 +176,7 @@ def _propose(change_in: Callable[[Network], Change], options: dict[str, Any]) ->
 
     named = parse_id(options["proposal_id"], "proposal id") if options["proposal_id"] else None
     with client(options["profile_name"], options["passphrase_fd"]) as session:
-        network = session.run(read_network(session.query))
+        network = session.run(read_network(session.query, back=back))
         change = change_in(network)
         operation = governance.propose(
             change,
@@ -186,11 +189,15 @@ def _propose(change_in: Callable[[Network], Change], options: dict[str, Any]) ->
 
 
 def _warn(change: Change, network: Network) -> None:
-    """Of a set that forgives no fault."""
+    """Of a set that forgives no fault, and of seats that would stay silent."""
+    from cli.governance.words import silent_in_words
     from ledger.operations import SetChange
 
     if not isinstance(change, SetChange):
         return
+    silent = [name for name in change.reinstate if name not in network.registered]
+    if silent:
+        say(f"warning: {silent_in_words(silent, network)}")
     before = len(network.validators)
     after = before + len(change.add) + len(change.reinstate) - len(change.remove) - len(change.suspend)
     if after < 4:

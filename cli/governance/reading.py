@@ -8,14 +8,14 @@ the newest root that is certified, so whoever has just written waits for the blo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
 from cli.base import EXIT_UNREACHABLE, EXIT_UNVERIFIED, Stop
 from cli.governance.standing import Network
-from contracts.governance.records import PROPOSALS, ProposalRecord
+from contracts.governance.records import PROPOSALS, ProposalRecord, ProposalState
 from ledger.epochs import EPOCHS, MEMBERSHIP, EpochRecord, MembershipRecord
 from ledger.parameters import PARAMETERS
 from ledger.registrations import REGISTRATIONS
@@ -62,8 +62,8 @@ async def read_book(query: Records, limit: int) -> Book:
     listed.sort(key=lambda record: (record.ballots[0].time_ms, record.proposal_id), reverse=True)
     proposals = [await read_proposal(query, record.proposal_id) for record in listed[:limit]]
     found = tuple(each for each in proposals if each is not None)
-    epochs = [record_of(each).epoch for each in found]
-    network = await read_network(query, epochs, max((each.height for each in found), default=0))
+    height = max((each.height for each in found), default=0)
+    network = await read_network(query, [record_of(each) for each in found], height)
     return Book(network, found, len(listed) > limit)
 
 
@@ -76,10 +76,13 @@ async def read_proposal(query: Records, proposal_id: bytes, height_min: int = 0)
     return await _at_least(query, PROPOSALS.prefix + proposal_id, height_min)
 
 
-async def read_network(query: Records, epochs: Iterable[int] = (), height_min: int = 0) -> Network:
-    """Who votes, what is under way, which parameters are decided; and the epochs of these proposals.
+async def read_network(
+    query: Records, proposals: Sequence[ProposalRecord] = (), height_min: int = 0, *, back: Iterable[str] = ()
+) -> Network:
+    """Who votes, what is under way, which parameters are decided; and what these proposals are judged by.
 
     Args:
+        back: who is to be reinstated, beside those whom open proposals name.
         height_min: of the state; that of the proposals, so that they are not judged by what was before them.
 
     Raises:
@@ -87,11 +90,13 @@ async def read_network(query: Records, epochs: Iterable[int] = (), height_min: i
     """
     found = await _proved(query, MEMBERSHIP, b"", height_min)
     membership: MembershipRecord = MEMBERSHIP.decode(found.value)
+    epochs = [proposal.epoch for proposal in proposals]
     wanted = {membership.epoch, *epochs, *(epoch + 1 for epoch in epochs if epoch < membership.epoch)}
     records: dict[int, EpochRecord] = {}
     for epoch in sorted(wanted):
         records[epoch] = EPOCHS.decode((await _proved(query, EPOCHS, epoch.to_bytes(8, "big"))).value)
-    registered = [name for name in _coming(membership) if await _has_key(query, name, membership.epoch + 1)]
+    coming = {*_coming(membership), *back, *(name for each in proposals for name in _back(each, membership.epoch))}
+    registered = [name for name in sorted(coming) if await _has_key(query, name, membership.epoch + 1)]
     last_height, k_max = await _parameters(query, found.height)
     header = found.proven.header if found.proven is not None else None
     return Network(
@@ -109,6 +114,12 @@ def _coming(membership: MembershipRecord) -> tuple[str, ...]:
     """Members of the set that is to come whose readiness is still waited for."""
     passed = membership.passed
     return tuple(name for name in passed.members if name not in passed.ready) if passed is not None else ()
+
+
+def _back(proposal: ProposalRecord, epoch: int) -> tuple[str, ...]:
+    """Whom an open proposal would reinstate."""
+    is_open = proposal.state == ProposalState.OPEN and proposal.epoch == epoch
+    return proposal.set_change.reinstate if is_open and proposal.set_change is not None else ()
 
 
 async def _has_key(query: Records, organisation: str, epoch: int) -> bool:

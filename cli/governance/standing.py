@@ -38,7 +38,8 @@ class Network(msgspec.Struct, frozen=True):
     epochs: Mapping[int, EpochRecord]
     """The present epoch's record and those before it, as far as proposals need them."""
     registered: frozenset[str] = frozenset()
-    """Members of the set that is to come whose consensus key of the next epoch is registered."""
+    """Of the members of the set that is to come, and of those who are to be reinstated: whose consensus key of the next
+    epoch is registered."""
     parameters_height: int = 0
     """Activation height of the last decision on parameters."""
     k_max: int = 0
@@ -74,7 +75,7 @@ class Standing(msgspec.Struct, frozen=True):
     ready_needed: int = 0
     """Members of the next set that have to be ready."""
     without_key: tuple[str, ...] = ()
-    """Of those not ready: who has no consensus key registered for the next epoch."""
+    """Of those not ready, or to be reinstated: who has no consensus key registered for the next epoch."""
     from_height: int | None = None
     """First block by the new rules, as far as it is known."""
     last_height: int | None = None
@@ -132,7 +133,9 @@ def _undecided(proposal: ProposalRecord, network: Network, counted: Standing) ->
         last = change.activation_height - k_max - ACTIVATION_MARGIN
         if network.height + 1 > last or change.activation_height <= network.parameters_height:
             return msgspec.structs.replace(counted, state="expired", last_height=last)
-    return msgspec.structs.replace(counted, state="open", last_height=last)
+    back = proposal.set_change.reinstate if proposal.set_change is not None else ()
+    without_key = tuple(name for name in back if name not in network.registered)
+    return msgspec.structs.replace(counted, state="open", last_height=last, without_key=without_key)
 
 
 def _set(proposal: ProposalRecord, network: Network, counted: Standing) -> Standing:

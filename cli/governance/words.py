@@ -84,10 +84,9 @@ def waits_for(standing: Standing) -> str:
 
 def next_in_words(proposal: ProposalRecord, standing: Standing, network: Network) -> str:
     """What happens next, and who has to do what."""
-    name = proposal.proposal_id.hex()
     until = render_time(proposal.expires_ms)
     if standing.state == "open":
-        return _open_in_words(proposal, standing, name, until)
+        return _open_in_words(proposal, standing, network, until)
     if standing.state == "readiness":
         return _readiness_in_words(standing, network, until)
     again = "To have it all the same, propose it again."
@@ -109,7 +108,8 @@ def next_in_words(proposal: ProposalRecord, standing: Standing, network: Network
     return told[standing.state]
 
 
-def _open_in_words(proposal: ProposalRecord, standing: Standing, name: str, until: str) -> str:
+def _open_in_words(proposal: ProposalRecord, standing: Standing, network: Network, until: str) -> str:
+    name = proposal.proposal_id.hex()
     wanted = standing.needed - len(standing.yes)
     parts = []
     if wanted > 0:
@@ -118,7 +118,18 @@ def _open_in_words(proposal: ProposalRecord, standing: Standing, name: str, unti
     if proposal.asks_consent and not standing.consents:
         parts.append("a supervisor's consent")
     limit = f" and block {standing.last_height:,}" if standing.last_height is not None else ""
-    return f"It takes {names_of(parts)} by {until}{limit}: `lossbook governance vote {name} yes`."
+    text = f"It takes {names_of(parts)} by {until}{limit}: `lossbook governance vote {name} yes`."
+    return f"{text} {silent_in_words(standing.without_key, network)}" if standing.without_key else text
+
+
+def silent_in_words(names: Sequence[str], network: Network) -> str:
+    """Who has to register a key before the vote passes, or cannot sign for a whole epoch."""
+    epoch = network.membership.epoch + 1
+    have, seats = ("has", "its seat stays") if len(names) == 1 else ("have", "their seats stay")
+    return (
+        f"{names_of(names)} {have} no key for epoch {epoch}: before the vote passes an admin registers it "
+        f"(`lossbook key possess HOME/keys/consensus-{epoch}.key --epoch {epoch}`), or {seats} silent in that epoch."
+    )
 
 
 def _readiness_in_words(standing: Standing, network: Network, until: str) -> str:
@@ -127,13 +138,14 @@ def _readiness_in_words(standing: Standing, network: Network, until: str) -> str
         f"It passed. {len(standing.ready)} of {standing.ready_needed} members of the next set are ready; {wanted} of "
         f"{names_of(standing.not_ready)} must follow by {until}."
     )
-    if standing.without_key:
-        have = "has" if len(standing.without_key) == 1 else "have"
+    own = [name for name in standing.without_key if name in network.validators]
+    if own:
+        have = "has" if len(own) == 1 else "have"
         text += (
-            f" {names_of(standing.without_key)} {have} no key for epoch {network.membership.epoch + 1}: a running node "
-            "registers its own; else `lossbook key possess`."
+            f" {names_of(own)} {have} no key for epoch {network.membership.epoch + 1} yet: a running node registers it."
         )
-    return text
+    others = [name for name in standing.without_key if name not in network.validators]
+    return f"{text} {silent_in_words(others, network)}" if others else text
 
 
 # -- documents -------------------------------------------------------------------------------------

@@ -24,12 +24,13 @@ from ledger.codes import Code, text
 from ledger.epochs import EpochRecord, MembershipRecord, PassedChange, Seat, current_epoch, membership
 from ledger.parameters import ACTIVATION_MARGIN, latest_parameters
 from ledger.proofs import verify_bytes
+from lossbook_sdk import governance
 from lossbook_sdk.query import Found
 from tests.support.assembly_client import ChainSession, organisation
 from tests.support.commands import document, lossbook
 from tests.support.epoch_chain import EpochChain
 from tests.support.insurers import FIRST, INSURERS, SUPERVISOR
-from tests.support.voting import NEWCOMER, plain_card, proposal_id, seat_card
+from tests.support.voting import NEWCOMER, next_key, plain_card, proposal_id, seat_card
 
 SECOND, THIRD, FOURTH = (insurer.id for insurer in INSURERS[1:])
 NAME = "5f" * 16
@@ -161,7 +162,7 @@ def test_a_newcomer_is_added_as_soon_as_enough_are_ready(town: Town, tmp_path: P
         "not_ready": everybody,
         "without_key": sorted([FIRST.id, SECOND, THIRD, FOURTH]),
     }
-    assert "lossbook key possess" in shown["next"]
+    assert "a running node registers it" in shown["next"]
     house = town.chain.house
     house.register_keys()
     house.ready(FIRST.id, SECOND, NEWCOMER.id)
@@ -212,8 +213,22 @@ def test_suspended_and_reinstated(town: Town) -> None:
     chain.block()
     listed = town.json("list")
     assert (listed["suspended"], listed["proposals"][0]["text"]) == ([FOURTH], f"suspend {FOURTH}")
-    town.propose("reinstate", FOURTH)
-    assert town.vote(SECOND, THIRD)["readiness"]["without_key"][-1] == FOURTH
+    silent = f"{FOURTH} has no key for epoch 2"
+    assert f"warning: {silent}" in town.run("propose", "reinstate", FOURTH, "--id", NAME)
+    assert silent in town.json("show", NAME)["next"]
+    assert silent in town.vote(SECOND, THIRD)["next"]
+
+
+def test_who_registers_first_comes_back_with_a_key(town: Town) -> None:
+    chain = town.chain
+    chain.change("suspend", ops.SetChange(suspend=(FOURTH,)))
+    key = next_key(FOURTH, 2)
+    operation = governance.register_consensus_key(chain.genesis.chain_id, FOURTH, epoch=2, key=key)
+    assert chain.house.code(operation, organisation(FOURTH)) == Code.OK
+    chain.block()
+    chain.block()
+    assert "warning" not in town.run("propose", "reinstate", FOURTH, "--id", NAME)
+    assert "no key" not in town.json("show", NAME)["next"]
 
 
 def test_whoever_leaves_too_few_is_warned(town: Town) -> None:
@@ -291,10 +306,10 @@ def test_invalid_words(town: Town) -> None:
 def test_every_state_has_its_words(town: Town) -> None:
     town.propose("rotate")
     session = ChainSession(town.chain)
-    network = asyncio.run(read_network(session.query, [0]))
     found = asyncio.run(read_proposal(session.query, bytes.fromhex(NAME)))
     assert found is not None
     record = record_of(found)
+    network = asyncio.run(read_network(session.query, [record]))
     replace = msgspec.structs.replace
     passed = PassedChange(record.proposal_id, 5, record.expires_ms, network.validators, ())
     waiting = replace(network, membership=replace(network.membership, passed=passed))
