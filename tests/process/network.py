@@ -31,6 +31,7 @@ from crypto import keyfile, tls
 from crypto.hashing import TAG_ENVELOPE_SIGNATURE
 from crypto.keys import SigningKey
 from ledger.cards import Card, encode_card, sign_card
+from ledger.codes import Code
 from ledger.genesis import Genesis, assemble, load_genesis
 from ledger.operations import Operation
 from ledger.parameters import Parameters
@@ -314,11 +315,19 @@ class Network:
         wait: gateway_pb2.Stage.ValueType = gateway_pb2.STAGE_FINAL,
         timeout_s: float = 30.0,
     ) -> gateway_pb2.EnvelopeStatus:
-        """Submit to a node and wait for the stage; the answer, whatever it is."""
+        """Submit to a node and wait for the stage; the answer, whatever it is.
+
+        A node that is not ready, for it fell behind, says when to send the envelope again: that is done, as clients do.
+        """
+        until = time.monotonic() + timeout_s
         with self.channel(to) as channel:
             stub = gateway_pb2_grpc.GatewayServiceStub(channel)
             request = gateway_pb2.SubmitRequest(envelope=envelope, wait=wait)
-            return stub.Submit(request, metadata=self.metadata(), timeout=timeout_s).status
+            while True:
+                status = stub.Submit(request, metadata=self.metadata(), timeout=timeout_s).status
+                if status.rejection.code != Code.NOT_READY or time.monotonic() > until:
+                    return status
+                time.sleep(status.rejection.retry_after_ms / 1000)
 
     def wait_until(self, what: str, holds: Callable[[], bool], timeout_s: float = 30.0) -> None:
         """Until the condition holds; fails naming it."""

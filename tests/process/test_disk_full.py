@@ -60,12 +60,19 @@ def health(network: Network, name: str, service: str) -> int:
         return int(health_pb2_grpc.HealthStub(channel).Check(request, metadata=network.metadata(), timeout=10).status)
 
 
-def reads(network: Network, name: str, policy: bytes, height: int) -> None:
-    """A record with its proof, its receipt's block, and the stream of blocks."""
+def proved(network: Network, name: str, policy: bytes) -> bool:
+    """Whether the node proves the record: one that it executed last it can prove with the next block only."""
     with network.channel(name, caller=SUPERVISOR, role="replica") as channel:
         query = query_pb2_grpc.QueryServiceStub(channel)
         record = query_pb2.GetRecordRequest(key=POLICIES.prefix + policy, prove=True)
-        assert query.GetRecord(record, metadata=network.metadata(), timeout=10).proof.ByteSize() > 0
+        return query.GetRecord(record, metadata=network.metadata(), timeout=10).proof.ByteSize() > 0
+
+
+def reads(network: Network, name: str, policy: bytes, height: int) -> None:
+    """A record with its proof, its receipt's block, and the stream of blocks."""
+    assert proved(network, name, policy)
+    with network.channel(name, caller=SUPERVISOR, role="replica") as channel:
+        query = query_pb2_grpc.QueryServiceStub(channel)
         block = query_pb2.GetBlockRequest(height=height)
         assert query.GetBlock(block, metadata=network.metadata(), timeout=10).found
         requests = iter([blocks_pb2.SubscribeRequest(from_height=1, credit_bytes=1 << 30)])
@@ -102,6 +109,7 @@ def test_a_full_disk_stops_voting_and_not_reading_until_a_restart_with_space(
     with SmallDisk(network, FULL, part, kind) as disk:
         daemon = disk.start()
         network.wait_ready(FULL)
+        network.wait_until("the policy is proved", lambda: proved(network, FULL, policy))
         disk.fill()
         until = time.monotonic() + 60
         while not network.detail(FULL)["failure"]:  # rows gather in a buffer and in the last page of a file

@@ -40,6 +40,7 @@ ALLOWED = {
     "ledger.readiness",
     "ledger.registrations",
     "ledger.state",
+    "ledger.succession",
     "ledger.view_marks",
 }
 FORBIDDEN_NAMES = {"float", "complex", "hash", "id", "open", "print", "input", "eval", "exec", "globals", "set", "vars"}
