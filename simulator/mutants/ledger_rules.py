@@ -18,7 +18,7 @@ from node.holders import Holders
 from node.validator import Validator
 from simulator import cluster
 from simulator.mutants.planting import Mutant, seeds
-from simulator.mutants.scripts import back_by_a_snapshot, restored_while_others_are_away
+from simulator.mutants.scripts import back_by_a_snapshot, bits_flip, restored_while_others_are_away
 from store import votelog_opening
 
 
@@ -174,7 +174,13 @@ MUTANTS = (
         seeds(1),
     ),
     Mutant("no-heartbeat", "R12 c", ((Builder, "_empty_block_due", _no_heartbeat),), seeds(1)),
-    Mutant("damaged-log-cut-short", "§5", ((votelog_opening, "_check_end", _returns(None)),), seeds(2)),
+    Mutant(
+        "damaged-log-cut-short",
+        "§5",
+        ((votelog_opening, "_check_end", _returns(None)),),
+        seeds(1),
+        script=bits_flip,
+    ),
     Mutant(
         "idle-without-certified-root", "R12 b", ((Builder, "_empty_block_due", _no_empty_block_for_a_root),), seeds(1)
     ),

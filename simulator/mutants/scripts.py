@@ -77,3 +77,19 @@ def back_by_a_snapshot(seed: int) -> Plan:
         faults=(Fault(random.randint(300, 600), "isolate", random.randrange(VALIDATORS), for_ms=GONE_MS),),
         snapshot_blocks=SNAPSHOT_BLOCKS,
     )
+
+
+def bits_flip(seed: int) -> Plan:
+    """One node's vote log is damaged a bit at a time, and opened again each time."""
+    random = Random(f"bits/{seed}")
+    faults = [Fault(700 + 600 * number, "flip", 0, for_ms=random.randint(50, 250)) for number in range(5)]
+    return Plan(
+        seed=seed,
+        n=VALIDATORS,
+        safety_ms=4_000,
+        weather=Weather(delay_ms_max=20),
+        load=Load(),
+        pacing=Pace(),
+        liars=(),
+        faults=tuple(faults),
+    )
