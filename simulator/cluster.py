@@ -50,6 +50,9 @@ class Cluster:
         self.witness = witness or Witness()
         self.timeline = Timeline()
         self.network = Network(self.timeline, len(market.members), str(seed), self._deliver, self._connected)
+        self.loses: Callable[[PeerMessage], bool] = lambda message: (
+            False
+        )  #: what the network swallows, whoever sends it
         self.effects = sha256()  #: over all effects and sends, in order
         everybody = range(len(market.members))
         self._others = [tuple(j for j in everybody if j != i) for i in everybody]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 from consensus.effects import Effect, Persist
 from consensus.events import Built, Event, Now
 from consensus.records import OwnVote
-from consensus.types import VoteKind
+from consensus.types import Certificate, Vote, VoteKind
+from node.turn import PeerMessage
 from simulator.node import Boundary
 from simulator.plan import Fault
 from simulator.witness import Witness
@@ -35,12 +36,13 @@ class Faults(Witness):
         self._down_ms: dict[int, int] = {}  #: node -> how long it stays down after the crash that is due
         self._nullified: dict[int, int] = {}  #: node -> highest view it gave up
         self._crash_all_after: Fault | None = None
-        self._crash_at_boundary: list[Fault] = []
+        self._at_boundary: list[Fault] = []  #: what happens to the next blocks that end an epoch
         self._kinds: dict[str, Callable[[Fault], None]] = {
             "crash": self._crash,
             "crash-all": self._crash_all,
             "crash-all-after-nullify": self._await_nullify,
             "crash-at-boundary": self._await_boundary,
+            "lose-finality": self._await_boundary,
             "pause": self._pause,
             "cut": self._cut,
             "isolate": self._isolate,
@@ -110,17 +112,13 @@ class Faults(Witness):
         self._crash_all_after = fault
 
     def _await_boundary(self, fault: Fault) -> None:
-        self._crash_at_boundary.append(fault)
+        self._at_boundary.append(fault)
 
     def stepped(self, node: Node, event: Event, effects: Sequence[Effect], now: Now) -> None:
-        """See Witness: the leader of a block that ends an epoch dies with it; everybody crashes right after a quorum
-        gave up the same view."""
-        if self._crash_at_boundary and not self.healed and isinstance(event, Built) and event.header.next_valset_hash:
-            at_boundary = self._crash_at_boundary.pop(0)
-            self._count(at_boundary.kind)
-            node.doom = Boundary(at_boundary.where)
-            self._down_ms[node.index] = at_boundary.for_ms
-            self._later(DOOM_MS_MAX, self._crash_now, node, node.life)
+        """See Witness: the leader of a block that ends an epoch dies with it, or nobody learns for a while who would
+        make it final; everybody crashes right after a quorum gave up the same view."""
+        if self._at_boundary and not self.healed and isinstance(event, Built) and event.header.next_valset_hash:
+            self._end_epoch(node, self._at_boundary.pop(0))
         if self._crash_all_after is None or self.healed:
             return
         for effect in effects:
@@ -132,6 +130,20 @@ class Faults(Witness):
                     if 3 * len(same) > 2 * len(self._cluster.nodes):
                         fault, self._crash_all_after = self._crash_all_after, None
                         self._later(1, self._crash_all, fault)
+
+    def _end_epoch(self, node: Node, fault: Fault) -> None:
+        """The node has just built the block that ends an epoch."""
+        self._count(fault.kind)
+        if fault.kind == "lose-finality":
+            self._cluster.loses = _makes_final
+            self._cluster.timeline.after(fault.for_ms, self._lose_nothing)
+        else:
+            node.doom = Boundary(fault.where)
+            self._down_ms[node.index] = fault.for_ms
+            self._later(DOOM_MS_MAX, self._crash_now, node, node.life)
+
+    def _lose_nothing(self) -> None:
+        self._cluster.loses = lambda message: False
 
     # -- links, clocks, pauses -----------------------------------------------------------------------
 
@@ -235,3 +247,7 @@ class Faults(Witness):
         node.disk.marker = kind == "restore"
         self._watch.rewound(node.index)
         self._later(100, self._start, node)
+
+
+def _makes_final(message: PeerMessage) -> bool:
+    return isinstance(message, Vote | Certificate) and message.kind is VoteKind.FINALIZE

@@ -409,6 +409,8 @@ class Node:
         self._pass(Boundary.BEFORE_SENDS)
         for to, message in self.outgoing(sends):
             cluster.witness.sent(self, to, message)
+            if cluster.loses(message):
+                continue
             raw = self.encode(message)
             for target in cluster.others(self.index) if to is None else (to,):
                 packets.setdefault(target, []).append(raw)

@@ -163,7 +163,7 @@ def draw_governed(seed: int, n: int) -> Plan:
     safety_ms, newcomers = random.randint(*GOVERNED_MS), random.randint(1, 2)
     honest = list(range(n + newcomers))
     faults = [_fault(random, honest, [], n + newcomers, safety_ms) for _ in range(random.randint(1, 3))]
-    faults += [_boundary_crash(random, safety_ms) for _ in range(random.randint(0, 2))]
+    faults += [_at_boundary(random, safety_ms) for _ in range(random.randint(1, 3))]
     joining = [Change(random.randint(100, 600), "add", n + number) for number in range(newcomers)]
     begin = [Change(200, "rotate")] if random.random() < 0.3 else []
     leaving = [Change(1_500, random.choice(("remove", "suspend")), random.randrange(n + 1)) for _ in range(2)]
@@ -198,8 +198,11 @@ def draw_mixed(plan: Plan) -> Plan:
     return msgspec.structs.replace(plan, later=tuple(later))
 
 
-def _boundary_crash(random: Random, safety_ms: int) -> Fault:
-    """Whoever builds the next block that ends an epoch dies within that very turn."""
+def _at_boundary(random: Random, safety_ms: int) -> Fault:
+    """Whoever builds the next block that ends an epoch dies within that very turn; or all that would make it final is
+    lost for a while, so that tails have to."""
+    if random.random() < 0.4:
+        return Fault(random.randint(0, safety_ms // 2), "lose-finality", for_ms=random.randint(150, 900))
     where = random.choice([each for each in Boundary if each not in (Boundary.IN_EXECUTION, Boundary.IN_ROTATION)])
     at_ms, for_ms = random.randint(0, safety_ms // 2), random.randint(200, 3_000)
     return Fault(at_ms, "crash-at-boundary", for_ms=for_ms, where=where.value)

@@ -19,7 +19,7 @@ from ledger.block_port import FinalizedWrite
 from ledger.codes import Code
 from ledger.epochs import find_epoch
 from ledger.genesis_header import genesis_header_of
-from ledger.types import Ack, Batch
+from ledger.types import Ack, Batch, Readiness, Statement
 from node.turn import (
     AcceptedNotice,
     AlarmNotice,
@@ -52,6 +52,7 @@ REFUSED: Final = (Code.EXPIRED, Code.NOT_AFTER_TOO_FAR, Code.REPLAYED)
 
 _VOTE_TAG: Final = b"lossbook/v1/vote\x00"
 _ACK_TAG: Final = b"lossbook/v1/ack\x00"
+_READINESS_TAG: Final = b"lossbook/v1/readiness\x00"
 
 
 def header_fact(header: Header, listed: tuple[bytes, ...] = ()) -> HeaderFact:
@@ -215,11 +216,19 @@ class Watch(Witness):
                             self._certificate(node, certificate)
             case Batch():
                 self._batch(message)
+            case Statement(content=Readiness() as said):
+                self._ready(said)
             case Ack() if node.honest and self._is_own(node, message.epoch, message.acker):
                 fresh = message not in self._seen_acks
                 self._ack(node, message)
                 if fresh:
                     self._tell("uttered", node.index, "a batch", node.disk.blocks.is_durable(message.digest))
+
+    def _ready(self, said: Readiness) -> None:
+        message = _READINESS_TAG + self._chain_id + struct.pack(">Q", said.epoch) + said.proposal_id
+        message += said.consensus_key
+        if self._market.verify(said.consensus_key, sha256(message).digest(), said.signature):
+            self._tell("ready", said.proposal_id, said.consensus_key)
 
     def _batch(self, batch: Batch) -> None:
         header = batch.header

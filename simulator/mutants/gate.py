@@ -8,13 +8,13 @@ from typing import Final
 
 import msgspec
 
-from simulator.mutants import consensus_rules, ledger_rules
+from simulator.mutants import consensus_rules, ledger_rules, membership_rules
 from simulator.mutants.planting import Mutant, planted
 from simulator.plan import Plan, draw
 from simulator.run import Outcome, run_plan
 
 VALIDATORS: Final = 4
-MUTANTS: tuple[Mutant, ...] = consensus_rules.MUTANTS + ledger_rules.MUTANTS
+MUTANTS: tuple[Mutant, ...] = consensus_rules.MUTANTS + ledger_rules.MUTANTS + membership_rules.MUTANTS
 
 
 class UnknownMutant(Exception):

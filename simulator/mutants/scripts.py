@@ -7,7 +7,7 @@ from typing import Final
 
 from simulator.network import Weather
 from simulator.node import Pace
-from simulator.plan import Fault, Load, Plan
+from simulator.plan import Fault, Load, Plan, draw_governed
 
 VALIDATORS: Final = 4
 STORM: Final = Weather(delay_ms_min=1, delay_ms_max=80, drop_permille=200)
@@ -93,3 +93,8 @@ def bits_flip(seed: int) -> Plan:
         liars=(),
         faults=tuple(faults),
     )
+
+
+def sets_change(seed: int) -> Plan:
+    """The set changes several times, under the faults that are drawn for it."""
+    return draw_governed(seed, VALIDATORS)

@@ -202,6 +202,9 @@ class Oracle:
     def ballot(self, envelope_id: bytes, proposal_id: bytes, voter: int) -> None:
         """A client submits a validator's vote for a proposal; the proposer's is in the proposal."""
 
+    def ready(self, proposal_id: bytes, key: bytes) -> None:
+        """The holder of a key of the next epoch says, genuinely, that it is ready for this change."""
+
     def position(self, node: int, epoch: int, view: int, floor_view: int) -> None:
         """Where an honest node stands after a turn that is on disk."""
 

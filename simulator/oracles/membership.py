@@ -21,6 +21,7 @@ class Membership(Oracle):
         self._proposed: dict[bytes, tuple[int, frozenset[int], frozenset[int]]] = {}
         self._ballots: dict[bytes, tuple[bytes, int]] = {}
         self._approved_by: dict[bytes, dict[int, int]] = defaultdict(dict)  #: proposal -> voter -> height
+        self._ready: dict[bytes, set[bytes]] = defaultdict(set)  #: proposal -> keys whose holders are ready
         self._begun: dict[int, tuple[int, tuple[SeatFact, ...], bytes]] = {}
         self._keys: dict[bytes, tuple[int, int]] = {}  #: key -> (epoch, node) that it signs for
 
@@ -31,6 +32,10 @@ class Membership(Oracle):
     def ballot(self, envelope_id: bytes, proposal_id: bytes, voter: int) -> None:
         """See the class."""
         self._ballots[envelope_id] = (proposal_id, voter)
+
+    def ready(self, proposal_id: bytes, key: bytes) -> None:
+        """See the class."""
+        self._ready[proposal_id].add(key)
 
     def executed(self, node: int, height: int, roots: tuple[bytes, bytes], receipts: Sequence[ReceiptFact]) -> None:
         """Which ballots count."""
@@ -49,15 +54,16 @@ class Membership(Oracle):
         self._begun[epoch] = said
         self.check(epoch == 0 or epoch - 1 in self.world.sets, f"{told} follows none")
         self.check(self.world.sets[epoch] == tuple(seat.node for seat in seats), f"{told} has other members")
-        self._check_keys(epoch, seats, told)
+        self._check_keys(epoch, seats, proposal_id, told)
         self._check_votes(epoch, first_height, seats, proposal_id, told)
         boundary = self.world.headers.get(self.world.final.get(first_height - 1, b""))
         if boundary is not None:
             self.check(boundary.next_set == _hash_of(epoch, seats), f"{told} is not the set that its boundary names")
 
-    def _check_keys(self, epoch: int, seats: Sequence[SeatFact], told: str) -> None:
+    def _check_keys(self, epoch: int, seats: Sequence[SeatFact], proposal_id: bytes, told: str) -> None:
         able = [seat for seat in seats if seat.key]
-        self.check(len(able) >= quorum_of(len(seats)), f"{told}: only {len(able)} of {len(seats)} can sign")
+        ready = [seat for seat in able if seat.key in self._ready[proposal_id]]
+        self.check(len(ready) >= quorum_of(len(seats)), f"{told}: only {len(ready)} of {len(seats)} are ready")
         for seat in able:
             whose = self._keys.setdefault(seat.key, (epoch, seat.node))
             self.check(whose == (epoch, seat.node), f"{told}: node {seat.node} signs with the key of {whose}")

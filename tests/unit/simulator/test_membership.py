@@ -72,12 +72,20 @@ def seats(*nodes: int, epoch: int = 1) -> tuple[SeatFact, ...]:
     return tuple(SeatFact(node, ORGANISATIONS[node], b"key %d of %d" % (epoch, node)) for node in ordered)
 
 
-def begin(judge: Judge, members: tuple[SeatFact, ...], voters: tuple[int, ...], epoch: int = 1) -> None:
+def begin(
+    judge: Judge,
+    members: tuple[SeatFact, ...],
+    voters: tuple[int, ...],
+    epoch: int = 1,
+    ready: tuple[SeatFact, ...] | None = None,
+) -> None:
     """What a node reports of an epoch that these voted for."""
     for voter in voters:
         envelope_id = b"%d" % voter
         judge("ballot", envelope_id, PROPOSAL, voter)
         judge("executed", 0, 3, (b"", b""), [ReceiptFact(envelope_id, voter, True)])
+    for seat in ready if ready is not None else members:
+        judge("ready", PROPOSAL, seat.key)
     judge.world.begin(epoch, tuple(seat.node for seat in members))
     judge("epoch", 0, epoch, 9, members, PROPOSAL)
 
@@ -100,7 +108,7 @@ def test_a_set_that_was_voted_for_is_right(judge: Judge) -> None:
         (seats(0, 1, 2, 4), (0, 1, 4), "2 of 4 voted"),
         (seats(0, 1, 2, 3), (0, 1, 2), "not what was proposed"),
         (seats(0, 1, 2, 4)[::-1], (0, 1, 2), "out of order"),
-        (tuple(seat._replace(key=b"") for seat in seats(0, 1))[:1] * 2 + seats(2, 4), (0, 1, 2), "can sign"),
+        (tuple(seat._replace(key=b"") for seat in seats(0, 1))[:1] * 2 + seats(2, 4), (0, 1, 2), "are ready"),
         ((*seats(0, 1, 2, 4)[:3], seats(0)[0]), (0, 1, 2), "not what was proposed"),
     ],
 )
@@ -115,9 +123,17 @@ def test_a_set_that_nobody_decided_on_is_found(
 def test_a_key_serves_one_node_in_one_epoch(judge: Judge) -> None:
     judge("proposed", PROPOSAL, 0, (), ())
     begin(judge, seats(0, 1, 2, 3), (0, 1, 2))
+    for seat in seats(0, 1, 2, 3):
+        judge("ready", PROPOSAL, seat.key)
     judge.world.begin(2, (0, 1, 3, 2))
     with pytest.raises(Violation, match="signs with the key of"):
         judge("epoch", 0, 2, 12, seats(0, 1, 2, 3), PROPOSAL)
+
+
+def test_a_set_of_which_no_quorum_said_that_it_is_ready_is_found(judge: Judge) -> None:
+    judge("proposed", PROPOSAL, 0, (4,), (3,))
+    with pytest.raises(Violation, match="only 2 of 4 are ready"):
+        begin(judge, seats(0, 1, 2, 4), (0, 1, 2), ready=seats(0, 4))
 
 
 def test_nodes_that_begin_different_epochs_are_found(judge: Judge) -> None:
