@@ -25,6 +25,8 @@ The map of the room, from the bottom up:
     plan         what one seed does, as data: network weather, load, faults, adversaries
     faults       carrying out a plan's faults
     load         clients
+    governance   admins who change the set of validators
+    versions     how a later minor version speaks
     run          one seed from start to verdict: attack, heal to a quorum, drain, idle, compare
     campaign     many seeds, each twice, on many processes
     mutants/     rules taken out of the product one at a time, which all this has to notice

@@ -93,7 +93,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def governed(self) -> bool:
         """Whether its set may change."""
-        return bool(self.changes)
+        return bool(self.changes or self.newcomers)
 
     def to_json(self) -> bytes:
         """As it is kept under tests/regressions."""

@@ -2,8 +2,8 @@
 
 Faults go by delta debugging (Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", IEEE
 Transactions on Software Engineering, 2002): halves first, then smaller parts, as long as the same oracle objects. Then
-liars, weather and load become ordinary where that changes nothing, and the time of the attack is cut. Each node and
-link draws from randomness of its own, so that what is left goes on as before as far as it can.
+liars and changes of the set go, weather and load become ordinary where that changes nothing, and the time of the attack
+is cut. Each node and link draws from randomness of its own, so that what is left goes on as before as far as it can.
 """
 
 from __future__ import annotations
@@ -86,6 +86,10 @@ def _simpler(plan: Plan) -> Iterator[Plan]:
     """One thing less at a time."""
     for liar in plan.liars:
         yield msgspec.structs.replace(plan, liars=tuple(each for each in plan.liars if each is not liar))
+    for change in plan.changes:
+        yield msgspec.structs.replace(plan, changes=tuple(each for each in plan.changes if each is not change))
+    if plan.later:
+        yield msgspec.structs.replace(plan, later=())
     for name in Weather.__struct_fields__:
         if getattr(plan.weather, name) != getattr(FAIR, name):
             weather = msgspec.structs.replace(plan.weather, **{name: getattr(FAIR, name)})
