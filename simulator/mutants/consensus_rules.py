@@ -18,7 +18,7 @@ from consensus.types import Certificate, Target, ValidatorSet, Vote, VoteKind
 from consensus.votes import VoteChecker, shape_problem, vote_message
 from consensus.voting import Voter
 from simulator.mutants.planting import Mutant, Patch, seeds
-from simulator.mutants.scripts import away_for_long, restored_while_others_are_away
+from simulator.mutants.scripts import away_for_long, restored_in_a_worse_storm
 
 N, X, F = VoteKind.NOTARIZE, VoteKind.NULLIFY, VoteKind.FINALIZE
 
@@ -178,8 +178,8 @@ MUTANTS = (
         "start-up-rule-ignored",
         "§5",
         ((StartUp, "bound", _signs_at_once),),
-        seeds(13, 38, 42, 45, 49, 50, 51, 52),
-        script=restored_while_others_are_away,
+        seeds(1, 4, 7, 8, 9, 11, 15),
+        script=restored_in_a_worse_storm,
     ),
     Mutant("view-jump", "R10", ((Tally, "hold", _view_by_view),), seeds(1), script=away_for_long),
     Mutant("f-never-resent", "R12", ((Helper, "_latest", _without_own_f),), seeds(2)),

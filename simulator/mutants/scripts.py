@@ -5,6 +5,8 @@ from __future__ import annotations
 from random import Random
 from typing import Final
 
+import msgspec
+
 from simulator.network import Weather
 from simulator.node import Pace
 from simulator.plan import Fault, Load, Plan, draw_governed
@@ -12,6 +14,7 @@ from simulator.plan import Fault, Load, Plan, draw_governed
 VALIDATORS: Final = 4
 STORM: Final = Weather(delay_ms_min=1, delay_ms_max=80, drop_permille=200)
 SLOW: Final = Pace(turn_ms=3, sync_ms=1, check_ms=60, slice_envelopes=1, rotate_bytes=300_000)
+WORSE: Final = Weather(delay_ms_min=1, delay_ms_max=80, drop_permille=350)
 FINE: Final = Weather(delay_ms_max=5)
 AWAY_MS: Final = 5_000
 """Some hundred views in fine weather: certificates are kept of 64 below the floor."""
@@ -42,6 +45,12 @@ def restored_while_others_are_away(seed: int) -> Plan:
         liars=(),
         faults=tuple(faults),
     )
+
+
+def restored_in_a_worse_storm(seed: int) -> Plan:
+    """The same, and a third of what is sent is lost: more often nobody who answers knows what was signed."""
+    plan = restored_while_others_are_away(seed)
+    return msgspec.structs.replace(plan, weather=WORSE)
 
 
 def away_for_long(seed: int) -> Plan:
