@@ -179,7 +179,9 @@ class Run:
             return [node for node in self.cluster.honest if node is not spare]
         suspect = {fault.node for fault in self.plan.faults if fault.kind in ("flip", "restore", "restore-unmarked")}
         turn = self.plan.seed
-        ranked = sorted(self.cluster.honest, key=lambda node: (node.index in suspect, (node.index + turn) % self.plan.n))
+        ranked = sorted(
+            self.cluster.honest, key=lambda node: (node.index in suspect, (node.index + turn) % self.plan.n)
+        )
         return sorted(ranked[: self.watch.world.quorum(self.watch.world.genesis.epoch)], key=lambda node: node.index)
 
     def _mend(self, node: Node) -> None:
