@@ -39,6 +39,9 @@ SALT_BYTES: Final = 16
 NONCE_BYTES: Final = 24
 SECRET_BYTES: Final = SEED_BYTES + 16
 
+CONDEMNED: Final = ".gone-"
+"""Before the name of a key file that is being destroyed: no reader of keys looks at such a name."""
+
 FILE_BYTES_MAX: Final = 16 << 10
 """A key file has below 1 KiB; more is something else, and is not read."""
 OPERATIONS_MAX: Final = 64
@@ -149,24 +152,40 @@ def is_encrypted(path: Path) -> bool:
 
 
 def destroy(path: Path) -> None:
-    """Overwrite the file with zeros, sync, and remove it durably; nothing to do where it is gone.
+    """Overwrite the file with zeros and remove it, both durably; nothing to do where it is gone.
+
+    It loses its name first, durably: after a crash there is the whole key, or a file that nobody takes for a key and
+    that ``finish_destroying`` finds; never zeros under a key's name. A second call goes on where the first failed.
 
     A best effort: flash memory and copying file systems may keep old blocks, so the disk itself should be encrypted.
 
     Raises:
         OSError: as the file system.
     """
+    condemned = path.with_name(CONDEMNED + path.name)
+    _erase(condemned)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        os.close(os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
+        path.rename(condemned)
     except FileNotFoundError:
         return
-    try:
-        os.pwrite(descriptor, bytes(os.fstat(descriptor).st_size), 0)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    path.unlink(missing_ok=True)
     _sync_directory(path.parent)
+    _erase(condemned)
+
+
+def finish_destroying(directory: Path) -> None:
+    """Destroy what ``destroy`` left half done in this directory when the process or the machine went down.
+
+    Raises:
+        KeyFileError: the file system refuses.
+    """
+    for path in sorted(directory.glob(f"{CONDEMNED}*")):
+        try:
+            _erase(path)
+        except OSError as error:
+            raise KeyFileError(
+                path, f"its destruction cannot be finished ({error.strerror}): remove what stands in the way"
+            ) from error
 
 
 # ---------------------------------------------------------------- document
@@ -253,6 +272,20 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(encryption, dict) or "cipher" not in encryption or not all(isinstance(t, str) for t in texts):
         raise DamagedKeyFile(path, "lacks fields: restore it from a backup")
     return document
+
+
+def _erase(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return
+    try:
+        os.pwrite(descriptor, bytes(os.fstat(descriptor).st_size), 0)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    path.unlink(missing_ok=True)
+    _sync_directory(path.parent)
 
 
 def _read_private(path: Path) -> bytes:

@@ -42,7 +42,7 @@ class KeyFiles:
     """
 
     def __init__(self, directory: Path, passphrase: str | None, cost: KdfCost | None = None) -> None:
-        """Read the files that are there.
+        """Read the files that are there, once the destruction of others that a crash interrupted is finished.
 
         Raises:
             KeyFileError: one of them cannot be used; the text says what to do.
@@ -50,6 +50,7 @@ class KeyFiles:
         self._directory = directory
         self._passphrase = passphrase
         self._cost = cost
+        keyfile.finish_destroying(directory)
         self._keys = {path: keyfile.load(path, passphrase, KIND) for path in _paths(directory)}
         self._plaintext = any(not keyfile.is_encrypted(path) for path in _examples(directory))
 

@@ -19,8 +19,8 @@ from services.archive_file import ArchiveFile
 from services.archive_reading import take_over
 from services.logs import get_logger
 from store.errors import fail
-from store.files import DIRECTORY_MODE, FILE_MODE, OsFiles
-from store.home import Home
+from store.files import DIRECTORY_MODE, OsFiles
+from store.home import Home, copy_durably
 
 ARCHIVE_NAME: Final = "books.archive"
 GENESIS_NAME: Final = "genesis.json"
@@ -71,7 +71,7 @@ class Books:
         take_over(archive, old_genesis, genesis, target, contracts)
 
     def keep(self, home: Home) -> None:
-        """Copy both into the home.
+        """Copy both into the home, durably: stores that are emptied later are filled from them.
 
         Raises:
             OSError: as the file system.
@@ -79,9 +79,7 @@ class Books:
         home.predecessor.mkdir(mode=DIRECTORY_MODE)
         kept = Books.of_home(home)
         for source, target in ((self.archive, kept.archive), (self.old_genesis, kept.old_genesis)):
-            shutil.copyfile(source, target)
-            target.chmod(FILE_MODE)
-        OsFiles().sync_directory(home.predecessor)
+            copy_durably(source, target)
 
 
 def move_stores(source: Path, home: Home) -> None:
@@ -93,8 +91,7 @@ def move_stores(source: Path, home: Home) -> None:
     for name in reversed(STORES):
         place = home.path / name
         if not any(place.iterdir()):
-            place.rmdir()
-            (source / name).rename(place)
+            (source / name).rename(place)  # over the empty one: at no moment is there none
     OsFiles().sync_directory(home.path)
 
 

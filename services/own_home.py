@@ -21,7 +21,7 @@ from ledger.state import StateView
 from services.books import Books, move_stores
 from services.logs import get_logger
 from services.settings import FILE_NAME
-from store.home import Home, HomeKind, create_home, write_durably
+from store.home import Home, HomeKind, copy_durably, create_home, write_durably
 
 LEAF_VALIDITY: Final = timedelta(days=90)
 """A leaf is renewed at the start of a daemon in its last third, where the ledger key can be read."""
@@ -111,8 +111,7 @@ class Ceremony:
         finally:
             shutil.rmtree(room, ignore_errors=True)
         for name in key_files:
-            shutil.copyfile(self.keys / name, home.keys / name)
-            (home.keys / name).chmod(0o600)
+            copy_durably(self.keys / name, home.keys / name)
         if self.voted:
             write_durably(home.card, encode_card(self.card))
         write_leaf(home, self.ledger_key, now or datetime.now(UTC))

@@ -295,6 +295,22 @@ def open_all(home: Home, *, vote: bool = True) -> OpenStores:
     return OpenStores(home, blocks, state, votes, closing)
 
 
+def copy_durably(source: Path, target: Path) -> None:
+    """Copy a file of any size, readable by the owner only: whole and durable under its name, or not there.
+
+    Raises:
+        OSError: as the file system.
+    """
+    temporary = target.with_name(target.name + ".tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+    with os.fdopen(descriptor, "wb") as file, source.open("rb") as original:
+        shutil.copyfileobj(original, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(target)
+    OsFiles().sync_directory(target.parent)
+
+
 def write_durably(path: Path, data: bytes) -> None:
     """Replace a small file: the old or the new contents survive a crash, never a part.
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +19,37 @@ from store.files import OsFiles
 CHEAP = KdfCost(operations=1, memory_bytes=8 << 10)
 CARD = SigningKey.from_seed(bytes(range(32)))
 WORDS = "quill and ink"
+
+
+STEPS = ("rename", "sync directory", "overwrite", "sync file", "unlink", "sync directory")
+"""Of a destruction, in order."""
+
+
+class Crash(BaseException):
+    """The machine goes down."""
+
+
+class Disk:
+    """Notes what is done to it, and goes down before the step of this number."""
+
+    def __init__(self, patched: pytest.MonkeyPatch, goes_down_at: int = len(STEPS)) -> None:
+        self.steps: list[str] = []
+        self._goes_down_at = goes_down_at
+        for name, step in (("rename", "rename"), ("pwrite", "overwrite"), ("unlink", "unlink"), ("fsync", "sync")):
+            patched.setattr(os, name, self._noted(getattr(os, name), step))
+
+    def _noted(self, real: Callable[..., Any], step: str) -> Callable[..., Any]:
+        def call(*given: Any, **more: Any) -> Any:
+            if len(self.steps) == self._goes_down_at:
+                raise Crash
+            self.steps.append(f"{step} {_kind(given[0])}" if step == "sync" else step)
+            return real(*given, **more)
+
+        return call
+
+
+def _kind(descriptor: int) -> str:
+    return "directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
 
 
 @pytest.fixture
@@ -145,6 +180,49 @@ def test_a_destroyed_file_holds_nothing_where_a_second_name_kept_it(home: Path) 
     link.hardlink_to(home / "consensus.key")
     opened(home).destroy_before(1, {CARD.public})
     assert set(link.read_bytes()) == {0}
+
+
+def test_a_file_loses_its_name_durably_before_it_loses_its_contents(home: Path) -> None:
+    keys = opened(home)
+    with pytest.MonkeyPatch.context() as patched:
+        disk = Disk(patched)
+        keys.destroy_before(1, {CARD.public})
+    assert tuple(disk.steps) == STEPS
+
+
+@pytest.mark.parametrize("step", range(len(STEPS)))
+def test_a_node_that_went_down_while_it_destroyed_a_key_starts_and_finishes_it(home: Path, step: int) -> None:
+    keys = opened(home)
+    keys.key_for(1)
+    link = home.parent / f"{home.name}-link"
+    link.hardlink_to(home / "consensus.key")
+    with pytest.MonkeyPatch.context() as patched:
+        Disk(patched, step)
+        with pytest.raises(Crash):
+            keys.destroy_before(1, {CARD.public})
+    again = opened(home)
+    assert again.has(CARD.public) is (step == 0), "whole under its name, or no key at all"
+    assert again.made_for(1) is not None
+    again.destroy_before(1, {CARD.public})
+    assert [path.name for path in home.iterdir()] == ["consensus-1.key"]
+    assert set(link.read_bytes()) == {0}, "no block of it was left out"
+
+
+@pytest.mark.parametrize("step", range(len(STEPS)))
+def test_a_destruction_that_the_disk_refused_is_finished_at_the_next_call(home: Path, step: int) -> None:
+    keys = opened(home)
+    with pytest.MonkeyPatch.context() as patched:
+        Disk(patched, step)
+        with pytest.raises(Crash):
+            keys.destroy_before(1, {CARD.public})
+    assert keys.destroy_before(1, {CARD.public}) == [home / "consensus.key"]
+    assert list(home.iterdir()) == []
+
+
+def test_invalid_remnant_that_cannot_be_destroyed_is_named(home: Path) -> None:
+    (home / ".gone-consensus-1.key").mkdir()
+    with pytest.raises(KeyFileError, match=r"\.gone-consensus-1\.key: its destruction cannot be finished"):
+        opened(home)
 
 
 def test_destroying_what_is_gone_is_nothing(tmp_path: Path) -> None:

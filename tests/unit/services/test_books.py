@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import closing
 from pathlib import Path
@@ -132,6 +133,55 @@ def test_a_state_that_is_there_is_left_alone(rebuilt: Rebuilt, tmp_path: Path) -
     before = head_of(home)
     ensure_books(home, rebuilt.genesis, CONTRACTS)
     assert head_of(home) == before
+
+
+class Crash(BaseException):
+    """The process goes down."""
+
+
+@pytest.mark.parametrize("name", ["blocks", "state"])
+def test_a_home_whose_filling_a_crash_cut_short_is_filled_at_the_next_start(
+    rebuilt: Rebuilt, tmp_path: Path, name: str
+) -> None:
+    home = rebuilt.node(tmp_path / "node", rebuilt.books)
+    before = head_of(home)
+    resync_node(home.path)
+    rename = Path.rename
+
+    def cut_short(path: Path, target: Path) -> Path:
+        if target == home.path / name:
+            raise Crash
+        return rename(path, target)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Path, "rename", cut_short)
+        with pytest.raises(Crash):
+            ensure_books(home, rebuilt.genesis, CONTRACTS)
+    ensure_books(home, rebuilt.genesis, CONTRACTS)
+    assert head_of(home) == before
+    with closing(LevelBlockStore(home.blocks, home.chain_id)) as blocks:
+        assert blocks.first_height() == 6
+
+
+def test_books_and_keys_are_on_the_disk_when_a_home_is_made(
+    rebuilt: Rebuilt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[int] = set()
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    home = rebuilt.node(tmp_path / "node", rebuilt.books)
+    kept = Books.of_home(home)
+    keys = [home.keys / name for name in ("ledger.key", "consensus.key")]
+    for path in (kept.archive, kept.old_genesis, *keys, home.predecessor, home.keys):
+        assert path.stat().st_ino in synced, path
+        assert path.stat().st_mode & 0o077 == 0, path
+    assert kept.archive.read_bytes() == rebuilt.archive.read_bytes()
+    assert sorted(home.keys.iterdir()) == sorted(keys)
 
 
 def test_invalid_archive_in_the_home(rebuilt: Rebuilt, tmp_path: Path) -> None:
