@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 import msgspec
 
 from crypto.keys import verify
 from ledger.acks import accepted_message
+from ledger.checkpoints import CheckpointError
 from ledger.codes import Code
 from ledger.proof_errors import ProofError
 from ledger.proof_types import Proof, ReceiptProof
@@ -15,10 +17,12 @@ from ledger.types import Receipt
 from ledger.wire import WireError, decode_receipt
 from ledger.wire.proofs import decode_receipt_proof
 from lossbook.v1 import gateway_pb2
-from lossbook_sdk.errors import Expired, Failed, Rejected, VerificationFailed
+from lossbook_sdk.errors import CheckpointNeeded, Expired, Failed, Rejected, VerificationFailed
 from lossbook_sdk.nodes import Nodes
 from lossbook_sdk.profile import Node
 from lossbook_sdk.trust import Trust, UnknownEpoch
+
+_UNALTERED: Final = "The envelope itself cannot be altered; it may have been executed"
 
 
 class Stage(enum.IntEnum):
@@ -70,26 +74,32 @@ class Status(msgspec.Struct, frozen=True):
         return self
 
 
-async def checked_status(message: gateway_pb2.EnvelopeStatus, node: Node, nodes: Nodes) -> Status:
+async def checked_status(
+    message: gateway_pb2.EnvelopeStatus, node: Node, nodes: Nodes, wanted: bytes | None = None
+) -> Status:
     """``read_status``, after proofs of an epoch that is news to this client; PENDING where nobody can prove it.
 
     Raises:
-        VerificationFailed: as ``read_status``.
+        VerificationFailed, CheckpointNeeded: as ``read_status``.
     """
     trust = nodes.connector.trust
     try:
-        return read_status(message, node.organisation, trust)
+        return read_status(message, node.organisation, trust, wanted)
     except UnknownEpoch as unknown:
         if await nodes.learn_epoch(unknown.epoch):
-            return read_status(message, node.organisation, trust)
+            return read_status(message, node.organisation, trust, wanted)
         nodes.failed(node, f"it vouches in epoch {unknown.epoch}, to which no proof leads yet")
         return Status(message.envelope_id, Stage.PENDING, node.organisation)
 
 
-def read_status(message: gateway_pb2.EnvelopeStatus, node: str, trust: Trust) -> Status:
+def read_status(message: gateway_pb2.EnvelopeStatus, node: str, trust: Trust, wanted: bytes | None = None) -> Status:
     """Read an answer. ACCEPTED must be signed by the origin it names, with its key of that epoch; PROVEN must verify.
 
+    Args:
+        wanted: id of the envelope that was asked about; None: the caller matches ids, as on a stream of many.
+
     Raises:
+        CheckpointNeeded: it is PROVEN, and what this client knows is too old to tell.
         UnknownEpoch: its ACCEPTED is of an epoch that was not proved to this client yet.
         VerificationFailed: it is not what an honest node says.
     """
@@ -100,6 +110,10 @@ def read_status(message: gateway_pb2.EnvelopeStatus, node: str, trust: Trust) ->
     except (ValueError, WireError) as error:
         raise _lie(node, f"its answer cannot be read ({error})") from error
     envelope_id = message.envelope_id
+    if wanted is not None and stage is Stage.REJECTED and not envelope_id:
+        envelope_id = wanted  # refused before it was read: nobody there knows its id
+    if wanted is not None and envelope_id != wanted:
+        raise _lie(node, "it answered about another envelope")
     if receipt is not None and receipt.envelope_id != envelope_id:
         raise _lie(node, "it gave the receipt of another envelope")
     if stage in (Stage.FINAL, Stage.PROVEN) and receipt is None:
@@ -137,11 +151,13 @@ def _check_proven(receipt: Receipt | None, proof: ReceiptProof | None, node: str
         trust.verify(Proof(trust.genesis.chain_id, proof))
     except ProofError as error:
         raise _lie(node, str(error)) from error
+    except CheckpointError as error:
+        raise CheckpointNeeded(error.problem, unchanged=_UNALTERED, advice=error.advice) from error
 
 
 def _lie(node: str, problem: str) -> VerificationFailed:
     return VerificationFailed(
         f"the node of {node} gave an answer that does not verify: {problem}",
-        unchanged="The envelope itself cannot be altered; it may have been executed",
+        unchanged=_UNALTERED,
         advice="Ask another node (`lossbook tx show ID`), and tell the organisation that runs this one",
     )

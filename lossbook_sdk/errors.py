@@ -139,6 +139,12 @@ class Undecided(ClientError):
         self.envelope_id = envelope_id
 
 
+class CheckpointNeeded(ClientError):
+    """No proof can be believed from where this client starts: what it knows is too old. No node is to blame."""
+
+    exit_code = 4
+
+
 class VerificationFailed(ClientError):
     """What a node served does not verify against the genesis."""
 

@@ -13,13 +13,13 @@ from typing import Final
 import grpc
 
 from ledger.codes import Code
-from ledger.wire import decode_receipt
 from lossbook.v1 import gateway_pb2, gateway_pb2_grpc, query_pb2, query_pb2_grpc
 from lossbook_sdk.answers import Stage, Status, checked_status
 from lossbook_sdk.envelopes import Signed
 from lossbook_sdk.errors import NothingReachable, Rejected, Undecided
 from lossbook_sdk.nodes import GIVE_UP_S, TRANSIENT, Nodes, reason_of, refused
 from lossbook_sdk.profile import Node
+from lossbook_sdk.query import read_receipt
 
 WAIT_S: Final = 60.0
 """Default time for the wanted stage: some view changes and the loss of a node."""
@@ -53,6 +53,7 @@ class Gateway:
             NothingReachable: no node took it.
             Undecided: a node took it; the stage was not reached in time.
             NodeRefused, VerificationFailed: a node's answer cannot be used.
+            CheckpointNeeded: PROVEN was wanted, and what this client knows is too old to check a proof.
 
         A refusal, an expiry and a failed receipt are answers: see ``Status.raise_for_failure``.
         """
@@ -92,7 +93,7 @@ class Gateway:
             timeout_s=wait_s,
             give_up_s=wait_s + GIVE_UP_S,
         )
-        return await self._original(await checked_status(response.status, node, self._nodes))
+        return await self._original(await checked_status(response.status, node, self._nodes, envelope_id))
 
     async def _ask(self, node: Node, signed: Signed, wait: Stage, until_s: float, *, fresh: bool) -> Status | None:
         """One Submit; the gateway answers a known id with what it knows. None: the node failed."""
@@ -108,17 +109,18 @@ class Gateway:
             return None
         self._nodes.worked(node)
         await self._nodes.learn()
-        return await checked_status(response.status, node, self._nodes)
+        return await checked_status(response.status, node, self._nodes, signed.id)
 
     async def _original(self, status: Status) -> Status:
-        """For a replay, the first receipt: it says what the envelope did."""
+        """For a replay, the first receipt: it says what the envelope did. Proved, where the replay was."""
         if status.receipt is None or status.receipt.code != Code.REPLAYED:
             return status
+        prove = status.stage is Stage.PROVEN
         response, node = await self._nodes.call(
             lambda channel: query_pb2_grpc.QueryServiceStub(channel).GetReceipt,
-            query_pb2.GetReceiptRequest(envelope_id=status.envelope_id),
+            query_pb2.GetReceiptRequest(envelope_id=status.envelope_id, prove=prove),
         )
         if not response.found:
             return status
-        receipt = decode_receipt(response.receipt)
-        return Status(status.envelope_id, Stage.FINAL, node.organisation, receipt)
+        receipt, proof = read_receipt(response, status.envelope_id, node, self._nodes.connector.trust, prove=prove)
+        return Status(status.envelope_id, status.stage, node.organisation, receipt, proof)

@@ -9,7 +9,7 @@ import grpc
 import msgspec
 
 from ledger.proof_errors import ProofError
-from ledger.proof_types import Proof
+from ledger.proof_types import Proof, ReceiptProof
 from ledger.proofs import Proven
 from ledger.types import Block, Receipt
 from ledger.wire import WireError, decode_block, decode_receipt
@@ -94,17 +94,8 @@ class Query:
         response, node = await self._call("GetReceipt", request)
         if not response.found:
             return None
-        try:
-            receipt = decode_receipt(response.receipt)
-            if not prove or not response.HasField("proof"):
-                return receipt, None
-            proof = Proof(self._trust.genesis.chain_id, decode_receipt_proof(response.proof))
-            proven = self._trust.verify(proof)
-        except (WireError, ProofError) as error:
-            raise _no_proof(node, str(error)) from error
-        if proven.receipt is None or proven.receipt.raw != receipt.raw or receipt.envelope_id != envelope_id:
-            raise _no_proof(node, "it proves another receipt")
-        return receipt, proof
+        receipt, proof = read_receipt(response, envelope_id, node, self._trust, prove=prove)
+        return receipt, Proof(self._trust.genesis.chain_id, proof) if proof is not None else None
 
     async def envelope(self, envelope_id: bytes) -> tuple[Proof, Proven] | None:
         """An envelope as it was ordered, proved; None if it was not."""
@@ -127,9 +118,12 @@ class Query:
         if not response.found:
             return None
         try:
-            return decode_block(response.block)
+            block = decode_block(response.block)
         except WireError as error:
             raise _no_proof(node, str(error)) from error
+        if block.header.height != height:
+            raise _no_proof(node, f"it gave block {block.header.height} for block {height}")
+        return block
 
     async def status(self) -> query_pb2.GetStatusResponse:
         """How the first node that answers is doing."""
@@ -178,6 +172,31 @@ class Query:
             request,
             give_up_s=self._give_up_s,
         )
+
+
+def read_receipt(
+    response: query_pb2.GetReceiptResponse, envelope_id: bytes, node: Node, trust: Trust, *, prove: bool
+) -> tuple[Receipt, ReceiptProof | None]:
+    """The receipt that a node found for an envelope; with its proof, verified, where that was asked for.
+
+    Raises:
+        VerificationFailed: it is of another envelope, the proof is missing, or it does not verify.
+    """
+    try:
+        receipt = decode_receipt(response.receipt)
+        if receipt.envelope_id != envelope_id:
+            raise _no_proof(node, "it gave the receipt of another envelope")
+        if not prove:
+            return receipt, None
+        if not response.HasField("proof"):
+            raise _no_proof(node, "it gave none")
+        proof = decode_receipt_proof(response.proof)
+        proven = trust.verify(Proof(trust.genesis.chain_id, proof))
+    except (WireError, ProofError) as error:
+        raise _no_proof(node, str(error)) from error
+    if proven.receipt is None or proven.receipt.raw != receipt.raw:
+        raise _no_proof(node, "it proves another receipt")
+    return receipt, proof
 
 
 def _no_proof(node: Node, problem: str) -> VerificationFailed:

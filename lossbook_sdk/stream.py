@@ -28,7 +28,7 @@ from ledger.codes import Code
 from lossbook.v1 import gateway_pb2, gateway_pb2_grpc
 from lossbook_sdk.answers import Stage, Status, checked_status
 from lossbook_sdk.envelopes import Signed
-from lossbook_sdk.errors import ClientError, Rejected, VerificationFailed
+from lossbook_sdk.errors import Rejected, VerificationFailed
 from lossbook_sdk.nodes import TRANSIENT, Nodes, reason_of, refused
 from lossbook_sdk.profile import Node
 
@@ -117,7 +117,7 @@ class BulkSubmitter:
         self._changed = asyncio.Event()
         self._room = asyncio.Condition()
         self._closing = False
-        self._error: ClientError | None = None
+        self._error: Exception | None = None
         self._task: asyncio.Task[None] | None = None
         self._last_heard_s = 0.0
         self._alone_since_s = 0.0
@@ -150,7 +150,8 @@ class BulkSubmitter:
         """Queue one envelope; waits while the window is full.
 
         Raises:
-            ClientError: the stream as a whole has failed (no node for too long, or a lie).
+            ClientError: the stream as a whole has failed (no node for too long, or what is known is too old to check
+                a proof with).
         """
         async with self._room:
             await self._room.wait_for(lambda: self._error is not None or self._fits(signed))
@@ -201,7 +202,7 @@ class BulkSubmitter:
                     self._nodes.failed(node, reason)
                 else:
                     reason = self._leaving
-        except ClientError as error:
+        except Exception as error:  # noqa: BLE001 - of whatever kind: who waits is told, and does not wait for ever
             await self._fail(error)
 
     async def _until_work(self) -> None:
@@ -224,10 +225,12 @@ class BulkSubmitter:
         look_back = asyncio.create_task(self._look_back(node))
         try:
             async for response in call:
-                self._last_heard_s = self._alone_since_s = self._clock_s()
+                self._last_heard_s = self._clock_s()
                 self._nodes.worked(node)
                 for message in response.statuses:
-                    await self._on_status(await checked_status(message, node, self._nodes))
+                    status = await checked_status(message, node, self._nodes)
+                    self._alone_since_s = self._clock_s()  # a lie is no company: liars alone are given up like silence
+                    await self._on_status(status)
         except grpc.aio.AioRpcError as error:
             if error.code() not in TRANSIENT:
                 raise refused(node, error) from error
@@ -337,7 +340,7 @@ class BulkSubmitter:
         async with self._room:
             self._room.notify_all()
 
-    async def _fail(self, error: ClientError) -> None:
+    async def _fail(self, error: Exception) -> None:
         self._error = error
         for flight in self._flights.values():
             if not flight.future.done():

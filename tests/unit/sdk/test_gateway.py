@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import grpc
@@ -40,6 +40,16 @@ def envelope() -> Signed:
         organisation=FIRST.id,
         keys=[FIRST.desks["handler"]],
         operations=[ops.ClaimClose(bytes(16), 1)],
+    )
+
+
+def other() -> Signed:
+    """Somebody's envelope, not ``envelope()``."""
+    return build_and_sign(
+        chain_id=market_genesis().chain_id,
+        organisation=FIRST.id,
+        keys=[FIRST.desks["handler"]],
+        operations=[ops.ClaimClose(bytes(15) + b"x", 1)],
     )
 
 
@@ -151,6 +161,66 @@ def test_replay_is_answered_with_the_first_receipt() -> None:
     status = run(story())
     assert status.receipt is not None
     assert (status.receipt.height, status.receipt.code) == (2, Code.OK)
+
+
+def test_invalid_the_first_receipt_of_another_envelope() -> None:
+    class Query(AnyQuery):
+        async def GetReceipt(  # noqa: N802
+            self, request: query_pb2.GetReceiptRequest, context: object
+        ) -> query_pb2.GetReceiptResponse:
+            return query_pb2.GetReceiptResponse(found=True, receipt=final(other().raw).receipt)
+
+    async def story() -> Status:
+        gateway = FakeGateway("insurer-1", always(lambda raw: final(raw, Code.REPLAYED, ())))
+        await gateway.start(query=Query())  # type: ignore[abstract]
+        return await submit(gateway)
+
+    with pytest.raises(VerificationFailed, match="receipt of another envelope"):
+        run(story())
+
+
+@pytest.mark.parametrize(
+    "true",
+    [accepted, final, expired, lambda raw: rejected(raw, Code.WRONG_CHAIN)],
+    ids=["accepted", "final", "expired", "rejected"],
+)
+def test_invalid_the_true_status_of_another_envelope(true: Callable[[bytes], gateway_pb2.EnvelopeStatus]) -> None:
+    gateway = FakeGateway("insurer-1", always(lambda raw: true(other().raw)))
+    with pytest.raises(VerificationFailed, match="answered about another envelope"):
+        run(submit(gateway, wait=Stage.ACCEPTED))
+
+
+def test_invalid_a_later_question_answered_about_another_envelope() -> None:
+    class Forgetful(FakeGateway):
+        async def WaitReceipt(  # noqa: N802
+            self, request: gateway_pb2.WaitReceiptRequest, context: Any
+        ) -> gateway_pb2.WaitReceiptResponse:
+            return gateway_pb2.WaitReceiptResponse(status=final(other().raw))
+
+    async def story() -> None:
+        gateway = Forgetful("insurer-1", never)
+        await gateway.start()
+        nodes = nodes_of(gateway)
+        try:
+            await Gateway(nodes).wait(envelope().id, 0, wait_s=5.0)
+        finally:
+            await nodes.close()
+            await gateway.stop()
+
+    with pytest.raises(VerificationFailed, match="answered about another envelope"):
+        run(story())
+
+
+def test_a_refusal_before_the_envelope_was_read_needs_no_id() -> None:
+    def nameless(raw: bytes) -> gateway_pb2.EnvelopeStatus:
+        status = rejected(raw, Code.WRONG_CHAIN)
+        status.envelope_id = b""
+        return status
+
+    gateway = FakeGateway("insurer-1", always(nameless))
+    status = run(submit(gateway))
+    assert status.stage is Stage.REJECTED
+    assert status.envelope_id == id_of(gateway.seen[0])
 
 
 def test_nobody_there_is_said_with_every_node_and_reason() -> None:

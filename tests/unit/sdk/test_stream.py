@@ -62,6 +62,48 @@ async def stop(*gateways: FakeGateway) -> None:
         await gateway.stop()
 
 
+def test_invalid_a_lie_told_again_and_again_is_given_up() -> None:
+    def lie(raw: bytes) -> gateway_pb2.EnvelopeStatus:
+        status = final(raw)
+        status.receipt = b""
+        return status
+
+    async def story() -> None:
+        gateway = FakeGateway("insurer-1", always(lie))
+        await start(gateway)
+        try:
+            async with asyncio.timeout(20):
+                await load(BulkSubmitter(nodes_of(gateway), give_up_s=0.5), envelopes(2))
+        finally:
+            await stop(gateway)
+
+    with pytest.raises(NothingReachable, match="gives no receipt"):
+        asyncio.run(story())
+
+
+def test_a_stream_that_dies_of_anything_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> Status:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("lossbook_sdk.stream.checked_status", broken)
+
+    async def story() -> None:
+        gateway = FakeGateway("insurer-1", always(final))
+        await start(gateway)
+        async with asyncio.timeout(20), BulkSubmitter(nodes_of(gateway)) as bulk:
+            (signed,) = envelopes(1)
+            outcome = await bulk.submit(signed)
+            with pytest.raises(RuntimeError, match="a defect"):
+                await outcome
+            with pytest.raises(RuntimeError, match="a defect"):
+                await bulk.drain()
+            with pytest.raises(RuntimeError, match="a defect"):
+                await (await bulk.submit(signed))
+        await stop(gateway)
+
+    asyncio.run(story())
+
+
 def test_every_envelope_gets_its_answer() -> None:
     async def story() -> None:
         gateway = FakeGateway("insurer-1", always(accepted, final))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 from collections.abc import Coroutine
@@ -21,18 +22,21 @@ from ledger import operations as ops
 from ledger import proof_building
 from ledger.acks import accepted_message
 from ledger.checkpoints import DAY_MS
+from ledger.codes import Code
 from ledger.epochs import MEMBERSHIP
 from ledger.organisations import CARDS, KEYS
 from ledger.proof_errors import BadSignature, ConflictingHistory
-from ledger.proof_types import Proof, RecordProof
+from ledger.proof_types import Proof, ReceiptProof, RecordProof
 from ledger.proofs import Proven
 from ledger.state import Table
-from ledger.wire.proofs import encode_record_proof
+from ledger.wire import decode_envelope, encode_receipt
+from ledger.wire.proofs import encode_receipt_proof, encode_record_proof
 from lossbook.v1 import gateway_pb2, query_pb2
 from lossbook_sdk import nodes as nodes_module
 from lossbook_sdk import profile, trust_file
 from lossbook_sdk.answers import Stage, Status
-from lossbook_sdk.errors import ProfileError, Undecided, VerificationFailed
+from lossbook_sdk.envelopes import Signed
+from lossbook_sdk.errors import CheckpointNeeded, ProfileError, Undecided, VerificationFailed
 from lossbook_sdk.gateway import Gateway
 from lossbook_sdk.nodes import Nodes
 from lossbook_sdk.profile import Node
@@ -40,7 +44,7 @@ from lossbook_sdk.stream import BulkSubmitter
 from lossbook_sdk.trust import Trust, UnknownEpoch
 from tests.support.epoch_chain import EpochChain
 from tests.support.gateways import AnyQuery, FakeGateway, PlainConnector, always, final, id_of, nodes_of
-from tests.support.insurers import FIRST, INSURERS, make_genesis, market_genesis
+from tests.support.insurers import FIRST, INSURERS, make_genesis, market_genesis, policy_issue
 from tests.support.voting import NEWCOMER, next_key, plain_card, seat_card
 from tests.unit.sdk.test_gateway import envelope
 
@@ -394,6 +398,110 @@ def test_a_stream_checks_vouchers_by_epoch_too() -> None:
 
     run(story())
     assert stages == [Stage.ACCEPTED]
+
+
+# -- proofs over a connection --------------------------------------------------------------------------
+
+
+class Replayed:
+    """A chain that lists one envelope twice, and what a node may say of it."""
+
+    def __init__(self) -> None:
+        self.chain = EpochChain()
+        raw = self.chain.ledger.envelope([policy_issue()]).raw
+        self.signed = Signed(raw, id_of(raw), 0)
+        for _ in range(2):
+            self.chain.block(decode_envelope(raw))
+        self.chain.block()
+        self.chain.block()
+        self.first, self.second = (
+            proof_building.receipt_proof(self.chain, self.chain.ledger.state, position) for position in (0, 1)
+        )
+        assert (self.first.receipt.code, self.second.receipt.code) == (Code.OK, Code.REPLAYED)
+
+    def status(self, said: ReceiptProof) -> gateway_pb2.EnvelopeStatus:
+        return gateway_pb2.EnvelopeStatus(
+            envelope_id=said.receipt.envelope_id,
+            stage=gateway_pb2.STAGE_PROVEN,
+            receipt=said.receipt.raw,
+            proof=encode_receipt_proof(said),
+        )
+
+    async def told(
+        self, said: ReceiptProof, response: query_pb2.GetReceiptResponse, mine: Signed | None = None
+    ) -> Status:
+        """The answer to whom waits for PROVEN, of a node that gives this receipt first and this one when asked."""
+
+        class Query(AnyQuery):
+            async def GetReceipt(  # noqa: N802
+                self, request: query_pb2.GetReceiptRequest, context: object
+            ) -> query_pb2.GetReceiptResponse:
+                assert request.prove
+                return response
+
+        gateway = FakeGateway(FIRST.id, always(lambda raw: self.status(said)))
+        await gateway.start(query=Query())  # type: ignore[abstract]
+        nodes = nodes_of(gateway, genesis=self.chain.genesis)
+        try:
+            return await Gateway(nodes).submit(mine or self.signed, Stage.PROVEN)
+        finally:
+            await nodes.close()
+            await gateway.stop()
+
+
+def test_invalid_the_genuine_proof_of_another_envelope() -> None:
+    it = Replayed()
+    assert run(it.told(it.first, query_pb2.GetReceiptResponse())).proof == it.first
+    with pytest.raises(VerificationFailed, match="answered about another envelope"):
+        run(it.told(it.first, query_pb2.GetReceiptResponse(), envelope()))
+
+
+def test_a_proven_replay_is_answered_with_the_first_receipt_proved() -> None:
+    it = Replayed()
+    honest = query_pb2.GetReceiptResponse(
+        found=True, receipt=it.first.receipt.raw, proof=encode_receipt_proof(it.first)
+    )
+    status = run(it.told(it.second, honest))
+    assert (status.stage, status.receipt, status.proof) == (Stage.PROVEN, it.first.receipt, it.first)
+
+
+def test_invalid_a_first_receipt_that_is_not_proved_as_the_replay_was() -> None:
+    it = Replayed()
+    lie = encode_receipt(
+        envelope_id=it.signed.id, height=2, index=0, position=0, block_time_ms=1, code=Code.OK, operation_codes=(0,)
+    )
+    for proved, why in ((None, "it gave none"), (it.first, "it proves another receipt")):
+        response = query_pb2.GetReceiptResponse(found=True, receipt=lie.raw)
+        if proved is not None:
+            response.proof.CopyFrom(encode_receipt_proof(proved))
+        with pytest.raises(VerificationFailed, match=why):
+            run(it.told(it.second, response))
+
+
+def test_past_the_trusting_period_whoever_waits_for_proofs_is_told_to_take_a_checkpoint() -> None:
+    it = Replayed()
+    gateway = FakeGateway(FIRST.id, always(lambda raw: it.status(it.first)))
+
+    async def story(days: int) -> Status:
+        now_ms = it.chain.genesis.time_ms + days * DAY_MS
+        trust = Trust(it.chain.genesis, trusting_days=30, now_ms=lambda: now_ms)
+        await gateway.start()
+        nodes = Nodes(PlainConnector(trust, b"", b""), [gateway.node])
+        try:
+            async with asyncio.timeout(20), BulkSubmitter(nodes, Stage.PROVEN) as bulk:
+                outcome = await bulk.submit(it.signed)
+                with contextlib.suppress(CheckpointNeeded):
+                    await bulk.drain()
+                return await outcome
+        finally:
+            await nodes.close()
+            await gateway.stop()
+
+    assert run(story(1)).stage is Stage.PROVEN
+    with pytest.raises(CheckpointNeeded, match="30 days") as caught:
+        run(story(40))
+    assert "lossbook checkpoint accept" in caught.value.advice
+    assert caught.value.exit_code == 4
 
 
 # -- members over a connection -------------------------------------------------------------------------
