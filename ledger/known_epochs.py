@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from consensus.justification import tail_problem
 from consensus.types import Header
 from ledger.genesis import Genesis
 from ledger.header_chain import EpochStart, NamedJob, hand_over
@@ -50,9 +51,11 @@ class KnownEpochs(msgspec.Struct, frozen=True):
             ConflictingHistory: what is known of its epoch is of another history.
         """
         epoch = start.validators.epoch
-        found = self.starts.get(epoch)
+        found, after = self.starts.get(epoch), self.starts.get(epoch + 1)
         if found is not None and found.identity != start.identity:
             raise ConflictingHistory(f"epoch {epoch}", "the checkpoint has other validators than were proved before")
+        if found is not None and after is not None:
+            _check_end(after.genesis, height, digest)
         starts = self.starts if found is not None else {epoch: start}
         return msgspec.structs.replace(self, starts=starts, floor=height, floor_digest=digest)
 
@@ -77,6 +80,7 @@ class KnownEpochs(msgspec.Struct, frozen=True):
             if epoch + 1 in starts:
                 _check_same(each, starts[epoch + 1])
             elif epoch >= first:
+                _check_end(each.headers[0].header, self.floor, self.floor_digest)
                 starts[epoch + 1], more = hand_over(
                     each.headers, each.finalization, each.members, self.chain_id, starts[epoch]
                 )
@@ -88,7 +92,7 @@ class KnownEpochs(msgspec.Struct, frozen=True):
 
         Raises:
             BelowCheckpoint: it lies before everything this verifier believes.
-            ConflictingHistory: another header of its height is believed.
+            ConflictingHistory: another header of its height is believed, or its epoch was over before it.
             BadHeaderChain: nothing leads to its epoch.
         """
         epoch, height = header.epoch, header.height
@@ -101,7 +105,32 @@ class KnownEpochs(msgspec.Struct, frozen=True):
             raise BadHeaderChain(
                 f"header of height {height}", f"it is of epoch {epoch}; the hand-overs end at {max(self.starts)}"
             )
+        end = self.end_before(header)
+        if end is not None:
+            raise ConflictingHistory(f"header of height {height}", f"block {end.height} ended epoch {epoch} before it")
         return found
+
+    def end_before(self, header: Header) -> Header | None:
+        """The block that ended the header's epoch, if that is known and the header can be neither it nor before it.
+
+        Old keys sign anything but the past: a quorum of an epoch that is over shows nothing above its end. Tails of
+        the block repeat its height, time and state, and say nothing else.
+        """
+        after = self.starts.get(header.epoch + 1)
+        if after is None or header.digest == after.genesis.digest:
+            return None
+        end = after.genesis
+        if header.height < end.height and header.timestamp_ms < end.timestamp_ms:
+            return None
+        return None if tail_problem(header, end) is None else end
+
+
+def _check_end(end: Header, height: int, digest: bytes) -> None:
+    """That this block may have ended its epoch: a checkpoint in that epoch lies below it, or is the block itself."""
+    if height >= end.height and digest != end.digest:
+        raise ConflictingHistory(
+            f"end of epoch {end.epoch}", f"block {end.height} ended it, and the checkpoint has block {height} in it"
+        )
 
 
 def _check_same(given: HandOver, known: EpochStart) -> None:

@@ -157,12 +157,13 @@ def verify_manifest(
     Args:
         known: the genesis; or what this very row of hand-overs, or the beginning of it, was found to lead to before.
             Of other hand-overs into these epochs only the blocks are compared: those would be kept without a proof.
-        seen: epochs the verifier has been in itself; a manifest that tells another history of them is refused.
+        seen: epochs the verifier has been in itself; a manifest that tells another history of them, or
+            lets one go on after its end, is refused.
     """
     certified = manifest.header.subject
     try:
         if seen is not None:
-            seen.follow(manifest.header.hand_overs)
+            seen.follow(manifest.header.hand_overs)[0].start_for(certified)
         known, _ = verify_header_proof(manifest.header, known, verify)
     except ProofError as error:
         raise SnapshotError("manifest", str(error)) from error

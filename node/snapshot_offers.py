@@ -126,9 +126,17 @@ class Offers:
 
 
 def _conflict(one: Snapshot, other: Snapshot) -> bool:
-    """Whether an epoch ended with one block here, with another there."""
+    """Whether an epoch ended with one block here, with another there, or goes on here after its end there."""
     starts = other.known.starts
-    return any(
-        epoch in starts and start.genesis.digest != starts[epoch].genesis.digest
-        for epoch, start in one.known.starts.items()
+    return (
+        _goes_on_after(one, other)
+        or _goes_on_after(other, one)
+        or any(
+            epoch in starts and start.genesis.digest != starts[epoch].genesis.digest
+            for epoch, start in one.known.starts.items()
+        )
     )
+
+
+def _goes_on_after(one: Snapshot, other: Snapshot) -> bool:
+    return other.known.end_before(one.certified) is not None

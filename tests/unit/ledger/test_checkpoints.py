@@ -321,6 +321,56 @@ def test_invalid_another_block_at_the_height_of_the_checkpoint() -> None:
         verify_header_proof(header_proof(forged, 1), known(0))
 
 
+def stayed(blocks: int = 30) -> EpochChain:
+    """Epoch 0 goes on."""
+    chain = EpochChain()
+    for _ in range(blocks):
+        chain.block()
+    return chain
+
+
+def led_astray() -> KnownEpochs:
+    """Of whoever was shown a forged epoch 1 while nothing else was known."""
+    forged = Forged().chain
+    proof = header_proof(forged, forged.finalized_height())
+    return verify_header_proof(proof, KnownEpochs.of_genesis(forged.genesis))[0]
+
+
+def test_invalid_a_checkpoint_in_an_epoch_that_is_known_to_have_ended_below_it() -> None:
+    genuine, astray = stayed(), led_astray()
+    end = astray.starts[1].genesis.height
+    start = astray.starts[0]
+    for height in (end, end + 1, 30):
+        with pytest.raises(ConflictingHistory, match=f"block {end} ended it, and the checkpoint has block {height}"):
+            astray.above(height, genuine.headers[height - 1].justified.header.digest, start)
+    below = genuine.headers[end - 2].justified.header
+    assert astray.above(below.height, below.digest, start).floor == end - 1
+
+
+def test_a_checkpoint_at_the_block_that_ended_its_epoch_is_taken() -> None:
+    chain = history().chain
+    known_all, _ = verify_header_proof(
+        header_proof(chain, chain.finalized_height()), KnownEpochs.of_genesis(chain.genesis)
+    )
+    end = known_all.starts[1].genesis
+    from_there = known_all.above(end.height, end.digest, known_all.starts[0])
+    verify_header_proof(header_proof(chain, end.height), from_there)
+    verify_header_proof(header_proof(chain, chain.finalized_height()), from_there)
+    stranger = KnownEpochs.of_genesis(chain.genesis).above(end.height, end.digest, known_all.starts[0])
+    verify_header_proof(header_proof(chain, chain.finalized_height()), stranger)
+
+
+def test_invalid_an_epoch_that_is_said_to_have_ended_below_the_checkpoint_in_it() -> None:
+    """Who holds the checkpoint alone, and never saw the forged epoch before."""
+    forged, block = Forged().chain, stayed().headers[24].justified.header
+    known = KnownEpochs.of_genesis(forged.genesis)
+    known = known.above(block.height, block.digest, known.latest)
+    while forged.finalized_height() < 40:
+        forged.block()
+    with pytest.raises(ConflictingHistory, match="end of epoch 0"):
+        verify_header_proof(header_proof(forged, 40), known)
+
+
 # -- the trusting period -------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import msgspec
@@ -84,12 +85,16 @@ class Newcomer:
         self.wait(0)
 
     def verified(self, manifest: Manifest, known: KnownEpochs, seen: KnownEpochs) -> Snapshot:
-        snapshot = verify_manifest(manifest, known, seen=seen)
         end = self.ends.get(manifest.raw)
         if end is None:
-            return snapshot
-        starts = {0: known.starts[0], 1: EpochStart(known.starts[0].validators, end)}
-        return msgspec.structs.replace(snapshot, known=msgspec.structs.replace(known, starts=starts))
+            return verify_manifest(manifest, known, seen=seen)
+        snapshot = verify_manifest(manifest, self.genesis)
+        starts = {0: self.genesis.starts[0], 1: EpochStart(self.genesis.starts[0].validators, end)}
+        return msgspec.structs.replace(
+            snapshot,
+            certified=dataclasses.replace(snapshot.certified, epoch=1),
+            known=msgspec.structs.replace(self.genesis, starts=starts),
+        )
 
     @property
     def now(self) -> Now:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import datetime
 import json
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,16 +19,20 @@ import pytest
 from contracts.tables import TABLES
 from crypto.hashing import TAG_ENVELOPE_ID, tagged
 from crypto.keys import SigningKey
+from crypto.tls import make_authority
 from ledger import operations as ops
 from ledger import proof_building
 from ledger.acks import accepted_message
+from ledger.cards import sign_card
 from ledger.checkpoints import DAY_MS
 from ledger.codes import Code
 from ledger.epochs import MEMBERSHIP
-from ledger.organisations import CARDS, KEYS
+from ledger.known_epochs import KnownEpochs
+from ledger.organisations import CARDS, KEYS, CardRecord
+from ledger.proof_building import header_proof
 from ledger.proof_errors import BadSignature, ConflictingHistory
 from ledger.proof_types import Proof, ReceiptProof, RecordProof
-from ledger.proofs import Proven
+from ledger.proofs import Proven, verify_header_proof
 from ledger.state import Table
 from ledger.wire import decode_envelope, encode_receipt
 from ledger.wire.proofs import encode_receipt_proof, encode_record_proof
@@ -132,6 +137,69 @@ def test_another_history_is_refused_once_one_is_known(tmp_path: Path) -> None:
     other.block()
     with pytest.raises(ConflictingHistory):
         Trust(chain.genesis, tmp_path / "known.json").verify(proof(other))
+
+
+def endless(height: int) -> EpochChain:
+    """Made with old keys alone: epoch 0 goes on up to this height, as if it had never ended."""
+    chain = EpochChain()
+    while chain.finalized_height() < height:
+        chain.block()
+    return chain
+
+
+def test_invalid_a_header_of_an_epoch_that_was_over_before_it() -> None:
+    chain = later(2)
+    trust = Trust(chain.genesis)
+    trust.verify(proof(chain))
+    end = trust.known.starts[1].genesis.height
+    for height in (end, end + 1, chain.finalized_height() + 50):
+        with pytest.raises(ConflictingHistory, match=f"block {end} ended epoch 0 before it"):
+            verify_header_proof(header_proof(endless(height), height), trust.known)
+
+
+def test_invalid_a_lower_header_of_an_epoch_that_was_over_when_it_was_made() -> None:
+    chain = later(1)
+    trust = Trust(chain.genesis)
+    trust.verify(proof(chain))
+    end = trust.known.starts[1].genesis
+    forged = EpochChain()
+    forged.block()
+    for late_ms, refused in ((-1, False), (0, True), (1, True)):
+        header = dataclasses.replace(forged.headers[0].justified.header, timestamp_ms=end.timestamp_ms + late_ms)
+        assert (trust.known.end_before(header) == end) is refused
+
+
+@pytest.mark.parametrize("tails", [(), (0,), (0, 1)])
+def test_every_header_up_to_the_end_of_an_epoch_stays_believed(tails: Sequence[int]) -> None:
+    chain = EpochChain()
+    chain.block()
+    chain.change("leave", ops.SetChange(), tails=tails)
+    chain.block()
+    height = chain.finalized_height()
+    known, _ = verify_header_proof(header_proof(chain, height), KnownEpochs.of_genesis(chain.genesis))
+    assert 1 in known.starts
+    for at in range(1, height + 1):
+        verify_header_proof(header_proof(chain, at), known)
+    end = chain.final_header(known.starts[1].genesis.height)
+    assert end is not None
+    assert len(end.tails) == len(tails)
+    assert [known.end_before(tail.header) for tail in end.tails] == [None] * len(tails)
+
+
+def test_a_card_forged_with_the_keys_of_an_epoch_that_is_over_is_not_learned() -> None:
+    chain = later(2)
+    trust = Trust(chain.genesis)
+    trust.verify(proof(chain))
+    victim, thief = INSURERS[1], SigningKey.generate()
+    forged = EpochChain()
+    authority = make_authority(thief, victim.id, datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)).decode()
+    body = victim.body(ledger_key=thief.public.hex(), ca_certificate=authority)
+    card = sign_card(body, thief, victim.consensus_key)
+    forged.ledger.state.put(CARDS, victim.id.encode(), CardRecord(card.text, card.signature, card.possession))
+    while forged.finalized_height() < 200:
+        forged.block()
+    with pytest.raises(ConflictingHistory):
+        proved_card(forged, trust, victim.id)
 
 
 def test_a_proof_that_fails_teaches_nothing(tmp_path: Path) -> None:
