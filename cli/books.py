@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,22 @@ from store.state import LevelStateStore
 
 MISSING_SHOWN = 20
 """Commitments listed for people; ``--json`` has all."""
+
+
+def books_given(archive: Path | None, old_genesis: Path | None) -> Books | None:
+    """From the options of a command, and the checkpoint of the network before that this person accepted.
+
+    Raises:
+        GenesisError: one option without the other, or no genesis.
+        CheckpointError: what was accepted cannot be read.
+    """
+    from lossbook_sdk.pins import pin_path, read_pin
+
+    books = Books.given(archive, old_genesis)
+    if books is None:
+        return None
+    chain_id = load_genesis(books.old_genesis.read_bytes()).chain_id
+    return replace(books, checkpoint=read_pin(pin_path(chain_id), chain_id))
 
 
 def hand_on(home: Path, out: Path, as_json: bool) -> None:
@@ -109,7 +126,7 @@ def check_on_books(books: Books, genesis: Genesis) -> list[tuple[str, Any]]:
         GenesisError: it is not so.
     """
     with _restored(books) as (old_genesis, found):
-        check_predecessor(genesis, old_genesis, found)
+        check_predecessor(genesis, found)
         root = succeed(genesis, found.state).record.state_root
         return [
             ("carries on", f"{old_genesis.name}, network {old_genesis.chain_id.hex()[:16]}"),
@@ -117,7 +134,14 @@ def check_on_books(books: Books, genesis: Genesis) -> list[tuple[str, Any]]:
             ("its state root", found.head.state_root.hex()),
             ("new state root", root.hex()),
             ("computed here", "every leaf, receipt and later block, from the old genesis file on"),
+            ("accepted before", _accepted(books)),
         ]
+
+
+def _accepted(books: Books) -> str:
+    if books.checkpoint is None:
+        return "no checkpoint of that network"
+    return f"the checkpoint of height {books.checkpoint.body.height}, which they reach"
 
 
 @contextmanager
@@ -131,4 +155,4 @@ def _restored(books: Books) -> Iterator[tuple[Genesis, Restored]]:
         tempfile.TemporaryDirectory(prefix="lossbook-books-") as room,
         closing(LevelStateStore(Path(room) / "state")) as store,
     ):
-        yield old_genesis, restore(archive, old_genesis, store, CONTRACTS)
+        yield old_genesis, restore(archive, old_genesis, store, CONTRACTS, checkpoint=books.checkpoint)

@@ -14,7 +14,6 @@ from cli.output import emit, facts, say, table
 if TYPE_CHECKING:
     from ledger.genesis import Genesis
     from ledger.parameters import Parameters
-    from services.books import Books
 
 KINDS = ("insurer", "reinsurer", "supervisor", "data-source", "adjuster-firm", "provider", "intermediary", "trust")
 
@@ -131,6 +130,7 @@ def assemble(
     as_json: bool,
 ) -> None:
     """Put the cards together into the genesis file; the same file whoever does it with the same words."""
+    from cli.books import books_given
     from ledger.cards import decode_card
     from ledger.genesis import assemble as put_together
     from ledger.genesis import load_genesis
@@ -140,7 +140,7 @@ def assemble(
     if out.exists():
         fail(f"{out} exists already and is not written over", "Move it away, or give another name with --out")
     read = [decode_card(path.read_bytes()) for path in cards]
-    time_ms, books = _time_ms(time_text), _books(archive, old_genesis)
+    time_ms, books = _time_ms(time_text), books_given(archive, old_genesis)
     if books is None:
         raw = put_together(
             read, name=name, time_ms=time_ms, parameters=_parameters(parameters, four_eyes, Parameters())
@@ -183,8 +183,9 @@ def check(
     """Check every signature and rule of a genesis file, and show its chain id.
 
     Of a rebuilt network, everything is verified from the old genesis file on and computed again: no member takes part
-    on another's word.
+    on another's word. Books that end below a checkpoint you accepted of the old network, or contradict it, are refused.
     """
+    from cli.books import books_given
     from ledger.cards import decode_card
     from ledger.genesis import load_genesis
     from lossbook_sdk.values import parse_id
@@ -200,7 +201,7 @@ def check(
                 "Hand your card over again and have the genesis assembled anew",
                 4,
             )
-    books, carried = _books(state, old_genesis), list[tuple[str, Any]]()
+    books, carried = books_given(state, old_genesis), list[tuple[str, Any]]()
     if books is not None:
         from cli.books import check_on_books
 
@@ -323,12 +324,6 @@ def _predecessor(genesis: Genesis) -> list[tuple[str, Any]]:
         ("its state root", before.state_root.hex()),
         ("first height", genesis.height + 1),
     ]
-
-
-def _books(archive: Path | None, old_genesis: Path | None) -> Books | None:
-    from services.books import Books
-
-    return Books.given(archive, old_genesis)
 
 
 def _role_keys(pairs: tuple[str, ...]) -> dict[str, tuple[str, ...]]:

@@ -77,8 +77,8 @@ def make_home(
     as_json: bool,
 ) -> None:
     """Make a home and say what was made and what comes next."""
+    from cli.books import books_given
     from cli.session import key_passphrase
-    from services.books import Books
 
     passphrase = key_passphrase(keys / "ledger.key", passphrase_fd)
     made = init_home(
@@ -87,7 +87,7 @@ def make_home(
         keys=keys,
         passphrase=passphrase,
         settings=parse_settings(settings),
-        books=Books.given(state, old_genesis),
+        books=books_given(state, old_genesis),
     )
     if as_json:
         emit({"home": str(made.path), "organisation": made.organisation, "chain_id": made.chain_id.hex()})

@@ -6,7 +6,8 @@
     blocks    those after that height, up to the last: each is the parent of the next by its digest, and the last is
               the one that is final. Whoever reads the archive executes them
 
-What is final, is final by Q signatures over the last header; everything else hangs on it by hashes.
+What is final, is final by Q signatures over the last header; everything else hangs on it by hashes. Where the reader
+has accepted a checkpoint of the network, the books have to reach it, and to lead through its block (consensus.md §10).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from crypto.keys import verify_many
 from crypto.merkle import EMPTY_ROOT
 from crypto.merkle import root as merkle_root
 from ledger.cards import GenesisError
+from ledger.checkpoints import Checkpoint
 from ledger.codes import Code
 from ledger.commitment import COUNT_MAX, SCHEME, state_root
 from ledger.execution import ExecutableBlock, ListedBatch
@@ -27,7 +29,7 @@ from ledger.genesis import Genesis
 from ledger.genesis_header import genesis_header_of
 from ledger.known_epochs import KnownEpochs
 from ledger.ports import HeightRecord
-from ledger.proof_errors import ProofError
+from ledger.proof_errors import BelowCheckpoint, ConflictingHistory, ProofError
 from ledger.proof_types import HeaderProof
 from ledger.proofs import verify_header_proof
 from ledger.receipts_range import receipts_root
@@ -44,12 +46,29 @@ class ArchiveError(GenesisError):
         part: which part of it, e.g. ``block 12``.
     """
 
+    what_to_do = "Take no part in a network on these books: get the archive again, or another one, and tell the others."
+
     def __init__(self, part: str, problem: str) -> None:
-        super().__init__(
-            f"archive, {part}: {problem}",
-            "Take no part in a network on these books: get the archive again, or another one, and tell the others.",
-        )
+        super().__init__(f"archive, {part}: {problem}", self.what_to_do)
         self.part = part
+
+
+class BooksEndTooEarly(ArchiveError):
+    """They end below a checkpoint that the reader accepted: blocks that were final are cut off."""
+
+    what_to_do = (
+        "Take no part in a network on these books: get the archive of a copy that reaches the checkpoint, and tell the "
+        "others and your supervisor who handed this one on."
+    )
+
+
+class BooksOfOtherHistory(ArchiveError):
+    """They contradict a checkpoint that the reader accepted."""
+
+    what_to_do = (
+        "Take no part in a network on these books. Keep the archive as evidence, and ask your supervisor by another "
+        "way which history is the network's."
+    )
 
 
 class ArchiveHead(msgspec.Struct, frozen=True, gc=False):
@@ -69,10 +88,29 @@ class ArchiveHead(msgspec.Struct, frozen=True, gc=False):
     """Serialized, canonical."""
 
 
-def verify_head(head: ArchiveHead, genesis: Genesis, verify: VerifyMany = verify_many) -> CertifiedState:
+def believed(genesis: Genesis, checkpoint: Checkpoint | None) -> KnownEpochs:
+    """What a reader of an archive believes before it is opened: the genesis, and the checkpoint that was accepted last.
+
+    Raises:
+        BooksOfOtherHistory: they contradict each other.
+    """
+    if checkpoint is None:
+        return KnownEpochs.of_genesis(genesis)
+    try:
+        return checkpoint.known_epochs(genesis)
+    except ConflictingHistory as error:
+        raise BooksOfOtherHistory("old genesis", str(error)) from error
+
+
+def verify_head(
+    head: ArchiveHead, genesis: Genesis, known: KnownEpochs, verify: VerifyMany = verify_many
+) -> CertifiedState:
     """The state that the chunks of an archive of this network have to be.
 
     ``record.block_digest`` is of a header that nothing holds yet: the first block of the archive has to.
+
+    Args:
+        known: what is believed (``believed``).
 
     Raises:
         ArchiveError: it proves nothing of this network.
@@ -83,13 +121,20 @@ def verify_head(head: ArchiveHead, genesis: Genesis, verify: VerifyMany = verify
             "head", f"it is of network {head.chain_id.hex()[:16]}, the old genesis is of {genesis.chain_id.hex()[:16]}"
         )
     try:
-        verify_header_proof(head.last, KnownEpochs.of_genesis(genesis), verify)
+        verify_header_proof(head.last, known, verify)
+    except BelowCheckpoint as error:
+        raise BooksEndTooEarly(
+            "head", f"the books end at height {last.height}, and you accepted a checkpoint of height {known.floor}"
+        ) from error
+    except ConflictingHistory as error:
+        raise BooksOfOtherHistory("head", str(error)) from error
     except ProofError as error:
         raise ArchiveError("head", str(error)) from error
     of_genesis = last.state_height == genesis.height
     start = genesis_header_of(genesis) if of_genesis else head.state_header
     if start is None or start.height != last.state_height or of_genesis == (head.state_header is not None):
         raise ArchiveError("head", f"the header of height {last.state_height} is missing, or another one is there")
+    check_history(start, known)
     if last.state_scheme != SCHEME:
         raise ArchiveError("head", f"state scheme {last.state_scheme} is not known to this software")
     if not (1 <= head.leaf_count <= COUNT_MAX and 0 <= head.receipt_count <= COUNT_MAX):
@@ -132,6 +177,20 @@ def read_block(block: Block, parent: Header, chain_id: bytes, verify: VerifyMany
         raise ArchiveError(part, "its batches are not those it lists")
     listed = [ListedBatch(batch.header, _envelopes(batch, chain_id, part, verify)) for batch in block.batches]
     return ExecutableBlock.of(header, listed, _statements(payload.statements, part))
+
+
+def check_history(header: Header, known: KnownEpochs) -> None:
+    """That the checkpoint has no other block at this height.
+
+    Blocks below the archive's state are not in it: a checkpoint there counts by its height and its validators alone.
+
+    Raises:
+        BooksOfOtherHistory: it has.
+    """
+    if known.floor_digest and header.height == known.floor and header.digest != known.floor_digest:
+        raise BooksOfOtherHistory(
+            f"block {header.height}", "the checkpoint that you accepted has another block at this height"
+        )
 
 
 def check_roots(header: Header, own: HeightRecord | None) -> None:

@@ -1,5 +1,8 @@
 """Reading an archive: from the old genesis file, which this organisation has, to the state after the last final block.
 
+A checkpoint of the old network that this organisation accepted is believed like that file: books that end below it, or
+contradict it, are refused.
+
     restore     verifies every part and executes what the state in the chunks does not cover yet
     take_over   ``restore``, then the genesis block of the network that carries these books on; every root compared
 
@@ -17,8 +20,17 @@ import msgspec
 
 from consensus.types import Header
 from crypto.keys import verify_many
-from ledger.archive import ArchiveError, ArchiveHead, check_roots, read_block, verify_head
+from ledger.archive import (
+    ArchiveError,
+    ArchiveHead,
+    believed,
+    check_history,
+    check_roots,
+    read_block,
+    verify_head,
+)
 from ledger.block_port import FirstHeightWrite
+from ledger.checkpoints import Checkpoint
 from ledger.contract import Contracts
 from ledger.execution import Execution
 from ledger.genesis import Genesis, write_genesis_state
@@ -53,6 +65,8 @@ class Restored(msgspec.Struct, frozen=True):
     """That the last block is final."""
     end: Predecessor
     """How the network ended; without the roots of what comes next."""
+    known: KnownEpochs
+    """What was believed of the network before: its genesis, and the checkpoint where one was accepted."""
 
 
 def restore(
@@ -61,15 +75,20 @@ def restore(
     store: ImportStore,
     contracts: Contracts,
     verify: VerifyMany = verify_many,
+    checkpoint: Checkpoint | None = None,
 ) -> Restored:
     """The state after the last final block of an archive, in a new store.
+
+    Args:
+        checkpoint: of the old network, accepted before; None if none was.
 
     Raises:
         ArchiveError: it is not the books of this network, or not all of them.
         StoreError: the disk refuses.
     """
     try:
-        return _Restoring(archive, old_genesis, store, contracts, verify).run()
+        known = believed(old_genesis, checkpoint)
+        return _Restoring(archive, old_genesis, known, store, contracts, verify).run()
     except (WireError, SnapshotError) as error:
         raise ArchiveError("contents", str(error)) from error
 
@@ -81,8 +100,12 @@ def take_over(
     target: Path,
     contracts: Contracts,
     verify: VerifyMany = verify_many,
+    checkpoint: Checkpoint | None = None,
 ) -> HeightRecord:
     """The stores ``state`` and ``blocks`` of a home that begins on these books, in an empty directory.
+
+    Args:
+        checkpoint: as ``restore``.
 
     Returns:
         Roots after the genesis block.
@@ -93,8 +116,8 @@ def take_over(
         StoreError: the disk refuses.
     """
     with closing(LevelStateStore(target / "state")) as states:
-        restored = restore(archive, old_genesis, states, contracts, verify)
-        check_predecessor(genesis, old_genesis, restored, verify)
+        restored = restore(archive, old_genesis, states, contracts, verify, checkpoint)
+        check_predecessor(genesis, restored, verify)
         writes = succeed(genesis, restored.state)
         states.commit(writes, sync=True)
     with closing(LevelBlockStore(target / "blocks", genesis.chain_id)) as blocks:
@@ -102,9 +125,7 @@ def take_over(
     return writes.record
 
 
-def check_predecessor(
-    genesis: Genesis, old_genesis: Genesis, restored: Restored, verify: VerifyMany = verify_many
-) -> None:
+def check_predecessor(genesis: Genesis, restored: Restored, verify: VerifyMany = verify_many) -> None:
     """That the genesis names this network and this last block, with a Finalization that is good.
 
     Raises:
@@ -128,7 +149,7 @@ def check_predecessor(
         return
     proof = msgspec.structs.replace(restored.last, finalization=before.finalization)
     try:  # another quorum may have signed than in this archive; it is checked like that one
-        verify_header_proof(proof, KnownEpochs.of_genesis(old_genesis), verify)
+        verify_header_proof(proof, restored.known, verify)
     except ProofError as error:
         raise SuccessionError(
             f"the Finalization in the genesis is not one of the last block in the archive ({error})",
@@ -138,10 +159,17 @@ def check_predecessor(
 
 class _Restoring:
     def __init__(
-        self, archive: ArchiveFile, genesis: Genesis, store: ImportStore, contracts: Contracts, verify: VerifyMany
+        self,
+        archive: ArchiveFile,
+        genesis: Genesis,
+        known: KnownEpochs,
+        store: ImportStore,
+        contracts: Contracts,
+        verify: VerifyMany,
     ) -> None:
         self._frames = archive.frames()
         self._genesis = genesis
+        self._known = known
         self._store = store
         self._contracts = contracts
         self._verify = verify
@@ -151,7 +179,7 @@ class _Restoring:
         if frame is not Frame.HEAD:
             raise ArchiveError("file", "it does not begin with its head")
         head = decode_archive_head(content)
-        certified = verify_head(head, self._genesis, self._verify)
+        certified = verify_head(head, self._genesis, self._known, self._verify)
         first = self._begin()
         importer = Importer(self._store, certified)
         blocks = self._import(importer)
@@ -163,7 +191,7 @@ class _Restoring:
         if record is None or last.digest != head.last.subject.digest:
             raise ArchiveError("blocks", f"they end with block {last.height}, not with the one that is proved final")
         end = end_of(self._genesis.chain_id, state, head.last.finalization)
-        return Restored(state, record, head.last, end)
+        return Restored(state, record, head.last, end, self._known)
 
     def _begin(self) -> HeightRecord:
         """Put the genesis into the store, where that has its leaves in the file; its record."""
@@ -231,6 +259,7 @@ class _Restoring:
         for raw in blocks:
             block = decode_block(parse(block_pb2.Block, raw))
             executable = read_block(block, parent, self._genesis.chain_id, self._verify)
+            check_history(block.header, self._known)
             check_roots(block.header, state.height_record(block.header.state_height))
             self._store.commit(execution.run(executable).writes)
             parent = block.header

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from ledger.cards import GenesisError
+from ledger.checkpoints import Checkpoint
 from ledger.contract import Contracts
 from ledger.genesis import Genesis, load_genesis
 from services.archive_file import ArchiveFile
@@ -35,6 +36,8 @@ class Books:
 
     archive: Path
     old_genesis: Path
+    checkpoint: Checkpoint | None = None
+    """Of the network before, accepted by who reads the books; None for those in a home, which were read before."""
 
     @classmethod
     def of_home(cls, home: Home) -> Books:
@@ -68,7 +71,7 @@ class Books:
         old_genesis = load_genesis(self.old_genesis.read_bytes(), None if before is None else before.chain_id)
         archive = ArchiveFile(self.archive)
         target.mkdir(mode=DIRECTORY_MODE)
-        take_over(archive, old_genesis, genesis, target, contracts)
+        take_over(archive, old_genesis, genesis, target, contracts, checkpoint=self.checkpoint)
 
     def keep(self, home: Home) -> None:
         """Copy both into the home, durably: stores that are emptied later are filled from them.

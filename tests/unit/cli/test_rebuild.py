@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from crypto import keyfile
 from ledger.cards import encode_card
+from ledger.checkpoints import Anchor, confirmers_of, make_checkpoint
 from ledger.genesis import load_genesis
+from ledger.header_chain import EpochStart
 from ledger.parameters import Parameters
+from lossbook_sdk import pins
 from tests.support.chain import Chain
 from tests.support.commands import document, lossbook
-from tests.support.insurers import INSURERS, policy_issue
+from tests.support.insurers import INSURERS, MARKET, policy_issue
 from tests.support.rebuilt import RENEWED, cards
 from tests.unit.services.test_archive import make_home
 
@@ -37,6 +41,33 @@ class Desk:
         books = ("--continue", self.archive, "--old-genesis", self.old)
         words = ("genesis", "assemble", *self.cards, "--name", "again", "--out", out, *books, *more)
         return lossbook(*words, code=code).output
+
+
+OTHER_POLICY = b"policy-000000009"
+
+
+def accept(chain: Chain) -> None:
+    """This person accepts a checkpoint of the last block of a chain; all vouch for it."""
+    start = EpochStart.of_genesis(chain.genesis)
+    confirmers = confirmers_of(chain.ledger.state, [member.id for member in start.validators.members])
+    made = make_checkpoint(chain.genesis.chain_id, chain.tip, start, confirmers)
+    for each in MARKET:
+        made = made.signed(each.id, each.ledger_key)
+    pins.accept(pins.pin_path(chain.genesis.chain_id), made, Anchor.of_genesis(chain.genesis))
+
+
+def history(blocks: int, *, other: bool = False) -> Chain:
+    """The desk's network up to this height; or another history, by the same keys, that differs from block 1 on."""
+    chain = Chain()
+    chain.block([chain.ledger.envelope([policy_issue(policy_id=OTHER_POLICY) if other else policy_issue()])])
+    for _ in range(blocks - 1):
+        chain.block()
+    return chain
+
+
+@pytest.fixture(autouse=True)
+def _own_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(pins.DIRECTORY_VARIABLE, str(tmp_path / "checkpoints"))
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +157,89 @@ def test_invalid_home_that_is_none(tmp_path: Path) -> None:
 def test_invalid_archive_that_is_a_genesis_file(desk: Desk, tmp_path: Path) -> None:
     words = ("genesis", "assemble", *desk.cards, "--name", "again", "--out", tmp_path / "x")
     assert "is no archive" in lossbook(*words, "--continue", desk.old, "--old-genesis", desk.old, code=1).output
+
+
+# -- with a checkpoint of the old network
+
+
+def readers(desk: Desk, made: Path, office: Path) -> dict[str, tuple[object, ...]]:
+    """Commands that read the books once a genesis is there."""
+    for each in cards():
+        organisation = next(one for one in RENEWED if one.id == each.id)
+        keys = office / each.id
+        keys.mkdir(parents=True)
+        keyfile.save(keys / "ledger.key", organisation.ledger_key, "ledger", None, unsafe_plaintext=True)
+        if organisation.consensus_key is not None:
+            keyfile.save(keys / "consensus.key", organisation.consensus_key, "consensus", None, unsafe_plaintext=True)
+    books = ("--state", desk.archive, "--old-genesis", desk.old)
+    voter, watcher = (next(card.id for card in cards() if card.is_validator is votes) for votes in (True, False))
+    return {
+        "check": ("genesis", "check", made, *books),
+        "node": ("node", "init", "--home", office / "node", "--genesis", made, "--keys", office / voter, *books),
+        "replica": (
+            "replica",
+            "init",
+            "--home",
+            office / "copy",
+            "--genesis",
+            made,
+            "--keys",
+            office / watcher,
+            *books,
+        ),
+    }
+
+
+@pytest.mark.parametrize("height", [1, 2])
+def test_books_that_reach_the_accepted_checkpoint_are_carried_on(desk: Desk, tmp_path: Path, height: int) -> None:
+    accept(history(height))
+    made = tmp_path / "new.json"
+    desk.assemble(made)
+    commands = readers(desk, made, tmp_path / "office")
+    assert document(*commands["check"])["accepted_before"] == f"the checkpoint of height {height}, which they reach"
+    lossbook(*commands["node"])
+    lossbook(*commands["replica"])
+
+
+def test_check_says_where_no_checkpoint_was_accepted(desk: Desk, tmp_path: Path) -> None:
+    made = tmp_path / "new.json"
+    desk.assemble(made)
+    assert document(*readers(desk, made, tmp_path / "office")["check"])["accepted_before"] == (
+        "no checkpoint of that network"
+    )
+
+
+def test_invalid_books_whose_last_blocks_were_cut_off(desk: Desk, tmp_path: Path) -> None:
+    made = tmp_path / "new.json"
+    desk.assemble(made)
+    accept(history(3))
+    said = [desk.assemble(tmp_path / "x", code=1)]
+    said += [lossbook(*words, code=1).output for words in readers(desk, made, tmp_path / "office").values()]
+    for text in said:
+        assert "the books end at height 2, and you accepted a checkpoint of height 3" in text
+        assert "get the archive of a copy that reaches the checkpoint" in text
+    assert not any((tmp_path / name).exists() for name in ("x", "office/node", "office/copy"))
+
+
+@pytest.mark.parametrize(
+    ("height", "where"),
+    [(1, "block 1: the checkpoint that you accepted has another block at this height"), (2, "another block there")],
+)
+def test_invalid_books_of_another_history_than_the_accepted_checkpoint(
+    desk: Desk, tmp_path: Path, height: int, where: str
+) -> None:
+    made = tmp_path / "new.json"
+    desk.assemble(made)
+    accept(history(height, other=True))
+    said = [desk.assemble(tmp_path / "x", code=1)]
+    said += [lossbook(*words, code=1).output for words in readers(desk, made, tmp_path / "office").values()]
+    for text in said:
+        assert where in text
+        assert "Keep the archive as evidence" in text
+    assert not any((tmp_path / name).exists() for name in ("x", "office/node", "office/copy"))
+
+
+def test_invalid_checkpoint_that_is_damaged(desk: Desk, tmp_path: Path) -> None:
+    accept(history(2))
+    pins.pin_path(desk.chain.genesis.chain_id).write_bytes(b"{}")
+    assert "Remove the file, and accept a fresh checkpoint" in desk.assemble(tmp_path / "x", code=4)

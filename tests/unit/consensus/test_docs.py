@@ -21,7 +21,7 @@ def test_every_test_that_is_named_exists() -> None:
     sources += [*(ROOT / "tests/unit/node").glob("test_*.py"), ROOT / "tests/unit/services/test_members.py"]
     sources += [ROOT / "tests/process/test_epochs.py", *(ROOT / "tests/unit/replica").glob("test_*.py")]
     sources += [ROOT / "tests/unit/ledger/test_checkpoints.py", ROOT / "tests/unit/cli/test_checkpoint.py"]
-    sources += [ROOT / "tests/unit/sdk/test_trusting_period.py"]
+    sources += [ROOT / "tests/unit/sdk/test_trusting_period.py", ROOT / "tests/unit/cli/test_rebuild.py"]
     defined = set(re.findall(r"def (test_\w+)", "\n".join(path.read_text() for path in sources)))
     named = {name for text in TEXT.values() for name in re.findall(r"`(test_\w+)`", text)}
     assert named
