@@ -1,9 +1,16 @@
 """SyncService: what a lagging node fetches. Blocks are raw bytes from the store, nothing decoded; snapshots are made as
-they are asked for, chunk by chunk."""
+they are asked for, chunk by chunk.
+
+A chunk costs milliseconds of the loop that also votes. So an organisation has a few places to read chunks, and of all
+readers together at most one chunk is made in a turn of the loop.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any, Final
 
 import grpc
@@ -13,6 +20,7 @@ from ledger.snapshot_making import PinnedSnapshot, SnapshotShelf
 from ledger.state_log import ProofUnavailable
 from ledger.wire.snapshots import encode_chunk
 from lossbook.v1 import block_pb2, peer_pb2, peer_pb2_grpc
+from services.auth import caller_of
 from services.blocks import block_message
 from services.sources import ChainSource
 
@@ -28,6 +36,9 @@ DIGESTS_MAX: Final = 1024
 CHUNKS_BYTES_MAX: Final = 16 << 20
 """Of one answer, whatever was asked for: some seconds of a slow link."""
 
+CHUNK_CALLS_PER_ORGANISATION_MAX: Final = 8
+"""Running at a time. A node makes 4 (``node.fetcher``); as many again may have ended there and not yet here."""
+
 
 class SyncServicer(peer_pb2_grpc.SyncServiceServicer):
     """Serves a ``ChainSource`` and a ``SnapshotShelf`` to other validators."""
@@ -35,6 +46,8 @@ class SyncServicer(peer_pb2_grpc.SyncServiceServicer):
     def __init__(self, source: ChainSource, snapshots: SnapshotShelf) -> None:
         self._source = source
         self._snapshots = snapshots
+        self._chunk_calls: Counter[str] = Counter()  #: running, by organisation
+        self._making = asyncio.Lock()
 
     async def GetBlocks(  # noqa: N802 - gRPC's name
         self, request: peer_pb2.GetBlocksRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -96,6 +109,25 @@ class SyncServicer(peer_pb2_grpc.SyncServiceServicer):
         self, request: peer_pb2.GetSnapshotChunksRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[peer_pb2.GetSnapshotChunksResponse]:
         """Consecutive chunks; ends at the end asked for, or once it has sent enough."""
+        organisation = caller_of(context).organisation
+        if self._chunk_calls[organisation] >= CHUNK_CALLS_PER_ORGANISATION_MAX:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"{CHUNK_CALLS_PER_ORGANISATION_MAX} calls of {organisation} read chunks here: let one end first",
+            )
+        self._chunk_calls[organisation] += 1
+        try:
+            async with aclosing(self._chunks(request, context)) as responses:
+                async for response in responses:
+                    yield response
+        finally:
+            self._chunk_calls[organisation] -= 1
+            if not self._chunk_calls[organisation]:
+                del self._chunk_calls[organisation]
+
+    async def _chunks(
+        self, request: peer_pb2.GetSnapshotChunksRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncGenerator[peer_pb2.GetSnapshotChunksResponse, None]:
         snapshot = self._snapshots.find(request.height)
         if snapshot is None:
             await context.abort(
@@ -103,12 +135,14 @@ class SyncServicer(peer_pb2_grpc.SyncServiceServicer):
             )
         first, budget = request.first, CHUNKS_BYTES_MAX
         while first < request.stop and budget > 0:
-            try:
-                chunk, count = _chunk(snapshot, request.log, first, request.stop)
-            except IndexError as error:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            async with self._making:
+                try:
+                    chunk, count = _chunk(snapshot, request.log, first, request.stop)
+                except IndexError as error:
+                    await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+                response = encode_chunk(chunk)
+                await asyncio.sleep(0)  # whatever else waits for the loop comes before the next chunk
             first += count
-            response = encode_chunk(chunk)
             budget -= response.ByteSize()
             yield response
 

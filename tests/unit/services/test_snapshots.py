@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from contextvars import Token
 from typing import Any
 
 import grpc
@@ -10,13 +12,15 @@ import pytest
 
 from ledger.commitment import TWIG_LEAVES
 from ledger.known_epochs import KnownEpochs
+from ledger.organisations import Kind
 from ledger.snapshot import LeafChunk, ReceiptChunk, verify_leaves, verify_manifest, verify_receipts
 from ledger.snapshot_making import PIN_EVERY_S, PINS_MAX, SnapshotShelf
 from ledger.state_log import ProofUnavailable
 from ledger.wire.snapshots import decode_chunk, decode_manifest
 from lossbook.v1 import peer_pb2
-from services import sync
-from services.sync import SyncServicer
+from services import auth, sync
+from services.auth import Caller
+from services.sync import CHUNK_CALLS_PER_ORGANISATION_MAX, SyncServicer
 from tests.support.chains import Chain
 from tests.support.insurers import Ledger
 from tests.support.snapshots import NoSnapshots, long_chain, policies
@@ -37,6 +41,18 @@ class Context:
 
 
 CONTEXT: Any = Context()
+
+
+def calling(organisation: str) -> Token[Caller]:
+    """The calls that this task makes are of this organisation's node."""
+    return auth._caller.set(Caller(organisation, Kind.INSURER, "node", True, True, True, True))
+
+
+@pytest.fixture(autouse=True)
+def _alpha() -> Iterator[None]:
+    before = calling("alpha")
+    yield
+    auth._caller.reset(before)
 
 
 class Clock:
@@ -159,6 +175,79 @@ def test_invalid_requests_are_refused(
         with pytest.raises(Aborted) as caught:
             await fetched(servicer, height, log, first, stop)
         assert caught.value.code is code
+
+    asyncio.run(main())
+
+
+class Reader:
+    """A call that reads chunks and has had its first."""
+
+    def __init__(self, servicer: SyncServicer, height: int) -> None:
+        leaves = peer_pb2.SNAPSHOT_LOG_LEAVES
+        request = peer_pb2.GetSnapshotChunksRequest(height=height, log=leaves, first=0, stop=1 << 40)
+        self._answer = servicer.GetSnapshotChunks(request, CONTEXT)
+
+    async def begin(self) -> None:
+        assert (await anext(aiter(self._answer))).ByteSize()
+
+    async def end(self) -> None:
+        assert isinstance(self._answer, AsyncGenerator)
+        await self._answer.aclose()
+
+
+def test_an_organisation_has_a_few_places_to_read_chunks_and_takes_none_of_anothers() -> None:
+    async def main() -> None:
+        chain = grown()
+        servicer = SyncServicer(Everything(), shelf(chain)[0])
+        await servicer.GetSnapshot(peer_pb2.GetSnapshotRequest(), CONTEXT)
+        readers = [Reader(servicer, 1) for _ in range(CHUNK_CALLS_PER_ORGANISATION_MAX)]
+        for reader in readers:
+            await reader.begin()
+        with pytest.raises(Aborted, match="calls of alpha read chunks here: let one end first") as caught:
+            await Reader(servicer, 1).begin()
+        assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        calling("beta")
+        await Reader(servicer, 1).begin()
+        calling("alpha")
+        await readers[0].end()
+        await Reader(servicer, 1).begin()
+
+    asyncio.run(main())
+
+
+def test_a_refused_request_gives_its_place_back() -> None:
+    async def main() -> None:
+        servicer = SyncServicer(Everything(), shelf(grown())[0])
+        await servicer.GetSnapshot(peer_pb2.GetSnapshotRequest(), CONTEXT)
+        for _ in range(2 * CHUNK_CALLS_PER_ORGANISATION_MAX):
+            with pytest.raises(Aborted) as caught:
+                await fetched(servicer, 999, peer_pb2.SNAPSHOT_LOG_LEAVES, 0, 5)
+            assert caught.value.code is grpc.StatusCode.NOT_FOUND
+
+    asyncio.run(main())
+
+
+def test_readers_of_chunks_together_have_one_chunk_made_in_a_turn_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        servicer = SyncServicer(Everything(), shelf(grown())[0])
+        await servicer.GetSnapshot(peer_pb2.GetSnapshotRequest(), CONTEXT)
+        turn, made = 0, list[int]()
+        make = sync._chunk
+
+        def noted(*given: Any) -> Any:
+            made.append(turn)
+            return make(*given)
+
+        monkeypatch.setattr(sync, "_chunk", noted)
+        readers = asyncio.gather(
+            *(fetched(servicer, 1, peer_pb2.SNAPSHOT_LOG_LEAVES, 0, 5) for _ in range(CHUNK_CALLS_PER_ORGANISATION_MAX))
+        )
+        while not readers.done():
+            await asyncio.sleep(0)
+            turn += 1
+        await readers
+        assert len(made) == CHUNK_CALLS_PER_ORGANISATION_MAX
+        assert len(set(made)) == len(made), "somebody else had the loop between two chunks"
 
     asyncio.run(main())
 
