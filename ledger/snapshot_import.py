@@ -35,13 +35,14 @@ class Importer:
     Args:
         store: rows are read back from it, never written: the caller stores what ``take`` returns, in order.
         snapshot: the one that is fetched.
+        anew: what came in before is of another history: everything above what is executed is taken again, over it.
     """
 
-    def __init__(self, store: ImportStore, snapshot: CertifiedState) -> None:
+    def __init__(self, store: ImportStore, snapshot: CertifiedState, *, anew: bool = False) -> None:
         self.snapshot = snapshot
         executed = store.executed_height()
         head = store.height_record(executed) if executed is not None else None
-        progress = store.import_progress() or ImportProgress(b"", 0, 0)
+        progress = (None if anew else store.import_progress()) or ImportProgress(b"", 0, 0)
         leaves = max(progress.leaves, head.leaf_count if head is not None else 0)
         receipts = max(progress.receipts, head.receipt_count if head is not None else 0)
         self.held = {Log.LEAVES: leaves, Log.RECEIPTS: receipts}

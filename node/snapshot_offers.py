@@ -80,7 +80,7 @@ class Offers:
         self._shown, self._known = hand_overs, snapshot.known
         self._offers[peer] = snapshot
         second = SnapshotError("manifest", "it shows another history than more others do")
-        found = [(each, second) for each, offer in self._offers.items() if self._is_second_history(offer)]
+        found = [(each, second) for each, offer in self._offers.items() if self.refutes(offer)]
         for each, _ in found:
             self.expose(each)
         return found
@@ -112,20 +112,21 @@ class Offers:
         return {
             peer: offer
             for peer, offer in offers.items()
-            if all(showing[peer] > showing[other] for other, rival in offers.items() if _conflict(offer, rival))
+            if all(showing[peer] > showing[other] for other, rival in offers.items() if conflict(offer, rival))
         }
 
     def _showing(self, offer: Snapshot) -> int:
         """How many peers offer what goes together with this."""
-        return sum(not _conflict(offer, other) for other in self._offers.values())
+        return sum(not conflict(offer, other) for other in self._offers.values())
 
-    def _is_second_history(self, offer: Snapshot) -> bool:
-        rivals = [other for other in self._offers.values() if _conflict(offer, other)]
+    def refutes(self, offer: Snapshot) -> bool:
+        """More than f peers, and more than show the history of this one, show another."""
+        rivals = [other for other in self._offers.values() if conflict(offer, other)]
         most = max((self._showing(rival) for rival in rivals), default=0)
         return most > max(self.faulty_max, self._showing(offer))
 
 
-def _conflict(one: Snapshot, other: Snapshot) -> bool:
+def conflict(one: Snapshot, other: Snapshot) -> bool:
     """Whether an epoch ended with one block here, with another there, or goes on here after its end there."""
     starts = other.known.starts
     return (

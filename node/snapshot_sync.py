@@ -4,7 +4,7 @@ Driven by finality alone, as backfill is (consensus.md §6, third mechanism), an
 too long, or nobody has the blocks any more:
 
     ask       every peer for its newest snapshot; each manifest is verified before it counts. Blocks wait for f + 1
-              answers, for a moment
+              answers, for a moment; a snapshot that fewer show waits longer, unless all others have failed
     far?      a certified height that f + 1 of them can serve is too far above the own one (``Far``): begin; otherwise
               blocks do
     fetch     spans of leaves, then of receipts, of several peers at a time, each proved under the manifest of the
@@ -12,13 +12,15 @@ too long, or nobody has the blocks any more:
     done      everything below the highest offered height is there: the driver installs it (``Turn.install``)
 
 A peer whose manifest or chunk does not hold loses its place in this fetch, is penalised, and its span goes to another.
-One that fails or is slow, or brings next to nothing, is asked last, then left out; because f + 1 can serve the height,
+One that fails or is slow, or brings next to nothing, is asked last; one that fails again and again is left out. Once
+f + 1 show another history than the one that comes in, all of that is fetched again; because f + 1 can serve the height,
 nobody is waited for who boasts of a newer one. Without anybody left the fetch is given up, what has come in stays, and
 backfill goes on; it is tried again later.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -29,7 +31,7 @@ from ledger.known_epochs import KnownEpochs
 from ledger.ports import ImportStore
 from ledger.snapshot import Chunk, LeafChunk, Snapshot, SnapshotError, verify_leaves, verify_receipts
 from ledger.snapshot_import import Importer, Log
-from node.snapshot_offers import Offers, VerifyManifest
+from node.snapshot_offers import Offers, VerifyManifest, conflict
 from node.turn import ChunkFetched, FetchChunks, FetchFailed, FetchSnapshot, Penalty, SnapshotOffered, Turn
 
 SPAN: Final = 16_384
@@ -43,6 +45,9 @@ AHEAD_BYTES_MAX: Final = 64 << 20
 
 DECIDE: Final = 2
 """Times D that blocks wait for an answer."""
+
+PATIENCE: Final = 10
+"""Times D that a snapshot which fewer than f + 1 show waits for the others: whoever answers first, alone, may lie."""
 
 ASK_AGAIN: Final = 20
 """Times D until the peers are asked for snapshots again; during a fetch, too: they keep each one for a while only."""
@@ -123,11 +128,14 @@ class SnapshotSync:
         self._rest_until_ms = 0
         self._height = 0  #: own final height
         self._gone = False  #: nobody has the blocks
+        self._goal: Snapshot | None = None  #: what comes in, or came in last: stored rows are of its history
+        self._refuted = False  #: that history is not the network's
         self._reset()
 
     def _reset(self) -> None:
         self._importer: Importer | None = None
         self._offers.strikes.clear()
+        self._late: Counter[str] = Counter()  #: spans not finished in time since the last one that was, by peer
         self._under_way: dict[str, _Span] = {}
         self._returned: list[tuple[Log, int, int]] = []
         self._assigned: dict[Log, int] = {}
@@ -163,8 +171,9 @@ class SnapshotSync:
         if self.complete:
             return None
         times = [span.until_ms for span in self._under_way.values()]
-        if not self.fetching and self._decide_by_ms is not None and now.monotonic_ms < self._decide_by_ms:
-            times.append(self._decide_by_ms)
+        if not self.fetching:
+            ends = (self._answers_by_ms(DECIDE), self._answers_by_ms(PATIENCE))
+            times += [end for end in ends if end is not None and now.monotonic_ms < end]
         if self._ask_at_ms is not None:
             times.append(self._ask_at_ms)
         return min(times, default=None)
@@ -173,13 +182,17 @@ class SnapshotSync:
 
     def deciding(self, now: Now) -> bool:
         """Blocks shall wait: whether this node is far behind will be known in a moment."""
-        return self._decide_by_ms is not None and now.monotonic_ms < self._decide_by_ms
+        return self._awaits_answers(DECIDE, now)
 
-    @property
-    def _decide_by_ms(self) -> int | None:
+    def _awaits_answers(self, times: int, now: Now) -> bool:
+        end = self._answers_by_ms(times)
+        return end is not None and now.monotonic_ms < end
+
+    def _answers_by_ms(self, times: int) -> int | None:
+        """So many D after peers were asked; None where enough have answered, or nobody is left who may."""
         if self._ask_at_ms is None or self._offers.enough or not self._asked:
             return None
-        return self._ask_at_ms - (ASK_AGAIN - DECIDE) * self._delay_ms
+        return self._ask_at_ms - (ASK_AGAIN - times) * self._delay_ms
 
     def behind(self, height: int, *, gone: bool, now: Now, turn: Turn) -> None:
         """Blocks above this height are missing; ``gone``: nobody has them."""
@@ -209,12 +222,16 @@ class SnapshotSync:
         self._asked.discard(item.sender)
         for liar, error in self._offers.take(item.sender, item.manifest):
             self._penalise(liar, error, turn)
+        coming_in = self._goal if self.fetching and not self.complete else None
+        if coming_in is not None and self._offers.refutes(coming_in):
+            self._reset()
+            self._refuted = True
         self._consider(now, turn)
         self._assign(now, turn)
 
     def _consider(self, now: Now, turn: Turn) -> None:
         """Begin, if enough peers have answered, or were given the time to, and what they can serve is far ahead."""
-        if self.fetching or self.deciding(now) or now.monotonic_ms < self._rest_until_ms:
+        if self.fetching or self._awaits_answers(PATIENCE, now) or now.monotonic_ms < self._rest_until_ms:
             return
         snapshot = self._offers.reachable
         if snapshot is not None and self._is_far(snapshot):
@@ -228,7 +245,9 @@ class SnapshotSync:
         return blocks > 0 and (self._gone or blocks > self._far.blocks or writes > self._far.writes)
 
     def _begin(self, snapshot: Snapshot, turn: Turn) -> None:
-        self._importer = Importer(self._store, snapshot)
+        anew = self._refuted or not self._goes_with_goal(snapshot)
+        self._importer = Importer(self._store, snapshot, anew=anew)
+        self._goal, self._refuted = snapshot, False
         self._assigned = dict(self._importer.held)
         turn.import_rows.append(self._importer.retarget())
 
@@ -244,6 +263,7 @@ class SnapshotSync:
         for peer, span in list(self._under_way.items()):
             if now.monotonic_ms >= span.until_ms:
                 self._offers.strikes[peer] += span.failed
+                self._late[peer] += 1
                 self._take_back(peer)
         self._assign(now, turn)
 
@@ -256,12 +276,11 @@ class SnapshotSync:
         if importer.complete and not self._goes_on(importer, turn):
             self.complete = turn.install = True
             return
-        strikes = self._offers.strikes
         for peer, offer in self._usable():
             if len(self._under_way) >= PARALLEL_MAX:
                 return
-            if any(strikes[busy] < strikes[peer] for busy in self._under_way):
-                return  # who failed has to wait until the others have nothing more to do
+            if any(self._failures(busy) < self._failures(peer) for busy in self._under_way):
+                return  # who failed, or was late, has to wait until the others have nothing more to do
             span = self._next_span(importer, offer)
             if span is not None:
                 fetch = FetchChunks((peer,), offer.height, *span)
@@ -272,15 +291,35 @@ class SnapshotSync:
 
     def _settle_for_less(self, importer: Importer, turn: Turn) -> None:
         """A height that too few can serve, now that some have failed, is not waited for."""
-        reachable = self._offers.reachable
+        reachable = self._reachable
         if reachable is not None and self._height < reachable.height < importer.snapshot.height:
-            importer.snapshot = reachable
-            turn.import_rows.append(importer.retarget())
+            self._retarget(importer, reachable, turn)
+
+    @property
+    def _reachable(self) -> Snapshot | None:
+        """What enough can serve now, if it is of the history that comes in."""
+        found = self._offers.reachable
+        return found if found is not None and self._goes_with_goal(found) else None
+
+    def _goes_with_goal(self, offer: Snapshot) -> bool:
+        return self._goal is None or not conflict(offer, self._goal)
+
+    def _retarget(self, importer: Importer, snapshot: Snapshot, turn: Turn) -> None:
+        importer.snapshot = self._goal = snapshot
+        turn.import_rows.append(importer.retarget())
 
     def _usable(self) -> list[tuple[str, Snapshot]]:
-        """Peers with an offer and nothing to do, the most reliable first."""
-        free = [(peer, offer) for peer, offer in self._offers.believed.items() if peer not in self._under_way]
-        return sorted(free, key=lambda each: (self._offers.strikes[each[0]], each[0]))
+        """Peers with nothing to do and an offer of the history that comes in, the most reliable first."""
+        free = [
+            (peer, offer)
+            for peer, offer in self._offers.believed.items()
+            if peer not in self._under_way and self._goes_with_goal(offer)
+        ]
+        return sorted(free, key=lambda each: (self._failures(each[0]), each[0]))
+
+    def _failures(self, peer: str) -> tuple[int, int]:
+        """Who has less is asked first: to be late costs a place even where much came, for it costs time."""
+        return self._late[peer], self._offers.strikes[peer]
 
     def _next_span(self, importer: Importer, offer: Snapshot) -> tuple[Log, int, int] | None:
         """The lowest missing span that the offer has; None where it has nothing, or enough waits already."""
@@ -327,7 +366,7 @@ class SnapshotSync:
         span.next = chunk.first + len(items)
         if span.next == span.fetch.stop:
             del self._under_way[item.sender]
-            del self._offers.strikes[item.sender]
+            del self._offers.strikes[item.sender], self._late[item.sender]
         self._assign(now, turn)
 
     @staticmethod
@@ -367,12 +406,13 @@ class SnapshotSync:
 
     def _goes_on(self, importer: Importer, turn: Turn) -> bool:
         """Everything is there; but if a much newer height was offered meanwhile, only the rest of that is missing."""
-        newest = self._offers.reachable or importer.snapshot
+        newest = self._reachable
+        if newest is None:
+            return False
         grown = newest.record.leaf_count - importer.snapshot.record.leaf_count
         if newest.height - importer.snapshot.height <= self._far.blocks and grown <= self._far.writes:
             return False
-        importer.snapshot = newest
-        turn.import_rows.append(importer.retarget())
+        self._retarget(importer, newest, turn)
         return not importer.complete
 
     def _penalise(self, peer: str, error: SnapshotError, turn: Turn) -> None:

@@ -17,6 +17,7 @@ from ledger.proof_building import FinalHeader
 from ledger.snapshot import Manifest, Snapshot, verify_manifest
 from ledger.snapshot_import import Log
 from ledger.snapshot_making import PinnedSnapshot, pin
+from ledger.state import State
 from node import snapshot_sync
 from node.snapshot_offers import STRIKES_MAX
 from node.snapshot_sync import Far, SnapshotSync
@@ -154,7 +155,28 @@ def test_nothing_begins_before_f_plus_1_peers_have_offered_or_a_moment_has_passe
     alone = Newcomer()
     alone.offered("alpha", pins[0])
     alone.wait(snapshot_sync.DECIDE * D)
-    assert not alone.sync.deciding(alone.now)
+    assert not alone.sync.deciding(alone.now), "blocks wait no longer"
+
+
+def test_a_snapshot_that_one_peer_shows_waits_for_others_that_are_slow_but_not_for_ever(
+    pins: list[PinnedSnapshot],
+) -> None:
+    alone = Newcomer()
+    alone.offered("alpha", pins[0])
+    alone.wait(snapshot_sync.DECIDE * D)
+    assert not alone.sync.fetching
+    assert alone.sync.deadline_ms(alone.now) == snapshot_sync.PATIENCE * D
+    alone.wait((snapshot_sync.PATIENCE - snapshot_sync.DECIDE) * D)
+    assert alone.sync.fetching
+
+
+def test_a_snapshot_that_one_peer_shows_is_begun_once_all_others_have_failed(pins: list[PinnedSnapshot]) -> None:
+    alone = Newcomer()
+    alone.offered("alpha", pins[0])
+    for peer in ("beta", "gamma"):
+        assert not alone.sync.fetching
+        alone.sync.on_failed(FetchFailed(FetchSnapshot((peer,)), peer), alone.now, alone.turn)
+        alone.wait(0)
     assert alone.sync.fetching
 
 
@@ -275,3 +297,82 @@ def test_of_two_histories_the_one_that_f_plus_1_show_is_taken_and_they_never_mix
     assert node.wanted_of("gamma") == []
     node.serve_all(("alpha", "beta"), pins)
     assert node.installs
+
+
+@pytest.fixture(scope="module")
+def second() -> list[PinnedSnapshot]:
+    """Of another chain: as high, with other policies."""
+    chain = Server(Ledger())
+    for at in range(5):
+        chain.add(*policies(chain.ledger, 40, 5_000 + at * 100))
+    chain.add()
+    made = []
+    for until in (3, 6):
+        chain.until = until
+        made.append(pin(chain.ledger.state, chain))
+    return made
+
+
+@pytest.mark.parametrize(("height", "served"), [(0, True), (1, False), (1, True)])
+def test_a_history_that_f_plus_1_contradict_is_dropped_with_all_that_came_of_it(
+    height: int, served: bool, pins: list[PinnedSnapshot], second: list[PinnedSnapshot]
+) -> None:
+    """One peer answers first, alone, for long enough; it forged, and is lower than the others or higher."""
+    node, genuine, forged = Newcomer(), pins[2], second[height]
+    for each in (genuine, forged):
+        node.ends[each.manifest.raw] = each.manifest.ancestors[0]
+    node.offered("gamma", forged)
+    node.wait(snapshot_sync.PATIENCE * D)
+    assert node.sync.fetching
+    if served:
+        node.served(node.wanted_of("gamma")[0], [forged])
+        progress = node.ledger.store.import_progress()
+        assert progress is not None
+        assert progress.leaves > 0
+    node.offered("alpha", genuine)
+    node.offered("beta", genuine)
+    assert node.penalised == ["gamma"]
+    node.serve_all(("alpha", "beta"), [genuine])
+    assert node.installs
+    progress = node.ledger.store.import_progress()
+    assert progress is not None
+    assert progress.manifest == genuine.manifest.raw
+    snapshot = verify_manifest(genuine.manifest, node.genesis)
+    State.open_at(node.ledger.store, snapshot.record)  # every row leads to the certified roots
+
+
+def test_who_is_late_again_and_again_but_never_fails_is_asked_last(
+    pins: list[PinnedSnapshot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An eighth of every span comes, and then nothing: it costs others one wait, not one for each span."""
+    monkeypatch.setattr(snapshot_making, "CHUNK_BYTES", 1)
+    node = Newcomer()
+    for peer in PEERS:
+        node.offered(peer, pins[3])
+    waits = 0
+    while not node.installs:
+        node.serve_all(("beta", "gamma"), pins)
+        if node.installs:
+            break
+        span = node.wanted_of("alpha")[0]
+        part = -(-(span.stop - span.first) // 8)
+        for chunk in list(chunks(pins[3], span.log, span.first, span.stop))[:part]:
+            node.sync.on_chunk(ChunkFetched("alpha", span, chunk), node.now, node.turn)
+        node.end_turn()
+        node.wait(snapshot_sync.STALL * D)
+        waits += 1
+        assert waits == 1
+    assert node.sync._offers.strikes["alpha"] == 0
+
+
+def test_who_was_late_once_and_then_brings_a_whole_span_is_as_good_as_the_others(pins: list[PinnedSnapshot]) -> None:
+    node = Newcomer()
+    node.offered("alpha", pins[3])
+    node.offered("beta", pins[3])
+    [late] = node.wanted_of("alpha")
+    node.wait(snapshot_sync.STALL * D)
+    span = node.wanted_of("alpha")[0]
+    assert span is not late
+    assert node.sync._late == {"alpha": 1, "beta": 1}
+    node.served(span, pins)
+    assert node.sync._late == {"beta": 1}
