@@ -18,9 +18,12 @@ from contracts.dispatch import CONTRACTS
 from contracts.records import POLICIES
 from contracts.tables import TABLES
 from ledger import wire
-from ledger.archive import ArchiveError
+from ledger.archive import ArchiveError, BooksEndTooEarly
+from ledger.checkpoints import Checkpoint, confirmers_of, make_checkpoint
+from ledger.epochs import Seat
 from ledger.execution import ExecutableBlock, Execution, ListedBatch
 from ledger.genesis import Genesis, load_genesis, write_genesis_state
+from ledger.header_chain import EpochStart
 from ledger.parameters import Parameters
 from ledger.sealed import Commitment, commitment_of, sealed_in
 from ledger.state import State, Table
@@ -172,23 +175,26 @@ def test_the_first_block_alone_can_be_carried_on(tmp_path: Path) -> None:
     assert opened(tmp_path / "books", chain.genesis).head == chain.ledger.state.head
 
 
+def archive_up_to(path: Path, network: small_network.Network, last: int, behind: int = 0) -> Made:
+    """The books of a home that holds these blocks, in ``path / "books"``."""
+    final = [
+        msgspec.structs.replace(block, tails=network.tails.get(block.header.height, ()))
+        for block in network.blocks[:last]
+    ]
+    if final[-1].finalization is None:
+        certificate = network_certificate(network, final[-1].header)
+        final[-1] = msgspec.structs.replace(final[-1], finalization=certificate)
+    home = home_of(path / "home", network.genesis, final, last - behind)
+    return make_archive(home, path / "books", CONTRACTS, TABLES)
+
+
 @pytest.mark.parametrize(("last", "behind", "epoch"), [(7, 0, 0), (8, 0, 1), (8, 3, 1), (9, 0, 1), (9, 2, 1)])
 def test_a_network_whose_validators_have_changed_is_carried_on(
     tmp_path: Path, last: int, behind: int, epoch: int
 ) -> None:
     """Block 8 ends epoch 0, and is final by a tail: the epoch after it has begun, and the new one comes after that."""
     network = small_network.build_two_epochs()
-    final = [
-        msgspec.structs.replace(block, tails=network.tails.get(block.header.height, ()))
-        for block in network.blocks[:last]
-    ]
-    if final[-1].finalization is None:
-        header = final[-1].header
-        certificate = network_certificate(network, header)
-        final[-1] = msgspec.structs.replace(final[-1], finalization=certificate)
-    made = make_archive(
-        home_of(tmp_path / "home", network.genesis, final, last - behind), tmp_path / "books", CONTRACTS, TABLES
-    )
+    made = archive_up_to(tmp_path, network, last, behind)
     assert (made.height, made.executed_here) == (last, behind)
     restored = opened(tmp_path / "books", network.genesis)
     assert restored.head == network.state.height_record(last)
@@ -197,6 +203,35 @@ def test_a_network_whose_validators_have_changed_is_carried_on(
     assert genesis.first_epoch == epoch + 1
     (tmp_path / "room").mkdir()
     take_over(ArchiveFile(tmp_path / "books"), network.genesis, genesis, tmp_path / "room", CONTRACTS)
+
+
+def checkpoint_of(network: small_network.Network, height: int) -> Checkpoint:
+    """Of a block of either epoch; who vouches for it was asked when it was accepted."""
+    header = network.blocks[height - 1].header
+    start = EpochStart.of_genesis(network.genesis)
+    if header.epoch:
+        seated = [member for member in start.validators.members if member.id != "alpha"]
+        seats = tuple(Seat(each.id, small_network.consensus_key(each.id, 1).public) for each in seated)
+        start = EpochStart.after(network.blocks[7].header, seats)
+    confirmers = confirmers_of(network.state, [member.id for member in start.validators.members])
+    return make_checkpoint(network.genesis.chain_id, header, start, confirmers)
+
+
+@pytest.mark.parametrize("last", [7, 8, 9])
+def test_books_are_read_from_a_checkpoint_of_either_epoch_if_they_reach_it(tmp_path: Path, last: int) -> None:
+    """Blocks 7 and 8 are of epoch 0, block 9 is of epoch 1."""
+    network = small_network.build_two_epochs()
+    archive_up_to(tmp_path, network, last)
+    books = ArchiveFile(tmp_path / "books")
+    for height in (7, 8, 9):
+        checkpoint, store = checkpoint_of(network, height), MemoryStateStore()
+        if height <= last:
+            read = restore(books, network.genesis, store, CONTRACTS, checkpoint=checkpoint)
+            assert read.head == network.state.height_record(last)
+            continue
+        with pytest.raises(BooksEndTooEarly, match=f"end at height {last}, and you accepted .* of height {height}"):
+            restore(books, network.genesis, store, CONTRACTS, checkpoint=checkpoint)
+        assert store.executed_height() is None, "nothing of them was taken in"
 
 
 def network_certificate(network: small_network.Network, header: Header) -> Certificate:
