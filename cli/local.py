@@ -111,7 +111,9 @@ def create(
             kind="supervisor" if organisation == supervisor else "insurer",
             name=f"{organisation.capitalize()} {'Authority' if organisation == supervisor else 'Insurance'}",
             validator=organisation != supervisor,
-            peer_address=f"{(hosts or {}).get(organisation, HOST)}:{given[organisation][0]}",
+            peer_address=f"{(hosts or {}).get(organisation, HOST)}:{given[organisation][0]}"
+            if organisation != supervisor
+            else "",
             public_address=f"{(hosts or {}).get(organisation, HOST)}:{given[organisation][1]}",
             role_keys=ceremony.default_keys("supervisor" if organisation == supervisor else "insurer"),
             passphrase=passphrase,

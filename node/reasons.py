@@ -308,7 +308,8 @@ def _too_few_peers(facts: Facts) -> Reason | None:
 def _peers_lost(facts: Facts) -> Reason | None:
     """The network goes on, with less in reserve."""
     lost = {peer.organisation: peer.problem for peer in facts.validators if not peer.connected}
-    hung = {name: "connected, and silent" for i in facts.consensus.silent if (name := facts.name(i)) not in lost}
+    others = [facts.name(index) for index in facts.consensus.silent if facts.name(index) != facts.own]
+    hung = {name: "connected, and silent" for name in others if name not in lost}
     left = len(facts.members) - len(lost) - len(hung)
     if not lost | hung or left < facts.consensus.quorum:
         return None

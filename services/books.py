@@ -56,7 +56,7 @@ class Books:
         if archive is None or old_genesis is None:
             raise GenesisError(
                 "an archive is verified against the genesis of its own network",
-                "Give both: --state ARCHIVE --old-genesis FILE.",
+                "Give both: the archive, and that genesis with --old-genesis FILE.",
             )
         return cls(archive, old_genesis)
 

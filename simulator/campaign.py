@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+import signal
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -121,16 +122,18 @@ def run_seed(seed: int, n: int, runs: int = 2) -> list[Outcome]:
     return outcomes
 
 
-def run_seeds(work: Iterable[tuple[int, int]], jobs: int = 1, runs: int = 2) -> Iterator[tuple[int, list[Outcome]]]:
+def run_seeds(work: Iterable[tuple[int, int]], jobs: int = 1, runs: int = 2) -> Generator[tuple[int, list[Outcome]]]:
     """Seeds and sizes (seed, n), in order; over so many processes. Yields the seed and its runs.
 
-    Work may be endless: only a few tasks wait at a time.
+    Work may be endless: only a few tasks wait at a time. Ctrl-C is for this process: those of the pool end the seeds
+    they are at, and the ones that wait are dropped.
     """
     if jobs == 1:
         for seed, n in work:
             yield seed, run_seed(seed, n, runs)
         return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_leave_interrupts)
+    try:
         waiting: deque[tuple[int, Future[list[Outcome]]]] = deque()
         for seed, n in work:
             waiting.append((seed, pool.submit(run_seed, seed, n, runs)))
@@ -139,3 +142,9 @@ def run_seeds(work: Iterable[tuple[int, int]], jobs: int = 1, runs: int = 2) -> 
                 yield at, future.result()
         for at, future in waiting:
             yield at, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _leave_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

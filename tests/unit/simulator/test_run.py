@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+from itertools import count
 
 import pytest
 
-from simulator.campaign import Report, run_seed
+from simulator.campaign import Report, run_seed, run_seeds
 from simulator.plan import Plan, draw
 from simulator.run import run_plan
 
@@ -50,3 +53,16 @@ def test_a_plan_survives_its_json() -> None:
 
 def test_plans_of_other_seeds_differ() -> None:
     assert len({draw(seed, 4).to_json() for seed in range(50)}) == 50
+
+
+def test_an_interrupt_of_everybody_ends_no_worker_in_the_middle_and_all_when_the_runs_are_let_go() -> None:
+    runs = run_seeds(((seed, 4) for seed in count(1)), jobs=2, runs=1)
+    assert next(runs)[0] == 1
+    workers = multiprocessing.active_children()
+    assert workers
+    for worker in workers:
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGINT)
+    assert next(runs)[0] == 2
+    runs.close()
+    assert not any(worker.is_alive() for worker in workers)
