@@ -128,8 +128,8 @@ class SnapshotSync:
         self._rest_until_ms = 0
         self._height = 0  #: own final height
         self._gone = False  #: nobody has the blocks
-        self._goal: Snapshot | None = None  #: what comes in, or came in last: stored rows are of its history
-        self._refuted = False  #: that history is not the network's
+        self._taken: dict[bytes, Snapshot] = {}  #: what rows were fetched for or from: the highest of each epoch start
+        self._refuted = False  #: stored rows are of a history that is not the network's
         self._reset()
 
     def _reset(self) -> None:
@@ -222,8 +222,7 @@ class SnapshotSync:
         self._asked.discard(item.sender)
         for liar, error in self._offers.take(item.sender, item.manifest):
             self._penalise(liar, error, turn)
-        coming_in = self._goal if self.fetching and not self.complete else None
-        if coming_in is not None and self._offers.refutes(coming_in):
+        if not self.complete and any(self._offers.refutes(taken) for taken in self._taken.values()):
             self._reset()
             self._refuted = True
         self._consider(now, turn)
@@ -245,9 +244,12 @@ class SnapshotSync:
         return blocks > 0 and (self._gone or blocks > self._far.blocks or writes > self._far.writes)
 
     def _begin(self, snapshot: Snapshot, turn: Turn) -> None:
-        anew = self._refuted or not self._goes_with_goal(snapshot)
+        anew = self._refuted or not self._goes_with_taken(snapshot)
+        if anew:
+            self._taken.clear()
+            self._refuted = False
         self._importer = Importer(self._store, snapshot, anew=anew)
-        self._goal, self._refuted = snapshot, False
+        self._note(snapshot)
         self._assigned = dict(self._importer.held)
         turn.import_rows.append(self._importer.retarget())
 
@@ -299,13 +301,21 @@ class SnapshotSync:
     def _reachable(self) -> Snapshot | None:
         """What enough can serve now, if it is of the history that comes in."""
         found = self._offers.reachable
-        return found if found is not None and self._goes_with_goal(found) else None
+        return found if found is not None and self._goes_with_taken(found) else None
 
-    def _goes_with_goal(self, offer: Snapshot) -> bool:
-        return self._goal is None or not conflict(offer, self._goal)
+    def _goes_with_taken(self, offer: Snapshot) -> bool:
+        return not any(conflict(offer, taken) for taken in self._taken.values())
+
+    def _note(self, offer: Snapshot) -> None:
+        """Rows are of its history. A low goal goes with two histories that part above it; who brought rows does not."""
+        start = offer.known.latest.genesis.digest
+        before = self._taken.get(start)
+        if before is None or offer.certified.height > before.certified.height:
+            self._taken[start] = offer
 
     def _retarget(self, importer: Importer, snapshot: Snapshot, turn: Turn) -> None:
-        importer.snapshot = self._goal = snapshot
+        importer.snapshot = snapshot
+        self._note(snapshot)
         turn.import_rows.append(importer.retarget())
 
     def _usable(self) -> list[tuple[str, Snapshot]]:
@@ -313,7 +323,7 @@ class SnapshotSync:
         free = [
             (peer, offer)
             for peer, offer in self._offers.believed.items()
-            if peer not in self._under_way and self._goes_with_goal(offer)
+            if peer not in self._under_way and self._goes_with_taken(offer)
         ]
         return sorted(free, key=lambda each: (self._failures(each[0]), each[0]))
 
@@ -358,6 +368,7 @@ class SnapshotSync:
             self._penalise(item.sender, error, turn)
             self._assign(now, turn)
             return
+        self._note(span.offer)
         size = sum(len(each) for each in items)
         span.size += size
         self._ready[log, first] = (items, hashes, size)

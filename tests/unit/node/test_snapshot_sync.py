@@ -66,7 +66,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 class Newcomer:
     """A node that holds the genesis, and the peers it asks."""
 
-    def __init__(self, far: int = 1) -> None:
+    def __init__(self, far: int = 1, peers: Sequence[str] = PEERS) -> None:
         self.ledger = Ledger()
         self.genesis = KnownEpochs.of_genesis(self.ledger.genesis)
         self.time_ms = 0
@@ -75,7 +75,7 @@ class Newcomer:
         self.installs = False
         self.ends: dict[bytes, Header] = {}  #: what a manifest is taken to show as the end of epoch 0
         self.sync = SnapshotSync(
-            peers=PEERS,
+            peers=peers,
             store=self.ledger.store,
             seen=self.genesis,
             verify=self.verified,
@@ -86,10 +86,10 @@ class Newcomer:
         self.wait(0)
 
     def verified(self, manifest: Manifest, known: KnownEpochs, seen: KnownEpochs) -> Snapshot:
+        snapshot = verify_manifest(manifest, self.genesis, seen=seen)
         end = self.ends.get(manifest.raw)
         if end is None:
-            return verify_manifest(manifest, known, seen=seen)
-        snapshot = verify_manifest(manifest, self.genesis)
+            return snapshot
         starts = {0: self.genesis.starts[0], 1: EpochStart(self.genesis.starts[0].validators, end)}
         return msgspec.structs.replace(
             snapshot,
@@ -339,6 +339,31 @@ def test_a_history_that_f_plus_1_contradict_is_dropped_with_all_that_came_of_it(
     assert progress.manifest == genuine.manifest.raw
     snapshot = verify_manifest(genuine.manifest, node.genesis)
     State.open_at(node.ledger.store, snapshot.record)  # every row leads to the certified roots
+
+
+def test_a_refuted_history_is_dropped_also_where_the_next_goal_is_too_low_to_contradict_it(
+    pins: list[PinnedSnapshot], second: list[PinnedSnapshot]
+) -> None:
+    """Of seven validators; the newest that f + 1 can serve is of an epoch before the two histories part."""
+    node = Newcomer(peers=(*PEERS, "delta", "epsilon", "zeta"))
+    low, genuine, forged = pins[0], pins[3], second[1]
+    for each in (genuine, forged):
+        node.ends[each.manifest.raw] = each.manifest.ancestors[0]
+    node.offered("gamma", forged)
+    node.wait(snapshot_sync.PATIENCE * D)
+    node.served(node.wanted_of("gamma")[0], [forged])
+    node.offered("delta", low)
+    node.offered("alpha", genuine)
+    assert node.penalised == []
+    node.offered("beta", genuine)
+    assert node.penalised == ["gamma"]
+    assert node.sync.progress is not None
+    assert node.sync.progress["height"] == low.height
+    node.serve_all(("alpha", "beta"), [low, genuine])
+    node.wait(snapshot_sync.STALL * D)  # the third holds a span, and says nothing
+    node.serve_all(("alpha", "beta"), [low, genuine])
+    assert node.installs
+    State.open_at(node.ledger.store, verify_manifest(low.manifest, node.genesis).record)
 
 
 def test_who_is_late_again_and_again_but_never_fails_is_asked_last(
