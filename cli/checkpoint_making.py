@@ -85,8 +85,10 @@ def _make(session: Client, header: Header, start: EpochStart) -> Checkpoint:
 
 async def _supervisors(session: Client) -> list[str]:
     """Listed, not proved: one that is left out cannot confirm the next checkpoint, and would notice."""
+    from lossbook_sdk.query import read_record
+
     return [
-        found.key[1:].decode()
+        found.key[1:].decode(errors="replace")  # a name that is none is asked for with a proof, which there is not
         async for found in session.query.records(ORGANISATIONS.prefix)
-        if ORGANISATIONS.decode(found.value).kind == Kind.SUPERVISOR
+        if read_record(ORGANISATIONS, found).kind == Kind.SUPERVISOR
     ]

@@ -151,9 +151,11 @@ def own_business(session: Client) -> str | None:
 
 async def listed(session: Client, table: Table[R], limit: int, wanted: Callable[[R], bool]) -> tuple[list[R], bool]:
     """Up to ``limit`` records of a table that are wanted, in order of their keys; whether there are more."""
+    from lossbook_sdk.query import read_record
+
     found: list[R] = []
     async for each in session.query.records(table.prefix):
-        record = table.decode(each.value)
+        record = read_record(table, each)
         if not wanted(record):
             continue
         if len(found) == limit:

@@ -8,8 +8,11 @@ The folder: LOSSBOOK_CHECKPOINTS_DIR, else ``$XDG_STATE_HOME/lossbook/checkpoint
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -81,7 +84,8 @@ def accept(path: Path, checkpoint: Checkpoint, anchor: Anchor) -> list[str]:
     Args:
         path: of the pin.
         checkpoint: the new one.
-        anchor: what is believed now, the pin included.
+        anchor: what is believed now, the pin included. A higher one that another process has accepted since then
+            stands in for it.
 
     Raises:
         CheckpointError: as ``confirm``.
@@ -89,16 +93,39 @@ def accept(path: Path, checkpoint: Checkpoint, anchor: Anchor) -> list[str]:
     """
     by = confirm(checkpoint, anchor)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(encode_checkpoint(checkpoint))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
+    with _alone(path):
+        pin = read_pin(path, anchor.chain_id)
+        if pin is not None and pin.body.height >= anchor.height:
+            by = confirm(checkpoint, Anchor.of_checkpoint(pin))
+        _replace(path, encode_checkpoint(checkpoint))
+    return by
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One process, and one thread, at a time looks at a pin and replaces it."""
+    descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Durably, readable by its owner alone."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).rename(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
-    return by

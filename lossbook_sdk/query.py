@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import grpc
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from ledger.proof_errors import ProofError
 from ledger.proof_types import Proof, ReceiptProof
 from ledger.proofs import Proven
+from ledger.state import Table
 from ledger.types import Block, Receipt
 from ledger.wire import WireError, decode_block, decode_receipt
 from ledger.wire.proofs import decode_envelope_proof, decode_receipt_proof, decode_record_proof
@@ -27,6 +28,9 @@ CREDIT_BYTES: Final = 16 << 20
 """Bytes of blocks asked for ahead: a block of ordinary size and the next ones."""
 
 
+R = TypeVar("R", bound=msgspec.Struct)
+
+
 class Found(msgspec.Struct, frozen=True):
     """A record as a node gave it."""
 
@@ -38,6 +42,18 @@ class Found(msgspec.Struct, frozen=True):
     proof: Proof | None = None
     proven: Proven | None = None
     """What the proof shows, once verified."""
+
+
+def read_record(table: Table[R], found: Found) -> R:
+    """What a record says, where only a node says so.
+
+    Raises:
+        VerificationFailed: nothing that a ledger holds in this table.
+    """
+    try:
+        return table.decode(found.value)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise _no_proof(found.node, f"a record of table {table.prefix.hex()} cannot be read ({error})") from error
 
 
 class Query:
@@ -75,13 +91,19 @@ class Query:
         return Found(key, proven.value, proven.header.state_height, node.organisation, proof, proven)
 
     async def records(self, prefix: bytes, *, limit: int | None = None) -> AsyncIterator[Found]:
-        """Records whose key starts with the prefix, in order of the key, a page at a time."""
+        """Records whose key starts with the prefix, in order of the key, a page at a time; not proved.
+
+        Raises:
+            VerificationFailed: a node lists others, or out of order, which need never end.
+        """
         after, left = b"", limit
         while left is None or left > 0:
             page = PAGE if left is None else min(PAGE, left)
             request = query_pb2.ListRecordsRequest(prefix=prefix, after=after, limit=page)
             response, node = await self._call("ListRecords", request)
             for entry in response.entries:
+                if not entry.key.startswith(prefix) or entry.key <= after:
+                    raise _no_proof(node, "it lists records that were not asked for, or out of order")
                 yield Found(entry.key, entry.value, response.height, node.organisation)
                 after = entry.key
             left = None if left is None else left - len(response.entries)
@@ -199,7 +221,7 @@ def read_receipt(
     return receipt, proof
 
 
-def _no_proof(node: Node, problem: str) -> VerificationFailed:
+def _no_proof(node: Node | str, problem: str) -> VerificationFailed:
     return VerificationFailed(
         f"what {node} served does not verify: {problem}",
         unchanged="Nothing was stored",

@@ -20,7 +20,7 @@ from ledger.epochs import EPOCHS, MEMBERSHIP, EpochRecord, MembershipRecord
 from ledger.parameters import PARAMETERS
 from ledger.registrations import REGISTRATIONS
 from ledger.state import Table
-from lossbook_sdk.query import Found
+from lossbook_sdk.query import Found, read_record
 
 if TYPE_CHECKING:
     from ledger.parameters import Parameters
@@ -58,7 +58,7 @@ def record_of(found: Found) -> ProposalRecord:
 
 async def read_book(query: Records, limit: int) -> Book:
     """The newest proposals, each proved."""
-    listed = [PROPOSALS.decode(found.value) async for found in query.records(PROPOSALS.prefix)]
+    listed = [read_record(PROPOSALS, found) async for found in query.records(PROPOSALS.prefix)]
     listed.sort(key=lambda record: (record.ballots[0].time_ms, record.proposal_id), reverse=True)
     proposals = [await read_proposal(query, record.proposal_id) for record in listed[:limit]]
     found = tuple(each for each in proposals if each is not None)
@@ -131,7 +131,7 @@ async def _parameters(query: Records, height: int) -> tuple[int, int]:
     """Activation height of the last decision, and the greatest k_max of those that are active or decided."""
     decided: dict[int, Parameters] = {}
     async for found in query.records(PARAMETERS.prefix):
-        decided[int.from_bytes(found.key[1:], "big")] = PARAMETERS.decode(found.value).parameters()
+        decided[int.from_bytes(found.key[1:], "big")] = read_record(PARAMETERS, found).parameters()
     active = max((at for at in decided if at <= height), default=0)
     return max(decided, default=0), max((decided[at].k_max for at in decided if at >= active), default=0)
 

@@ -124,6 +124,16 @@ def made(desk: Path, *by: Organisation, name: str = "checkpoint.json") -> Path:
     return out
 
 
+def test_a_list_that_no_honest_node_gives_is_the_nodes_fault(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def records(self: Query, prefix: bytes, *, limit: int | None = None) -> AsyncIterator[Found]:
+        yield Found(prefix + b"\xff\xfe", b"\x00garbage", 1, "alpha")
+
+    monkeypatch.setattr(Query, "records", records)
+    refused = lossbook("checkpoint", "make", "--out", desk / "out.json", "--key", desk / "supervisor.key", code=4)
+    assert "alpha served does not verify" in refused.output
+    assert "defect" not in refused.output
+
+
 def proof_of(chain: EpochChain, path: Path, height: int | None = None) -> Path:
     """A proof of epoch 0's record under the last block (of this height)."""
     subject = proof_building.record_proof(chain, chain.ledger.state, EPOCHS, bytes(8))

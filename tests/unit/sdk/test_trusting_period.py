@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 
 import pytest
 
 from ledger import operations as ops
-from ledger.checkpoints import DAY_MS, Anchor, Checkpoint, TrustingPeriodOver, confirmers_of, make_checkpoint
+from ledger.checkpoints import (
+    DAY_MS,
+    Anchor,
+    Checkpoint,
+    CheckpointBehind,
+    TrustingPeriodOver,
+    confirmers_of,
+    make_checkpoint,
+)
 from ledger.header_chain import EpochStart
 from ledger.proof_errors import BelowCheckpoint, ConflictingHistory
 from lossbook_sdk import pins, profile
@@ -29,10 +38,12 @@ def trust_at(chain: EpochChain, path: Path, day: float, checkpoint: Checkpoint |
     return Trust(chain.genesis, path, checkpoint=checkpoint, trusting_days=DAYS, now_ms=lambda: now)
 
 
-def point(chain: EpochChain) -> Checkpoint:
-    """The checkpoint of its last block."""
+def point(chain: EpochChain, height: int | None = None) -> Checkpoint:
+    """The checkpoint of its last block, or of the block of this height of its last epoch."""
     confirmers = confirmers_of(chain.ledger.state, [member.id for member in chain.validators.members])
-    header, start = chain.headers[-1].justified.header, EpochStart(chain.validators, chain.start)
+    found = chain.headers[-1] if height is None else chain.final_header(height)
+    assert found is not None
+    header, start = found.justified.header, EpochStart(chain.validators, chain.start)
     made = make_checkpoint(chain.genesis.chain_id, header, start, confirmers)
     for organisation in (SUPERVISOR, *INSURERS):
         made = made.signed(organisation.id, organisation.ledger_key)
@@ -141,3 +152,34 @@ def test_a_profile_takes_the_checkpoint_of_its_network_and_its_own_period(
     pins.accept(pins.pin_path(chain.genesis.chain_id), point(chain), Anchor.of_genesis(chain.genesis))
     with pytest.raises(BelowCheckpoint):
         Trust.of_profile(profile.load(file)).verify(proof(later(0)))
+
+
+def test_of_two_who_accept_at_once_the_higher_checkpoint_stays(tmp_path: Path) -> None:
+    chain, path = EpochChain(), tmp_path / "pins" / "pin.json"
+    for _ in range(12):
+        chain.block()
+    both_read = Anchor.of_genesis(chain.genesis)
+    pins.accept(path, point(chain, 10), both_read)
+    with pytest.raises(CheckpointBehind):
+        pins.accept(path, point(chain, 5), both_read)
+    kept = pins.read_pin(path, chain.genesis.chain_id)
+    assert kept is not None
+    assert kept.body.height == 10
+    assert sorted(each.name for each in path.parent.iterdir()) == ["pin.json", "pin.json.lock"]
+
+
+def test_a_pin_is_read_and_replaced_by_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain, path = later(0), tmp_path / "pin.json"
+    read, seen = pins.read_pin, list[str]()
+
+    def read_pin(path: Path, chain_id: bytes) -> Checkpoint | None:
+        with path.with_name("pin.json.lock").open("r+b") as another, pytest.raises(BlockingIOError):
+            fcntl.flock(another, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        seen.append("held")
+        return read(path, chain_id)
+
+    monkeypatch.setattr(pins, "read_pin", read_pin)
+    pins.accept(path, point(chain), Anchor.of_genesis(chain.genesis))
+    assert seen == ["held"]
+    with path.with_name("pin.json.lock").open("r+b") as another:
+        fcntl.flock(another, fcntl.LOCK_EX | fcntl.LOCK_NB)
