@@ -37,7 +37,7 @@ chaos: setup
 	@$(bin)/lossbook chaos run --minutes 3
 
 test: claims
-	$(bin)/python -m pytest tests
+	scripts/test
 
 # The same seeds every time, each twice, on networks of 4, 7 and 10; fails if a rule, corner case or liar was never met.
 SIM_SEEDS ?= 77
