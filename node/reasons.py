@@ -168,7 +168,7 @@ def _no_seat(facts: Facts) -> Reason | None:
         "no-seat",
         f"{facts.own} has no seat in epoch {facts.consensus.epoch}: this node follows and answers queries, and does "
         "not vote.",
-        "Nothing, if it was removed or has still to join. A seat is given by vote of the members.",
+        "Nothing, if it was removed, is suspended or has still to join. A seat is given by vote of the members.",
     )
 
 
@@ -178,11 +178,12 @@ def _no_key(facts: Facts) -> Reason | None:
     epoch = facts.consensus.epoch
     return Reason(
         "no-key",
-        f"The consensus key of {facts.own} for epoch {epoch} is not in this home: this node only observes, and its "
-        "seat counts among the f that may fail.",
-        f"If the file (keys/consensus-{epoch}.key, or keys/consensus.key where the card has it) lies elsewhere, put it "
-        "back and restart. If it is lost: an admin registers the key that this node has made for the next epoch, and "
-        "the members vote for a renewal of the keys (docs/operations.md, Keys of epochs).",
+        f"The consensus key registered for {facts.own} in epoch {epoch} is not in this home: this node only observes, "
+        "and its seat counts among the f that may fail.",
+        f"A file keys/consensus-{epoch}.key that is there holds another one. If the registered one lies elsewhere "
+        "(that on the card as keys/consensus.key), put it back and restart. If it is lost, or none was registered: "
+        "an admin registers the key that this node has made for the next epoch, and the members vote for a renewal "
+        "of the keys (docs/operations.md, Keys of epochs).",
     )
 
 

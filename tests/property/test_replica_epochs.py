@@ -10,8 +10,9 @@ import hypothesis.strategies as st
 import pytest
 
 from ledger.epochs import current_epoch
+from tests.support.notices import proven
 from tests.support.replicas import ReplicaStores, execute
-from tests.unit.node.test_epochs import Market, lose_finality_until_there_are_tails, proven, seat
+from tests.unit.node.test_epochs import Market, lose_finality_until_there_are_tails, seat
 
 STEPS = st.lists(
     st.tuples(st.sampled_from(["renew", "join", "leave", "without a key"]), st.integers(0, 3), st.booleans()),

@@ -16,7 +16,8 @@ from ledger.types import Block
 from node.catchup import BadBlocks, ChainRules, check_chain
 from node.dissemination import Signer
 from tests.support.cluster import Cluster
-from tests.unit.node.test_cluster import policy, proven
+from tests.support.notices import proven
+from tests.unit.node.test_cluster import policy
 
 
 class Chain:

@@ -6,9 +6,10 @@ import pytest
 
 from ledger.codes import Code
 from ledger.types import Envelope
-from node.turn import AcceptedNotice, AlarmNotice, CertifiedRootNotice, ExecutedNotice
-from tests.support.cluster import Cluster, Node
+from node.turn import ExecutedNotice
+from tests.support.cluster import Cluster
 from tests.support.insurers import INSURERS, Ledger, policy_issue
+from tests.support.notices import accepted, assert_agreement, executed, proven
 
 MAKER = Ledger()
 
@@ -20,39 +21,6 @@ def policy(cluster: Cluster, number: int, by: int = 0) -> Envelope:
         by=INSURERS[by],
         not_after_ms=cluster.now.wall_ms + 3_600_000,
     )
-
-
-def executed(node: Node, envelope: Envelope) -> int | None:
-    """Height at which the envelope executed with OK, as this node says."""
-    for notice in node.notices:
-        if isinstance(notice, ExecutedNotice):
-            for receipt in notice.receipts:
-                if receipt.envelope_id == envelope.id and receipt.code == Code.OK:
-                    return notice.height
-    return None
-
-
-def proven(node: Node, envelope: Envelope) -> bool:
-    """Does the envelope's receipt stand under a certified root?"""
-    height = executed(node, envelope)
-    certified = [n.state_height for n in node.notices if isinstance(n, CertifiedRootNotice)]
-    return height is not None and max(certified, default=0) >= height
-
-
-def accepted(node: Node, envelope: Envelope) -> bool:
-    """Was its client told ACCEPTED?"""
-    return any(isinstance(n, AcceptedNotice) and envelope.id in n.envelope_ids for n in node.notices)
-
-
-def assert_agreement(cluster: Cluster) -> None:
-    """Equal roots at every height any two nodes have executed; no alarms."""
-    roots: dict[int, set[bytes]] = {}
-    for node in cluster.nodes:
-        for notice in node.notices:
-            assert not isinstance(notice, AlarmNotice), notice
-            if isinstance(notice, ExecutedNotice):
-                roots.setdefault(notice.height, set()).add(notice.state_root)
-    assert all(len(found) == 1 for found in roots.values())
 
 
 @pytest.fixture

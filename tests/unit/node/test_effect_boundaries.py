@@ -23,7 +23,8 @@ from store.errors import FailureKind, StoreFailed
 from tests.support.cluster import Cluster
 from tests.support.disk_node import DiskNode, Faults
 from tests.support.insurers import market_genesis
-from tests.unit.node.test_cluster import assert_agreement, executed, policy
+from tests.support.notices import assert_agreement, executed
+from tests.unit.node.test_cluster import policy
 
 pytestmark = pytest.mark.slow
 

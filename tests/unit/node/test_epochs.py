@@ -10,60 +10,24 @@ from consensus.records import OwnVote
 from consensus.types import Certificate, Header, Proposal, Vote, VoteKind
 from consensus.votes import vote_message
 from ledger import wire
-from ledger.codes import Code
 from ledger.epochs import Seat
 from ledger.evidence import EVIDENCE
 from ledger.types import Ack, Batch, Envelope
 from node.turn import (
-    AcceptedNotice,
     AlarmNotice,
-    CertifiedRootNotice,
     EpochNotice,
-    ExecutedNotice,
     PeerMessage,
     PeerMessages,
 )
 from tests.support.epoch_cluster import Cluster, Node, epoch_key
 from tests.support.epoch_oracle import check_agreement
 from tests.support.insurers import INSURERS, SUPERVISOR, Ledger, Organisation, make_genesis, policy_issue
+from tests.support.notices import accepted, assert_agreement, executed, proven
 from tests.unit.node.byzantine_boundary import EndsEarly, GoesOn, NeverEnds
 
 pytestmark = pytest.mark.slow
 
 MAKER = Ledger()
-
-
-def executed(node: Node, envelope: Envelope) -> int | None:
-    """Height at which the envelope executed with OK, as this node says."""
-    for notice in node.notices:
-        if isinstance(notice, ExecutedNotice):
-            for receipt in notice.receipts:
-                if receipt.envelope_id == envelope.id and receipt.code == Code.OK:
-                    return notice.height
-    return None
-
-
-def proven(node: Node, envelope: Envelope) -> bool:
-    """Does the envelope's receipt stand under a certified root?"""
-    height = executed(node, envelope)
-    certified = [n.state_height for n in node.notices if isinstance(n, CertifiedRootNotice)]
-    return height is not None and max(certified, default=0) >= height
-
-
-def accepted(node: Node, envelope: Envelope) -> bool:
-    """Was its client told ACCEPTED?"""
-    return any(isinstance(n, AcceptedNotice) and envelope.id in n.envelope_ids for n in node.notices)
-
-
-def assert_agreement(cluster: Cluster) -> None:
-    """Equal roots at every height any two nodes have executed; no alarms."""
-    roots: dict[int, set[bytes]] = {}
-    for node in cluster.nodes:
-        for notice in node.notices:
-            assert not isinstance(notice, AlarmNotice), notice
-            if isinstance(notice, ExecutedNotice):
-                roots.setdefault(notice.height, set()).add(notice.state_root)
-    assert all(len(found) == 1 for found in roots.values())
 
 
 def seat(node: Node, epoch: int) -> Seat:

@@ -11,8 +11,9 @@ from ledger.types import Envelope
 from tests.support.epoch_cluster import EPOCHS_MAX, Cluster, epoch_key
 from tests.support.epoch_oracle import check_agreement
 from tests.support.insurers import INSURERS, Ledger, Organisation, key_of, policy_issue
+from tests.support.notices import assert_agreement, executed, proven
 from tests.support.voting import proposal_id, seat_card
-from tests.unit.node.test_epochs import assert_agreement, executed, proven, signers
+from tests.unit.node.test_epochs import signers
 
 NEWCOMERS = tuple(Organisation(f"newcomer-{number}", "insurer") for number in range(1, 4))
 

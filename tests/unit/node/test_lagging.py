@@ -8,7 +8,8 @@ import pytest
 
 from node.turn import Input
 from tests.support.cluster import SETTINGS, Cluster, Node
-from tests.unit.node.test_cluster import assert_agreement, executed, policy
+from tests.support.notices import assert_agreement, executed
+from tests.unit.node.test_cluster import policy
 
 MINUTE_MS = 60_000
 

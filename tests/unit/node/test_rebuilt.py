@@ -24,8 +24,8 @@ from store.memory import MemoryStateStore
 from store.memory_blocks import MemoryBlockStore
 from tests.support.epoch_cluster import SETTINGS, Cluster, Node, epoch_key
 from tests.support.insurers import INSURERS, Organisation, policy_issue
+from tests.support.notices import assert_agreement, executed, proven
 from tests.support.rebuilt import RENEWED, lost_chain, rebuild
-from tests.unit.node.test_epochs import assert_agreement, executed, proven
 
 pytestmark = pytest.mark.slow  # whole validators: a second or two each
 

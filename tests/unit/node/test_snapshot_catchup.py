@@ -23,8 +23,8 @@ from store.memory import MemoryStateStore
 from store.memory_blocks import MemoryBlockStore
 from tests.support.cluster import SETTINGS, Cluster, Node
 from tests.support.insurers import INSURERS, Ledger, policy_issue
+from tests.support.notices import assert_agreement, executed
 from tests.unit.node.byzantine_snapshots import FAILING, LIARS
-from tests.unit.node.test_cluster import assert_agreement, executed
 
 pytestmark = pytest.mark.slow  # whole validators under load: a second a test
 

@@ -24,14 +24,9 @@ from simulator.serving import StoredBlocks
 from tests.support.chains import Chain
 from tests.support.epoch_cluster import SETTINGS, Cluster, Node, epoch_key
 from tests.support.insurers import INSURERS, Ledger, policy_issue
+from tests.support.notices import executed
 from tests.support.rebuilt import RENEWED, lost_chain, rebuild
-from tests.unit.node.test_epochs import (
-    Market,
-    executed,
-    lose_finality_until_there_are_tails,
-    own_votes,
-    signers,
-)
+from tests.unit.node.test_epochs import Market, lose_finality_until_there_are_tails, own_votes, signers
 
 pytestmark = pytest.mark.slow  # whole validators and their signatures: half a second a test
 

@@ -35,9 +35,10 @@ from store.errors import FailureKind, StoreFailed
 from tests.support.chain import altered, altered_certificate, altered_header
 from tests.support.epoch_cluster import Node
 from tests.support.insurers import SUPERVISOR
+from tests.support.notices import proven
 from tests.support.replicas import ReplicaStores, execute, follow_until, honest
 from tests.support.voting import plain_card
-from tests.unit.node.test_epochs import Market, finalizes, proven, seat
+from tests.unit.node.test_epochs import Market, finalizes, seat
 from tests.unit.node.test_governed_change import NEWCOMERS, Governed
 from tests.unit.replica.test_verify import feed
 
