@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
 import click
@@ -152,8 +153,16 @@ OWN_ROOMS: Final = (
 )
 
 _DEFECTS: Final = ("InvariantViolated",)
-_UNVERIFIED: Final = ("ProofError", "CheckpointError", "BadCardSignature", "WrongNetwork", "VerificationFailed")
-_USAGE: Final = ("MoneyError",)
+_UNVERIFIED: Final = (
+    "ProofError",
+    "CheckpointError",
+    "ArchiveError",
+    "BooksMismatch",
+    "BadCardSignature",
+    "WrongNetwork",
+    "VerificationFailed",
+)
+_USAGE: Final = ("MoneyError", "SettingError", "UnknownMutant", "BooksIncomplete")
 
 
 def explain(error: Exception, words: Sequence[str]) -> int:
@@ -224,6 +233,12 @@ def _stopped(text: str) -> str:
 def fail(problem: str, advice: str = "", code: int = EXIT_FAILED) -> NoReturn:
     """End a command with an error of its own."""
     raise Stop(problem, advice, code)
+
+
+def require_new(out: Path) -> None:
+    """End the command where a file is that it would write over."""
+    if out.exists():
+        fail(f"{out} exists already and is not written over", "Move it away, or give another name with --out")
 
 
 class Stop(Exception):

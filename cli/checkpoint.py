@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.base import EXIT_UNVERIFIED, fail, group
+from cli.base import EXIT_UNVERIFIED, fail, group, require_new
 from cli.options import FILE, FOLDER, json_option, passphrase_option, profile_option
 from cli.output import emit, facts, say
 
 if TYPE_CHECKING:
     from crypto.keys import SigningKey
     from ledger.checkpoints import Anchor, Checkpoint
+    from lossbook_sdk.client import Client
 
 KEY_OPTION = click.option(
     "--key", "key_file", type=FILE, required=True, help="Your organisation's ledger key, ledger.key."
@@ -32,7 +33,7 @@ def command() -> None:
 
 
 @command.command(example="lossbook checkpoint make --out checkpoint.json --key office/keys/ledger.key")
-@click.option("--out", type=FILE, required=True, help="File to write.")
+@click.option("--out", type=FILE, required=True, help="File to write; must not exist.")
 @KEY_OPTION
 @profile_option
 @passphrase_option
@@ -44,10 +45,12 @@ def make(out: Path, key_file: Path, profile_name: str | None, passphrase_fd: int
     from ledger.checkpoints import encode_checkpoint
     from store.home import write_durably
 
+    require_new(out)
     key = _ledger_key(key_file, passphrase_fd)
     with client(profile_name) as session:
         made = latest(session)
-    signed = made.signed(_signer(made, key), key)
+        signer = _signer(made, key, session)
+    signed = made.signed(signer, key)
     write_durably(out, encode_checkpoint(signed))
     _show(signed, as_json, file=str(out))
     if not as_json:
@@ -68,10 +71,11 @@ def sign(file: Path, key_file: Path, profile_name: str | None, passphrase_fd: in
     from lossbook_sdk.pins import read_checkpoint
     from store.home import write_durably
 
-    key = _ledger_key(key_file, passphrase_fd)
     given = read_checkpoint(file)
-    signer = _signer(given, key)
     with client(profile_name) as session:
+        _require_network(file, given, session)
+        key = _ledger_key(key_file, passphrase_fd)
+        signer = _signer(given, key, session)
         own = of_height(session, given.body.height)
     if own.text != given.text:
         fields = own.body.__struct_fields__
@@ -94,17 +98,18 @@ def sign(file: Path, key_file: Path, profile_name: str | None, passphrase_fd: in
 def verify(file: Path, genesis: Path, as_json: bool) -> None:
     """Check offline whether enough people vouch for a checkpoint, by what you accepted last; nothing is changed.
 
-    Exit code 4 if they do not.
+    Signatures that do not count are named, each with the reason; they do no harm. Exit code 4 if too few count.
     """
-    from ledger.checkpoints import confirm
     from ledger.genesis import load_genesis
+    from ledger.vouching import confirm, judge
     from lossbook_sdk.pins import pin_path, read_checkpoint
 
     network = load_genesis(genesis.read_bytes())
     given = read_checkpoint(file)
     anchor = anchor_of(pin_path(network.chain_id), network)
     by = confirm(given, anchor)
-    _show(given, as_json, confirmed_by=by, believed_before=anchor.what)
+    idle = {each.organisation: each.why_not for each in judge(given, anchor) if each.why_not}
+    _show(given, as_json, confirmed_by=by, not_counted=idle, believed_before=anchor.what)
 
 
 @command.command(example="lossbook checkpoint accept checkpoint.json --home ./replica")
@@ -159,8 +164,22 @@ def _ledger_key(path: Path, descriptor: int | None) -> SigningKey:
     return keyfile.load(path, key_passphrase(path, descriptor), "ledger")
 
 
-def _signer(checkpoint: Checkpoint, key: SigningKey) -> str:
-    """Whose ledger key it is, among those who may confirm the checkpoint's successors."""
+def _require_network(file: Path, given: Checkpoint, session: Client) -> None:
+    """End the command where the file is of another network than the profile."""
+    if given.chain_id != session.genesis.chain_id:
+        own, other = session.genesis.chain_id.hex()[:16], given.body.chain_id[:16]
+        fail(
+            f"{file} is of network {other}, and your profile is of {session.genesis.name}, network {own}",
+            "Choose the profile of that network with --profile, or ask for the right file",
+            EXIT_UNVERIFIED,
+        )
+
+
+def _signer(checkpoint: Checkpoint, key: SigningKey, session: Client) -> str:
+    """Whose ledger key it is, among those who may confirm the checkpoint's successors: the profile's organisation.
+
+    It vouches for what its own node proves, not for what another's does.
+    """
     public = key.public.hex()
     found = [each.organisation for each in checkpoint.body.confirmers if each.ledger_key == public]
     if not found:
@@ -168,7 +187,13 @@ def _signer(checkpoint: Checkpoint, key: SigningKey) -> str:
             "this key is the ledger key of no supervisor and no validator of that block",
             "Sign with the ledger key on your organisation's card: `lossbook key show FILE` shows a file's public key",
         )
-    return found[0]
+    signer, own = found[0], session.profile.organisation
+    if signer != own:
+        fail(
+            f"this is the ledger key of {signer}, and your profile is {own}'s. Nothing was signed",
+            f"Choose {signer}'s profile with --profile: an organisation vouches for what its own node proves",
+        )
+    return signer
 
 
 def _show(checkpoint: Checkpoint, as_json: bool, **extra: object) -> None:
@@ -191,6 +216,13 @@ def _show(checkpoint: Checkpoint, as_json: bool, **extra: object) -> None:
             ("members", ", ".join(each.organisation for each in body.members)),
             ("state root", f"{body.state_root} after height {body.state_height}"),
             ("signed by", ", ".join(by) or "nobody"),
-            *((name.replace("_", " "), ", ".join(v) if isinstance(v, list) else v) for name, v in extra.items()),
+            *((name.replace("_", " "), _line(value)) for name, value in extra.items()),
         ]
     )
+
+
+def _line(value: object) -> object:
+    """A list or a map of words, for people; no line where it is empty."""
+    if isinstance(value, dict):
+        return "; ".join(f"{name}: {why}" for name, why in value.items()) or None
+    return ", ".join(value) or None if isinstance(value, list) else value

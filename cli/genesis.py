@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.base import fail, group
+from cli.base import fail, group, require_new
 from cli.options import FILE, FOLDER, json_option, old_genesis_option, passphrase_option, unsafe_option
 from cli.output import emit, facts, say, table
 
@@ -137,8 +137,7 @@ def assemble(
     from ledger.parameters import Parameters
     from store.home import write_durably
 
-    if out.exists():
-        fail(f"{out} exists already and is not written over", "Move it away, or give another name with --out")
+    require_new(out)
     read = [decode_card(path.read_bytes()) for path in cards]
     time_ms, books = _time_ms(time_text), books_given(archive, old_genesis)
     if books is None:
@@ -240,6 +239,7 @@ def archive(home: Path, out: Path, as_json: bool) -> None:
     """
     from cli.books import hand_on
 
+    require_new(out)
     hand_on(home, out, as_json)
 
 

@@ -113,8 +113,9 @@ def verified(file: Path, network: Genesis, checkpoint: Path | None, days: int | 
 def _start(network: Genesis, checkpoint: Path | None) -> tuple[KnownEpochs, Anchor]:
     """What is believed before the proof is looked at: a checkpoint, else the genesis."""
     from cli.checkpoint import anchor_of
-    from ledger.checkpoints import Anchor, confirm
+    from ledger.checkpoints import Anchor
     from ledger.known_epochs import KnownEpochs
+    from ledger.vouching import confirm
     from lossbook_sdk.pins import pin_path, read_checkpoint, read_pin
 
     path = pin_path(network.chain_id)

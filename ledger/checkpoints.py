@@ -7,7 +7,7 @@ supervisor and f + 1 members of the last set it knows confirm under their ledger
 
     body      what is vouched for: a final block, the epoch it is of, who votes in it, and who may confirm the next one
     anchor    what a verifier believes without proof: the genesis, a checkpoint it accepted, or its own executed state
-    confirm   whether an anchor's own people vouch for a checkpoint; an anchor never goes back
+    confirm   whether an anchor's own people vouch for a checkpoint; an anchor never goes back (``ledger.vouching``)
 
 A checkpoint file is JSON: the signed text, and signatures over exactly that text. Pure: files are kept by their users
 (``lossbook_sdk.checkpoints``, ``replica``).
@@ -22,8 +22,8 @@ import msgspec
 
 from consensus.types import Header, ValidatorSet
 from crypto.hashing import TAG_CHECKPOINT
-from crypto.keys import SigningKey, verify
-from ledger.epochs import Seat, epoch_seed, quorum_of, validators, valset_hash
+from crypto.keys import SigningKey
+from ledger.epochs import Seat, epoch_seed, validators, valset_hash
 from ledger.genesis import Genesis
 from ledger.header_chain import EpochStart
 from ledger.known_epochs import KnownEpochs
@@ -160,7 +160,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
     def signed(self, organisation: str, ledger_key: SigningKey) -> Checkpoint:
         """With the organisation's signature, in place of one it gave before."""
-        mine = CheckpointSignature(organisation, ledger_key.sign(_message(self.text)).hex())
+        mine = CheckpointSignature(organisation, ledger_key.sign(signed_message(self.text)).hex())
         others = [each for each in self.signatures if each.organisation != organisation]
         signatures = tuple(sorted([*others, mine], key=lambda each: each.organisation))
         return msgspec.structs.replace(self, signatures=signatures)
@@ -260,8 +260,9 @@ def decode_checkpoint(raw: bytes) -> Checkpoint:
     except (msgspec.DecodeError, ValueError) as error:
         raise _unreadable(str(error)) from error
     names = [each.organisation for each in file.signatures]
-    if len(set(names)) != len(names):
-        raise _unreadable("an organisation signed it twice")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise _unreadable(f"{', '.join(twice)} signed it twice")
     return _checkpoint(file.checkpoint, file.signatures)
 
 
@@ -301,78 +302,6 @@ def _start(body: CheckpointBody, before: Header, members: tuple[Seat, ...]) -> E
     return start
 
 
-def confirm(checkpoint: Checkpoint, anchor: Anchor) -> list[str]:
-    """Check that the anchor's own people vouch for the checkpoint, and that it leads forward.
-
-    The supervisor, any where there are several, and f + 1 members of the anchor's set; of a network without a
-    supervisor a quorum of them.
-
-    Returns:
-        Organisations whose signatures count, ascending.
-
-    Raises:
-        CheckpointConflict: another network, or another history.
-        CheckpointBehind: below the anchor.
-        Unconfirmed: too few signed.
-    """
-    body = checkpoint.body
-    _check_place(checkpoint, anchor)
-    known = {each.organisation: each for each in anchor.confirmers}
-    message = _message(checkpoint.text)
-    good: list[str] = []
-    bad: list[str] = []
-    for each in checkpoint.signatures:
-        signer = known.get(each.organisation)
-        if signer is None:
-            continue  # not known here yet: it neither counts nor harms
-        (good if verify(bytes.fromhex(signer.ledger_key), message, _bytes(each.signature)) else bad).append(
-            each.organisation
-        )
-    members = {member.id for member in anchor.start.validators.members}
-    supervisors = sorted(each.organisation for each in anchor.confirmers if each.is_supervisor)
-    needed = _members_needed(len(members), bool(supervisors))
-    signed = sorted(members & set(good))
-    lacking = []
-    if len(signed) < needed:
-        lacking.append(f"{needed - len(signed)} more of {', '.join(sorted(members - set(good)))}")
-    if supervisors and not set(supervisors) & set(good):
-        lacking.append(f"the supervisor ({' or '.join(supervisors)})")
-    if lacking:
-        spoilt = f"; the signature of {', '.join(sorted(bad))} is bad, or by a ledger key not known here" if bad else ""
-        by = ", ".join(sorted(good)) or "nobody known here"
-        raise Unconfirmed(
-            f"the checkpoint of height {body.height} is signed by {by}, and {anchor.what} asks for "
-            f"{' and '.join(lacking)}{spoilt}",
-            "Ask them to compare it with their own node and sign it: `lossbook checkpoint sign FILE --key ledger.key`",
-        )
-    return sorted(good)
-
-
-def _members_needed(n: int, supervised: bool) -> int:
-    return (n - 1) // 3 + 1 if supervised else quorum_of(n)
-
-
-def _check_place(checkpoint: Checkpoint, anchor: Anchor) -> None:
-    body = checkpoint.body
-    keep = "Keep it, and ask your supervisor by another way which history is the network's"
-    if checkpoint.chain_id != anchor.chain_id:
-        raise CheckpointConflict(
-            f"the checkpoint is of network {body.chain_id[:16]}, not of {anchor.chain_id.hex()[:16]}",
-            "Take one of your own network, or give the right genesis file",
-        )
-    if body.height < anchor.height:
-        raise CheckpointBehind(
-            f"the checkpoint of height {body.height} lies below {anchor.what}, height {anchor.height}",
-            "A verifier never goes back: ask for a newer one",
-        )
-    same_block = checkpoint.digest == anchor.digest
-    same_start = checkpoint.start.identity == anchor.start.identity
-    if body.height == anchor.height and not same_block:
-        raise CheckpointConflict(f"at height {body.height} {anchor.what} has another block than the checkpoint", keep)
-    if body.epoch < anchor.epoch or (body.epoch == anchor.epoch and not same_start):
-        raise CheckpointConflict(f"{anchor.what} has other validators in epoch {body.epoch} than the checkpoint", keep)
-
-
 def check_age(what: str, time_ms: int, now_ms: int, days: int, *, advice: str) -> None:
     """That what is believed is young enough to follow validators' signatures from there.
 
@@ -394,15 +323,9 @@ def check_age(what: str, time_ms: int, now_ms: int, days: int, *, advice: str) -
         )
 
 
-def _message(text: str) -> bytes:
+def signed_message(text: str) -> bytes:
+    """What a ledger key signs of a checkpoint's text."""
     return TAG_CHECKPOINT + text.encode()
-
-
-def _bytes(text: str) -> bytes:
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        return b""
 
 
 def _unreadable(problem: str) -> UnreadableCheckpoint:

@@ -63,6 +63,10 @@ class SuccessionError(GenesisError):
     """A genesis and the books it is to carry on do not belong together."""
 
 
+class BooksMismatch(SuccessionError):
+    """The books are not those that the genesis says it carries on."""
+
+
 def first_epoch(view: StateView) -> int:
     """Of the network whose state this is: 0, or the one after the last epoch of the network before."""
     last = 0
@@ -138,8 +142,8 @@ def succeed(genesis: Genesis, state: State) -> BlockWrites:
         Its rows; the caller stores them.
 
     Raises:
-        SuccessionError: the state is not the one that the genesis names, or the genesis breaks a rule. Throw ``state``
-            away then.
+        BooksMismatch: the state is not the one that the genesis names. Throw ``state`` away then.
+        SuccessionError: the genesis breaks a rule. Likewise.
     """
     before = genesis.predecessor
     if before is None:
@@ -148,7 +152,7 @@ def succeed(genesis: Genesis, state: State) -> BlockWrites:
     writes = write_genesis_block(genesis, state)
     record = writes.record
     if (record.state_root, record.leaf_count) != (before.genesis_state_root, before.genesis_leaf_count):
-        raise SuccessionError(
+        raise BooksMismatch(
             f"the books carried on have the root {record.state_root.hex()[:16]}, the genesis says "
             f"{before.genesis_state_root.hex()[:16]}",
             "Do not take part: have it assembled again, or assemble it yourself from the same cards, and compare.",
@@ -194,7 +198,7 @@ def _check_head(before: Predecessor, state: State) -> None:
     head = state.head
     advice = "Use the archive that this genesis was assembled from; compare its last height and root with the others."
     if head is None:
-        raise SuccessionError("the state of the network before is empty", advice)
+        raise BooksMismatch("the state of the network before is empty", advice)
     pairs = (
         ("height", head.height, before.height),
         ("last block", head.block_digest.hex()[:16], before.header_digest.hex()[:16]),
@@ -206,7 +210,7 @@ def _check_head(before: Predecessor, state: State) -> None:
     )
     for what, found, wanted in pairs:
         if found != wanted:
-            raise SuccessionError(
+            raise BooksMismatch(
                 f"the books end with the {what} {found}, the genesis says that the network before ended with {wanted}",
                 advice,
             )

@@ -22,10 +22,10 @@ from ledger.checkpoints import (
     Checkpoint,
     CheckpointConflict,
     UnreadableCheckpoint,
-    confirm,
     decode_checkpoint,
     encode_checkpoint,
 )
+from ledger.vouching import confirm
 
 DIRECTORY_VARIABLE: Final = "LOSSBOOK_CHECKPOINTS_DIR"
 
@@ -44,13 +44,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """A checkpoint file.
 
     Raises:
-        UnreadableCheckpoint: it is none, or cannot be read.
+        UnreadableCheckpoint: it is none.
+        OSError: as the file system.
     """
+    with path.open("rb") as file:
+        raw = file.read(CHECKPOINT_BYTES_MAX + 1)
     try:
-        with path.open("rb") as file:
-            return decode_checkpoint(file.read(CHECKPOINT_BYTES_MAX + 1))
-    except OSError as error:
-        raise UnreadableCheckpoint(f"{path} cannot be read: {error.strerror}", "Check the path") from error
+        return decode_checkpoint(raw)
     except UnreadableCheckpoint as error:
         raise UnreadableCheckpoint(f"{path}: {error.problem}", error.advice) from error
 
@@ -61,6 +61,7 @@ def read_pin(path: Path, chain_id: bytes) -> Checkpoint | None:
     Raises:
         UnreadableCheckpoint: the file is damaged: what was accepted is not known, so nothing is believed.
         CheckpointConflict: it is another network's.
+        OSError: as the file system.
     """
     if not path.exists():
         return None

@@ -6,6 +6,7 @@ not executed yet is executed first, so that the archive ends with the last block
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -40,9 +41,8 @@ from services.stored_chain import StoredChain
 from store.blocks import LevelBlockStore
 from store.check import check_home
 from store.copy import copy_for_reading
-from store.errors import HomeExists
 from store.files import FILE_MODE, OsFiles
-from store.findings import Finding, Verdict
+from store.findings import Verdict
 from store.home import Home, any_home
 from store.level import require_current
 from store.sealed import SealedStore
@@ -53,16 +53,15 @@ class HomeUnfit(GenesisError):
     """A home whose books cannot be handed on.
 
     Attributes:
-        findings: what is wrong with it.
+        home: its path.
     """
 
-    def __init__(self, home: Path, findings: list[Finding]) -> None:
-        told = "; ".join(f"{finding.what}: {finding.text}" for finding in findings)
+    def __init__(self, home: Path, problem: str) -> None:
         super().__init__(
-            f"the books in {home} are not whole: {told}",
+            f"the books in {home} are not whole: {problem}",
             "Nothing was written. Look for another copy; what is left of this one stays as it is.",
         )
-        self.findings = tuple(findings)
+        self.home = home
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -97,18 +96,19 @@ def make_archive(home: Path, out: Path, contracts: Contracts, tables: Iterable[T
         tables: of the state, for what they say of sealed fields.
 
     Raises:
-        HomeUnfit: it is not whole.
-        ArchiveError: nothing above the genesis is final there.
-        HomeMissing, HomeInUse, HomeExists, StoreError, OSError: each says what to do.
+        HomeUnfit: it is not whole, or nothing above the genesis is final there.
+        ArchiveError: a block in it is not what its header says.
+        FileExistsError: ``out`` is there already.
+        HomeMissing, HomeInUse, StoreError, OSError: each says what to do.
     """
     if out.exists():
-        raise HomeExists(out)
+        raise FileExistsError(errno.EEXIST, "it is there already, and is not written over", str(out))
     failures = [finding for finding in check_home(home) if finding.verdict is Verdict.FAILURE]
     found = any_home(home)
     wanted = ("home", "genesis", "origin", "state", "receipts", "blocks")
     unfit = [finding for finding in failures if finding.what in wanted]
     if unfit:
-        raise HomeUnfit(home, unfit)
+        raise HomeUnfit(home, "; ".join(f"{finding.what}: {finding.text}" for finding in unfit))
     genesis = load_genesis(found.genesis.read_bytes(), found.chain_id)
     with (
         found.lock(),
@@ -161,7 +161,7 @@ class _Making:
         height = last.subject.height
         record = self._state.height_record(height)
         if record is None:
-            raise ArchiveError(f"block {height}", "the home has no roots for it")
+            raise HomeUnfit(self._home.path, f"there are no roots of block {height}")
         under_way = out.with_name(f".{out.name}.new-{os.getpid()}")
         try:
             with under_way.open("xb") as file:
@@ -197,7 +197,7 @@ class _Making:
     def _execute_rest(self) -> int:
         first = self._state.height + 1
         if self._state.head is None:
-            raise ArchiveError("home", "it never executed anything, not even its genesis")
+            raise HomeUnfit(self._home.path, "nothing was ever executed there, not even the genesis")
         execution = Execution(self._state, self._contracts)
         parent = self._header(first - 1)
         for height in range(first, self._final + 1):
@@ -212,13 +212,13 @@ class _Making:
             return genesis_header_of(self._genesis)
         header = self._chain.header(height)
         if header is None:
-            raise ArchiveError(f"block {height}", "the home does not hold it")
+            raise HomeUnfit(self._home.path, f"block {height} is not there")
         return header
 
     def _block(self, height: int) -> Block:
         stored = self._chain.block(height)
         if stored is None:
-            raise ArchiveError(f"block {height}", "the home does not hold it")
+            raise HomeUnfit(self._home.path, f"block {height} is not there")
         parts = wire.decode_stored_parts(stored.proposal)
         batches = tuple([wire.decode_batch(raw) for raw in stored.batches])
         return Block(parts.header, parts.justification, parts.payload, batches)
@@ -234,7 +234,7 @@ class _Making:
                 continue
         empty = self._final == self._genesis.height
         why = "no block above the genesis is final there" if empty else "no certificate of a final block is held there"
-        raise ArchiveError("home", f"{why}: there are no books to carry on that could be proved")
+        raise HomeUnfit(self._home.path, f"{why}: there are no books to carry on that could be proved")
 
     def _state_at(self, height: int) -> State:
         """The state, from which this height can be proved: as it is, or opened anew where the height lies far back."""

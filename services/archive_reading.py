@@ -44,7 +44,7 @@ from ledger.proofs import verify_header_proof
 from ledger.snapshot import CertifiedState, LeafChunk, SnapshotError, verify_leaves, verify_receipts
 from ledger.snapshot_import import Importer, Log, install
 from ledger.state import State
-from ledger.succession import SuccessionError, end_of, succeed
+from ledger.succession import BooksMismatch, end_of, succeed
 from ledger.wellformed import VerifyMany
 from ledger.wire import WireError, decode_block, parse
 from ledger.wire.archives import decode_archive_head
@@ -129,11 +129,11 @@ def check_predecessor(genesis: Genesis, restored: Restored, verify: VerifyMany =
     """That the genesis names this network and this last block, with a Finalization that is good.
 
     Raises:
-        SuccessionError: it does not.
+        BooksMismatch: it does not.
     """
     before, end = genesis.predecessor, restored.end
     if before is None:
-        raise SuccessionError(
+        raise BooksMismatch(
             f"{genesis.name} begins with empty books", "Leave the archive away, or get the genesis that names it."
         )
     for what, said, found in (
@@ -141,7 +141,7 @@ def check_predecessor(genesis: Genesis, restored: Restored, verify: VerifyMany =
         ("epoch", before.epoch, end.epoch),
     ):
         if said != found:
-            raise SuccessionError(
+            raise BooksMismatch(
                 f"the genesis carries on the books of {what} {said}, the archive holds those of {found}",
                 "Use the archive that this genesis was assembled from.",
             )
@@ -151,7 +151,7 @@ def check_predecessor(genesis: Genesis, restored: Restored, verify: VerifyMany =
     try:  # another quorum may have signed than in this archive; it is checked like that one
         verify_header_proof(proof, restored.known, verify)
     except ProofError as error:
-        raise SuccessionError(
+        raise BooksMismatch(
             f"the Finalization in the genesis is not one of the last block in the archive ({error})",
             "Use the archive that this genesis was assembled from.",
         ) from error

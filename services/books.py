@@ -30,6 +30,10 @@ STORES: Final = ("state", "blocks")
 _log = get_logger("books")
 
 
+class BooksIncomplete(GenesisError):
+    """An archive was given without the genesis it is verified against, or the other way round."""
+
+
 @dataclass(frozen=True, slots=True)
 class Books:
     """What the network before left: an archive, and the genesis file it is verified against."""
@@ -49,12 +53,12 @@ class Books:
         """From the options of a command.
 
         Raises:
-            GenesisError: one without the other.
+            BooksIncomplete: one without the other.
         """
         if archive is None and old_genesis is None:
             return None
         if archive is None or old_genesis is None:
-            raise GenesisError(
+            raise BooksIncomplete(
                 "an archive is verified against the genesis of its own network",
                 "Give both: the archive, and that genesis with --old-genesis FILE.",
             )

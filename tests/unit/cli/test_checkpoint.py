@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from crypto import keyfile
 from ledger import operations as ops
 from ledger import proof_building, wire
-from ledger.checkpoints import DAY_MS
+from ledger.checkpoints import DAY_MS, decode_checkpoint, encode_checkpoint
 from ledger.epochs import EPOCHS, MEMBERSHIP
 from ledger.organisations import ORGANISATIONS
 from ledger.proof_types import Proof
@@ -26,7 +27,15 @@ from lossbook_sdk.query import Found
 from replica.init import init_home
 from tests.support.commands import document, lossbook
 from tests.support.epoch_chain import EpochChain
-from tests.support.insurers import GENESIS_TIME_MS, INSURERS, SUPERVISOR, Organisation, market_genesis
+from tests.support.insurers import (
+    GENESIS_TIME_MS,
+    INSURERS,
+    SUPERVISOR,
+    Organisation,
+    key_of,
+    make_genesis,
+    market_genesis,
+)
 
 TABLES: dict[bytes, Table[Any]] = {each.prefix: each for each in (ORGANISATIONS, MEMBERSHIP, EPOCHS)}
 
@@ -34,10 +43,11 @@ TABLES: dict[bytes, Table[Any]] = {each.prefix: each for each in (ORGANISATIONS,
 class Session:
     """A client of a node that holds a chain; proofs are made and checked as everywhere."""
 
-    def __init__(self, chain: EpochChain) -> None:
+    def __init__(self, chain: EpochChain, organisation: str) -> None:
         self.chain = chain
         self.genesis = chain.genesis
         self.query = Query(chain)
+        self.profile = SimpleNamespace(organisation=organisation)
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run(work)
@@ -109,8 +119,8 @@ def at_day(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
 def talk_to(monkeypatch: pytest.MonkeyPatch, chain: EpochChain) -> None:
     @contextmanager
-    def client(*_: object) -> Iterator[Session]:
-        yield Session(chain)
+    def client(profile: str | None = None, *_: object) -> Iterator[Session]:
+        yield Session(chain, profile or SUPERVISOR.id)
 
     monkeypatch.setattr("cli.session.client", client)
 
@@ -120,8 +130,13 @@ def made(desk: Path, *by: Organisation, name: str = "checkpoint.json") -> Path:
     out = desk / name
     lossbook("checkpoint", "make", "--out", out, "--key", desk / "supervisor.key")
     for organisation in by:
-        lossbook("checkpoint", "sign", out, "--key", desk / f"{organisation.id}.key")
+        lossbook(*signing(desk, organisation, out))
     return out
+
+
+def signing(desk: Path, organisation: Organisation, file: Path) -> tuple[object, ...]:
+    """How its people sign a file."""
+    return ("checkpoint", "sign", file, "--key", desk / f"{organisation.id}.key", "--profile", organisation.id)
 
 
 def test_a_list_that_no_honest_node_gives_is_the_nodes_fault(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +203,7 @@ def test_invalid_members_do_not_sign_what_their_own_node_does_not_prove(
     for _ in range(5):
         longer.block()
     talk_to(monkeypatch, longer)
-    said = lossbook("checkpoint", "sign", file, "--key", desk / "insurer-2.key", code=4).output
+    said = lossbook(*signing(desk, INSURERS[1], file), code=4).output
     assert "is not what your own node proves: valset_hash, header_digest" in said
     assert file.read_bytes() == before
 
@@ -199,8 +214,41 @@ def test_a_member_whose_node_is_behind_is_told_to_wait(desk: Path, monkeypatch: 
     behind.block()
     behind.block()
     talk_to(monkeypatch, behind)
-    said = lossbook("checkpoint", "sign", file, "--key", desk / "insurer-2.key", code=1).output
+    said = lossbook(*signing(desk, INSURERS[1], file), code=1).output
     assert "no final block of height" in said
+
+
+def test_invalid_a_file_of_another_network_is_named_before_a_key_is_asked_for(
+    desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = made(desk)
+    before = file.read_bytes()
+    other = EpochChain()
+    other.genesis = make_genesis(INSURERS)
+    talk_to(monkeypatch, other)
+    said = lossbook("checkpoint", "sign", file, "--key", desk / "none.key", code=4).output
+    assert f"is of network {market_genesis().chain_id.hex()[:16]}, and your profile is of" in said
+    assert other.genesis.chain_id.hex()[:16] in said
+    assert file.read_bytes() == before
+
+
+def test_invalid_another_organisations_key(desk: Path) -> None:
+    file = made(desk)
+    before = file.read_bytes()
+    words = ("--key", desk / "insurer-2.key", "--profile", "insurer-3")
+    for verb in (("make", "--out", desk / "other.json"), ("sign", file)):
+        said = lossbook("checkpoint", *verb, *words, code=1).output
+        assert "this is the ledger key of insurer-2, and your profile is insurer-3's. Nothing was signed" in said
+    assert file.read_bytes() == before
+    assert not (desk / "other.json").exists()
+
+
+def test_invalid_a_file_that_is_there_is_not_written_over(desk: Path) -> None:
+    file = made(desk, INSURERS[1])
+    before = file.read_bytes()
+    said = lossbook("checkpoint", "make", "--out", file, "--key", desk / "supervisor.key", code=1).output
+    assert "exists already and is not written over" in said
+    assert file.read_bytes() == before
 
 
 # -- verifying and accepting -----------------------------------------------------------------------
@@ -216,7 +264,8 @@ def test_invalid_too_few_signatures(desk: Path) -> None:
 
 def test_invalid_files(desk: Path) -> None:
     genesis = ("--genesis", desk / "genesis.json")
-    assert "cannot be read" in lossbook("checkpoint", "verify", desk / "none.json", *genesis, code=4).output
+    for words in (("checkpoint", "verify"), ("checkpoint", "accept")):
+        assert "No such file" in lossbook(*words, desk / "none.json", *genesis, code=1).output
     (desk / "bad.json").write_text("{}")
     assert "this is no checkpoint" in lossbook("checkpoint", "verify", desk / "bad.json", *genesis, code=4).output
     file = made(desk)
@@ -224,6 +273,17 @@ def test_invalid_files(desk: Path) -> None:
     (desk / "pins").mkdir()
     (desk / "pins" / f"{market_genesis().chain_id.hex()}.json").write_text("{}")
     assert "Remove the file" in lossbook("checkpoint", "verify", file, *genesis, code=4).output
+
+
+def test_signatures_that_do_not_count_are_named_with_the_reason(desk: Path) -> None:
+    file = made(desk, INSURERS[1], INSURERS[2])
+    thief = key_of("insurer-4", "stolen and replaced")
+    file.write_bytes(encode_checkpoint(decode_checkpoint(file.read_bytes()).signed("insurer-4", thief)))
+    words = ("checkpoint", "verify", file, "--genesis", desk / "genesis.json")
+    shown = document(*words)
+    assert shown["confirmed_by"] == ["insurer-2", "insurer-3", "supervisor"]
+    assert shown["not_counted"] == {"insurer-4": "the signature is bad"}
+    assert "insurer-4: the signature is bad" in lossbook(*words).output
 
 
 def test_a_stopped_replica_accepts_and_keeps_it(desk: Path) -> None:

@@ -11,10 +11,12 @@ import pytest
 
 from cli import base
 from ledger import codes
+from ledger.archive import ArchiveError
 from ledger.invariant import InvariantViolated
 from ledger.proof_errors import BadSignature
 from ledger.wire import encode_receipt
 from lossbook_sdk.errors import Failed, NothingReachable, Rejected
+from services.settings import SettingError
 from store.errors import HomeMissing
 from tests.support.commands import lossbook
 from tests.support.insurers import market_genesis
@@ -25,6 +27,8 @@ from tests.support.insurers import market_genesis
     [
         (BadSignature("certificate", "the signature is bad"), 4, "keep this file as evidence"),
         (NothingReachable([("alpha", "down")], unchanged="Nothing was changed", advice="Look"), 3, "alpha: down"),
+        (ArchiveError("file", "it was cut off"), 4, "get the archive again"),
+        (SettingError("listen.nosuch", "command line", "there is no such setting"), 2, "no such setting"),
         (Rejected(codes.Code.OVERLOADED, "", "alpha"), 1, "or to another insurer's node"),
         (FileNotFoundError(2, "No such file or directory", "x.json"), 1, "x.json: No such file or directory"),
         (PermissionError(13, "Permission denied", "x.json"), 1, "x.json: Permission denied"),

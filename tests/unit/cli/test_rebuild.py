@@ -16,7 +16,7 @@ from ledger.parameters import Parameters
 from lossbook_sdk import pins
 from tests.support.chain import Chain
 from tests.support.commands import document, lossbook
-from tests.support.insurers import INSURERS, MARKET, policy_issue
+from tests.support.insurers import INSURERS, MARKET, make_genesis, policy_issue
 from tests.support.rebuilt import RENEWED, cards
 from tests.unit.services.test_archive import make_home
 
@@ -127,12 +127,15 @@ def test_invalid_check_of_a_genesis_that_somebody_altered(desk: Desk, tmp_path: 
     file["predecessor"]["genesis_state_root"] = "77" * 32
     made.write_text(json.dumps(file))
     words = ("genesis", "check", made, "--state", desk.archive, "--old-genesis", desk.old)
-    assert "Do not take part" in lossbook(*words, code=1).output
+    assert "Do not take part" in lossbook(*words, code=4).output
 
 
 def test_invalid_archive_without_its_genesis(desk: Desk, tmp_path: Path) -> None:
     words = ("genesis", "assemble", *desk.cards, "--name", "again", "--out", tmp_path / "x", "--continue", desk.archive)
-    assert "Give both" in lossbook(*words, code=1).output
+    assert "Give both" in lossbook(*words, code=2).output
+    made = tmp_path / "new.json"
+    desk.assemble(made)
+    assert "Give both" in lossbook("genesis", "check", made, "--state", desk.archive, code=2).output
 
 
 def test_invalid_time_before_the_last_block(desk: Desk, tmp_path: Path) -> None:
@@ -156,7 +159,30 @@ def test_invalid_home_that_is_none(tmp_path: Path) -> None:
 
 def test_invalid_archive_that_is_a_genesis_file(desk: Desk, tmp_path: Path) -> None:
     words = ("genesis", "assemble", *desk.cards, "--name", "again", "--out", tmp_path / "x")
-    assert "is no archive" in lossbook(*words, "--continue", desk.old, "--old-genesis", desk.old, code=1).output
+    assert "is no archive" in lossbook(*words, "--continue", desk.old, "--old-genesis", desk.old, code=4).output
+
+
+def test_invalid_archive_that_is_damaged_or_of_another_network(desk: Desk, tmp_path: Path) -> None:
+    made, damaged, other = tmp_path / "new.json", tmp_path / "damaged", tmp_path / "other.json"
+    desk.assemble(made)
+    raw = bytearray(desk.archive.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    damaged.write_bytes(raw)
+    other.write_bytes(make_genesis(INSURERS).raw)
+    check = ("genesis", "check", made)
+    assert "archive, " in lossbook(*check, "--state", damaged, "--old-genesis", desk.old, code=4).output
+    said = lossbook(*check, "--state", desk.archive, "--old-genesis", other, code=4).output
+    assert f"it is of network {desk.chain.genesis.chain_id.hex()[:16]}" in said
+    missing = ("--state", tmp_path / "none", "--old-genesis", desk.old)
+    assert "No such file" in lossbook(*check, *missing, code=1).output
+
+
+def test_invalid_archive_over_a_file_that_is_there(desk: Desk) -> None:
+    before = desk.archive.read_bytes()
+    said = lossbook("genesis", "archive", "--home", desk.home, "--out", desk.archive, code=1).output
+    assert "exists already and is not written over" in said
+    assert "another name with --out" in said
+    assert desk.archive.read_bytes() == before
 
 
 # -- with a checkpoint of the old network
@@ -213,8 +239,8 @@ def test_invalid_books_whose_last_blocks_were_cut_off(desk: Desk, tmp_path: Path
     made = tmp_path / "new.json"
     desk.assemble(made)
     accept(history(3))
-    said = [desk.assemble(tmp_path / "x", code=1)]
-    said += [lossbook(*words, code=1).output for words in readers(desk, made, tmp_path / "office").values()]
+    said = [desk.assemble(tmp_path / "x", code=4)]
+    said += [lossbook(*words, code=4).output for words in readers(desk, made, tmp_path / "office").values()]
     for text in said:
         assert "the books end at height 2, and you accepted a checkpoint of height 3" in text
         assert "get the archive of a copy that reaches the checkpoint" in text
@@ -231,8 +257,8 @@ def test_invalid_books_of_another_history_than_the_accepted_checkpoint(
     made = tmp_path / "new.json"
     desk.assemble(made)
     accept(history(height, other=True))
-    said = [desk.assemble(tmp_path / "x", code=1)]
-    said += [lossbook(*words, code=1).output for words in readers(desk, made, tmp_path / "office").values()]
+    said = [desk.assemble(tmp_path / "x", code=4)]
+    said += [lossbook(*words, code=4).output for words in readers(desk, made, tmp_path / "office").values()]
     for text in said:
         assert where in text
         assert "Keep the archive as evidence" in text

@@ -49,6 +49,10 @@ def test_replay_is_the_run_of_that_seed() -> None:
     assert first["failure"] is None
 
 
+def test_invalid_mutant_is_a_usage_error() -> None:
+    assert "sim mutants --list" in lossbook("sim", "mutants", "--only", "nosuch", code=2).stderr
+
+
 @pytest.mark.parametrize("seeds", ["", "a..b", "5..1", "1..", "-3", "1..99999999999"])
 def test_invalid_ranges_are_refused_with_what_to_write(seeds: str) -> None:
     result = lossbook("sim", "run", "--seeds", seeds, code=2)

@@ -21,7 +21,6 @@ from ledger.checkpoints import (
     Unconfirmed,
     UnreadableCheckpoint,
     check_age,
-    confirm,
     confirmers_of,
     decode_checkpoint,
     encode_checkpoint,
@@ -34,6 +33,7 @@ from ledger.proof_building import header_proof, record_proof
 from ledger.proof_errors import BelowCheckpoint, ConflictingHistory
 from ledger.proof_types import Proof
 from ledger.proofs import verify_header_proof, verify_proof
+from ledger.vouching import confirm, judge
 from tests.support.epoch_chain import EpochChain, guest
 from tests.support.insurers import INSURERS, SUPERVISOR, Organisation, key_of
 from tests.support.voting import plain_card, seat_card
@@ -162,13 +162,32 @@ def test_invalid_too_few_signatures(by: Sequence[Organisation], lacking: str) ->
 def test_invalid_signatures_by_other_keys_or_of_other_texts() -> None:
     stolen = key_of("somebody", "else")
     point = signed(history().points[2], SUPERVISOR, INSURERS[0])
-    with pytest.raises(Unconfirmed, match="insurer-2 is bad, or by a ledger key not known here"):
+    with pytest.raises(Unconfirmed, match=r"not counted: insurer-2 \(the signature is bad\)"):
         confirm(point.signed(INSURERS[1].id, stolen), history().anchors[0])
     other = signed(history().points[1], SUPERVISOR, *INSURERS)
     mixed = msgspec.structs.replace(history().points[2], signatures=other.signatures)
     with pytest.raises(Unconfirmed):
         confirm(mixed, history().anchors[0])
     assert isinstance(stolen, SigningKey)
+
+
+def test_every_signature_that_does_not_count_has_its_reason() -> None:
+    point, anchor = signed(history().points[2], SUPERVISOR, INSURERS[0], INSURERS[2], guest(1)), history().anchors[0]
+    point = point.signed(INSURERS[1].id, key_of("somebody", "else")).signed("stranger", key_of("stranger", "ledger"))
+    assert confirm(point, anchor) == ["insurer-1", "insurer-3", "supervisor"]
+    why_not = {each.organisation: each.why_not for each in judge(point, anchor) if each.why_not}
+    assert why_not == {
+        guest(1).id: "the genesis does not know it as a supervisor or member of the set",
+        "insurer-2": "the signature is bad",
+        "stranger": "it is nobody's who may confirm a checkpoint",
+    }
+
+
+def test_invalid_two_signatures_of_one_organisation_are_named() -> None:
+    point = signed(history().points[2], SUPERVISOR, INSURERS[0])
+    twice = msgspec.structs.replace(point, signatures=(*point.signatures, point.signatures[0]))
+    with pytest.raises(UnreadableCheckpoint, match="insurer-1 signed it twice"):
+        decode_checkpoint(encode_checkpoint(twice))
 
 
 def test_consensus_keys_confirm_nothing() -> None:
@@ -211,7 +230,7 @@ def test_a_rotated_ledger_key_confirms_once_a_checkpoint_names_it() -> None:
         chain.block()
         header = chain.headers[-1].justified.header
         points.append(make_checkpoint(chain.genesis.chain_id, header, start, confirmers))
-    with pytest.raises(Unconfirmed, match="supervisor is bad, or by a ledger key not known here"):
+    with pytest.raises(Unconfirmed, match=r"supervisor \(it is by a ledger key that the genesis does not know\)"):
         confirm(signed(points[0], fresh, *INSURERS), before)
     assert confirm(signed(points[0], SUPERVISOR, *INSURERS[:2]), before)
     assert confirm(signed(points[1], fresh, *INSURERS[:2]), Anchor.of_checkpoint(points[0]))
@@ -227,7 +246,7 @@ def test_the_same_checkpoint_may_be_accepted_again() -> None:
 
 def test_invalid_a_lower_checkpoint() -> None:
     anchor = Anchor.of_checkpoint(history().points[2])
-    with pytest.raises(CheckpointBehind, match="never goes back"):
+    with pytest.raises(CheckpointBehind, match=r"lies below the checkpoint of height \d+\. A verifier never goes back"):
         confirm(signed(history().points[1], *EVERYBODY), anchor)
 
 
