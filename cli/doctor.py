@@ -124,16 +124,16 @@ def check_libraries() -> Finding:
 
 
 def _home(path: Path) -> Iterator[Finding]:
-    from store.errors import HomeMissing
+    from store.errors import StoreError
     from store.home import HomeKind, open_home
 
     try:
         home = open_home(path, HomeKind.NODE)
-    except HomeMissing:
+    except StoreError:
         try:
             home = open_home(path, HomeKind.REPLICA)
-        except HomeMissing as error:
-            yield bad("home", str(error), "Make one: `lossbook node init` or `lossbook replica init`")
+        except StoreError as error:  # it says what to do
+            yield bad("home", str(error), "")
             return
     yield good("home", f"{path}: a {home.kind.value} of {home.organisation}")
     yield from _guarded("permissions", lambda: check_permissions(path))

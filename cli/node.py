@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,9 +13,6 @@ from cli.base import group
 from cli.homes import down, init_options, make_home
 from cli.options import FILE, FOLDER, home_option, json_option, parse_settings, passphrase_option, set_option
 from cli.output import emit, facts, say
-
-if TYPE_CHECKING:
-    from lossbook.v1.query_pb2 import GetStatusResponse
 
 
 @group(example="lossbook node status --home ./node")
@@ -66,6 +62,7 @@ def start(home: Path, settings: tuple[str, ...], passphrase_fd: int | None) -> N
 @json_option
 def status(home: Path, as_json: bool) -> None:
     """Show where the node stands, and why there is no progress if there is none."""
+    from cli.node_status import show
     from cli.reach import ask_status, of_home
     from cli.session import run as run_work
     from store.home import HomeKind
@@ -75,7 +72,7 @@ def status(home: Path, as_json: bool) -> None:
     if answer is None:
         down(home, "node", str(node))
         return
-    show_status(answer, as_json)
+    show(answer, as_json)
 
 
 @command.command(example="lossbook node resync --home ./node --yes")
@@ -119,55 +116,3 @@ def backup(target: Path, home: Path, as_json: bool) -> None:
         return
     facts([("home", home), ("backup", target)])
     say("It has no keys in it: docs/operations.md, Restore, says how it becomes a home again.")
-
-
-def show_status(answer: GetStatusResponse, as_json: bool) -> None:
-    """A daemon's status, for people or programs."""
-    detail: dict[str, Any] = json.loads(answer.detail_json or "{}")
-    if as_json:
-        emit(
-            {
-                "organisation": answer.organisation,
-                "kind": answer.kind,
-                "chain_id": answer.chain_id.hex(),
-                "view": answer.view,
-                "finalized_height": answer.finalized_height,
-                "executed_height": answer.executed_height,
-                "state_root": answer.state_root.hex(),
-                "block_time_ms": answer.block_time_ms,
-                "detail": detail,
-                "roots": [
-                    {
-                        "height": each.height,
-                        "state_root": each.state_root.hex(),
-                        "receipts_root": each.receipts_root.hex(),
-                    }
-                    for each in answer.roots
-                ],
-            }
-        )
-        return
-    from lossbook_sdk.values import render_time
-
-    facts(
-        [
-            ("organisation", f"{answer.organisation} ({answer.kind})"),
-            ("network", answer.chain_id.hex()[:16]),
-            ("view", answer.view or None),
-            ("final height", answer.finalized_height),
-            ("executed height", answer.executed_height),
-            ("block time", render_time(answer.block_time_ms)),
-            ("state root", answer.state_root.hex()),
-            *((name.replace("_", " "), _plain(value)) for name, value in detail.items() if name != "reasons"),
-        ]
-    )
-    for reason in detail.get("reasons", ()):
-        click.echo(f"\n* {reason['text']}\n  Next: {reason['next_step']}")
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_plain(inner)}" for name, inner in value.items()) or "none"
-    if isinstance(value, list):
-        return ", ".join(str(_plain(inner)) for inner in value) or "none"
-    return value if value not in (None, "") else "none"

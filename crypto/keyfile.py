@@ -227,7 +227,11 @@ def _decrypted(path: Path, document: dict[str, Any], passphrase: str) -> bytes:
     try:
         return crypto_aead_xchacha20poly1305_ietf_decrypt(secret, _compact(header), nonce, wrapping)
     except CryptoError:
-        raise WrongPassphrase(path, "the passphrase is wrong (the file itself is undamaged)") from None
+        raise WrongPassphrase(
+            path,
+            "the passphrase is wrong (the file itself is undamaged): run it again with the one it was made with, taken "
+            "from --passphrase-fd, else from the file that LOSSBOOK_PASSPHRASE_FILE names, else from a prompt",
+        ) from None
 
 
 def _derive(passphrase: str, salt: bytes, operations: int, memory_bytes: int) -> bytes:

@@ -266,8 +266,9 @@ _MEANINGS: Final[dict[Code, Meaning]] = {
         "Have a member of the present set submit it: `lossbook governance list` names them.",
     ),
     Code.WRONG_EPOCH: Meaning(
-        "it was made for another epoch than the present one, and lapsed with it",
-        "Propose it again in the present epoch.",
+        "the epoch it names is not the one it has to be for",
+        "Propose and vote in the present epoch, which `lossbook governance list` names. A consensus key is for the one "
+        "after it: let the key sign again, with that `--epoch`.",
     ),
     Code.UNKNOWN_PROPOSAL: Meaning(
         "there is no proposal with this id",
@@ -354,8 +355,8 @@ _MEANINGS: Final[dict[Code, Meaning]] = {
         "Drop keys that are not used any more.",
     ),
     Code.BAD_POSSESSION: Meaning(
-        "the new key did not sign that it is the organisation's",
-        "Have the holder of the new key sign: `lossbook key possess`.",
+        "the new key did not sign that it is the organisation's, or for another network, organisation or epoch",
+        "Have the holder of the new key sign again, for this network and organisation: `lossbook key possess`.",
     ),
     Code.TWO_ADMINS_REQUIRED: Meaning(
         "the organisation has three or more admin keys, so two of them must act",

@@ -153,10 +153,7 @@ def chosen(name: str | None, environment: Mapping[str, str] | None = None) -> Pa
     if not path.is_file():
         path = _sibling(folder, wanted) or path
     if not path.is_file():
-        raise ProfileError(
-            f"there is no profile {wanted!r} ({path})",
-            advice=f"Known profiles: {', '.join(names(environment)) or 'none'}. `lossbook profile create` makes one",
-        )
+        raise ProfileError(f"there is no profile {wanted!r} ({path})", advice=_where_to_look(folder))
     return path
 
 
@@ -241,6 +238,19 @@ def choose(name: str, environment: Mapping[str, str] | None = None) -> Path:
     value = name if path.parent == folder else str(path.absolute())
     (folder / CHOSEN).write_text(value + "\n", encoding="utf-8")
     return path
+
+
+def _where_to_look(folder: Path) -> str:
+    """What profiles there are, where they were looked for, and how one is made."""
+    current = Path(_current(folder))
+    found = {folder: sorted(path.stem for path in folder.glob("*.toml"))}
+    if current.suffix == ".toml":
+        found[current.parent] = sorted(path.stem for path in current.parent.glob("*.toml"))
+    there = "; ".join(f"{', '.join(known) or 'none'} in {place}" for place, known in found.items())
+    return (
+        f"There are: {there}. `lossbook profile create NAME --office OFFICE --genesis genesis.json` makes one; "
+        f"a path (with a slash) names a file anywhere, {DIRECTORY_VARIABLE} another folder"
+    )
 
 
 def _sibling(folder: Path, name: str) -> Path | None:

@@ -389,7 +389,7 @@ class Node:
         found = {reason.kind: f"{reason.text} {reason.next_step}" for reason in reasons(facts)}
         signing = str(self.validator.status()["signing"])
         connected = sum(peer.connected for peer in facts.validators)
-        needed = facts.consensus.quorum - facts.seated
+        needed = facts.consensus.quorum - facts.votes
         executed, final = self.validator.executed_height, self.validator.finalized_height
         return [
             Check("store", not self.loop.failure, _first(found, DISK_FULL, STORE_FAILED) or "writes and syncs"),

@@ -8,7 +8,7 @@ there was something to do: each of these is missing for some milliseconds in eve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Final
 
 import msgspec
@@ -120,6 +120,16 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     def seated(self) -> bool:
         """Whether this node's organisation has a seat in this epoch."""
         return self.own in self.members
+
+    @property
+    def votes(self) -> bool:
+        """Whether this node is one of those that a quorum is made of: with a seat, and a key and a log to sign with."""
+        return self.seated and self.consensus.signing != "observer"
+
+    @property
+    def others_silent(self) -> Sequence[str]:
+        """Organisations of the other validators that were not heard of for a while."""
+        return [name for index in self.consensus.silent if (name := self.name(index)) != self.own]
 
 
 def reasons(facts: Facts) -> list[Reason]:
@@ -237,10 +247,11 @@ def _starting(facts: Facts) -> Reason | None:
     if status.signing != "starting":
         return None
     counted, needed = status.start_answers
+    missing = f" No answer from {_names(facts, status.start_missing)}." if status.start_missing else ""
     return Reason(
         STARTING,
         f"This node has started and signs nothing until {needed} others have told it what it may have signed before; "
-        f"{counted} did. No answer from {_names(facts, status.start_missing)}.",
+        f"{counted} did.{missing}",
         "Nothing, if it lasts seconds. Else see that those nodes run and that this one reaches them.",
     )
 
@@ -293,25 +304,24 @@ def _others_muted(facts: Facts) -> Reason | None:
 
 def _too_few_peers(facts: Facts) -> Reason | None:
     lost = [peer for peer in facts.validators if not peer.connected]
-    reached = facts.seated + len(facts.validators) - len(lost)
+    reached = facts.votes + len(facts.validators) - len(lost)
     if not lost or reached >= facts.consensus.quorum:
         return None
     told = "; ".join(f"{peer.organisation} ({peer.problem})" for peer in lost)
     return Reason(
         TOO_FEW_PEERS,
-        f"This node reaches {reached} of {len(facts.members)} validators{', itself included' * facts.seated}, and "
+        f"This node reaches {reached} of {len(facts.members)} validators{_itself(facts, 'itself')}, and "
         f"{facts.consensus.quorum} are needed. Not reached: {told}.",
-        f"Ask {_list([peer.organisation for peer in lost])} whether their nodes run (`lossbook node status` there), "
-        "and check the network between you.",
+        f"Ask {_list([peer.organisation for peer in lost])} whether {_one(lost, 'its node runs', 'their nodes run')} "
+        "(`lossbook node status` there), and check the network between you.",
     )
 
 
 def _peers_lost(facts: Facts) -> Reason | None:
     """The network goes on, with less in reserve."""
     lost = {peer.organisation: peer.problem for peer in facts.validators if not peer.connected}
-    others = [facts.name(index) for index in facts.consensus.silent if facts.name(index) != facts.own]
-    hung = {name: "connected, and silent" for name in others if name not in lost}
-    left = len(facts.members) - len(lost) - len(hung)
+    hung = {name: "connected, and silent" for name in facts.others_silent if name not in lost}
+    left = len(facts.members) - len(lost) - len(hung) - (facts.seated and not facts.votes)
     if not lost | hung or left < facts.consensus.quorum:
         return None
     told = "; ".join(f"{name} ({problem})" for name, problem in (lost | hung).items())
@@ -319,23 +329,24 @@ def _peers_lost(facts: Facts) -> Reason | None:
         "peers-lost",
         f"Not heard of: {told}. The network goes on with {left} of {len(facts.members)} validators; "
         f"{left - facts.consensus.quorum or 'no'} more may fail.",
-        "Have those nodes looked at before another one fails.",
+        f"Have {_one(lost | hung, 'that node', 'those nodes')} looked at before another one fails.",
     )
 
 
 def _silent(facts: Facts) -> Reason | None:
-    status = facts.consensus
-    if len(facts.members) - len(status.silent) >= status.quorum:
+    silent, needed = facts.others_silent, facts.consensus.quorum
+    heard = len(facts.members) - len(silent) - (facts.seated and not facts.votes)
+    if not silent or heard >= needed:
         return None
     connected = {peer.organisation for peer in facts.peers if peer.connected}
-    hung = [name for index in status.silent if (name := facts.name(index)) in connected]
-    heard = len(facts.members) - len(status.silent)
+    hung = [name for name in silent if name in connected]
     hint = f" The connection to {_list(hung)} is up: the process there may hang." if hung else ""
     return Reason(
         "silent",
-        f"Nothing was heard for a while from {_names(facts, status.silent)}; {heard} of {len(facts.members)} "
-        f"validators are heard, this one included, and {status.quorum} are needed.",
-        f"Ask them to look at their nodes.{hint}",
+        f"Nothing was heard for a while from {_list(silent)}; {heard} of {len(facts.members)} validators are heard"
+        f"{_itself(facts, 'this one')}, and {needed} are needed.",
+        f"Ask {_list(silent)} to look at {_one(silent, 'its node', 'their nodes')} "
+        f"(`lossbook node status` there).{hint}",
     )
 
 
@@ -432,11 +443,12 @@ def _certificates(facts: Facts) -> Reason | None:
     if not _stalls(facts) or not views:
         return None
     told = _list([str(view) for view in views])
+    it = _one(views, "it", "them")
     return Reason(
         "certificate",
-        f"The nullification of view {told} is missing here: without it this node can neither build on what came before "
-        "nor judge who does.",
-        "Nothing, if others are connected: they are asked for it again and again.",
+        f"{_one(views, f'The nullification of view {told} is', f'The nullifications of views {told} are')} missing "
+        f"here: without {it} this node can neither build on what came before nor judge who does.",
+        f"Nothing, if others are connected: they are asked for {it} again and again.",
     )
 
 
@@ -475,10 +487,11 @@ def _acks(facts: Facts) -> Reason | None:
     if not _stalls(facts) or not facts.own_batches:
         return None
     first = facts.own_batches[0]
+    wait = _count(len(facts.own_batches), "own batch waits", "own batches wait")
     return Reason(
         "acknowledgement",
-        f"{_count(len(facts.own_batches), 'own batch', 'own batches')} wait to be held by {facts.consensus.quorum} "
-        f"validators; the oldest, {first.sequence}, waits for {_tally(facts, 'held', first.holders)}.",
+        f"{wait} to be held by {facts.consensus.quorum} validators; the oldest, {first.sequence}, waits for "
+        f"{_tally(facts, 'held', first.holders)}.",
         "Ask those that are named last: a full disk or a slow line keeps them from storing it.",
     )
 
@@ -557,6 +570,16 @@ def _names(facts: Facts, indexes: Sequence[int]) -> str:
 
 def _list(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else list(words) or ["nobody"])
+
+
+def _one(of: Sized, one: str, many: str) -> str:
+    """The words for one or for many of these."""
+    return one if len(of) == 1 else many
+
+
+def _itself(facts: Facts, words: str) -> str:
+    """``, itself included`` where this node is one that counts."""
+    return f", {words} included" if facts.votes else ""
 
 
 def _count(number: int, one: str, many: str = "") -> str:

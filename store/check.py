@@ -46,7 +46,7 @@ def check_home(path: Path) -> list[Finding]:
     try:
         home = any_home(path)
     except (StoreError, GenesisError) as error:
-        return [Finding("home", Verdict.FAILURE, str(error), "Give the path of a home of this version.")]
+        return [Finding("home", Verdict.FAILURE, str(error))]  # it says what to do
     findings = [Finding("home", Verdict.SUCCESS, f"{path}: a {home.kind.value} of {home.organisation}")]
     with home.lock(), tempfile.TemporaryDirectory(prefix="lossbook-check-") as room:
         findings += _Check(home, Path(room)).run()

@@ -20,6 +20,7 @@ __all__ = [
     "HomeExists",
     "HomeInUse",
     "HomeMissing",
+    "HomeUnnamed",
     "StoreError",
     "StoreFailed",
     "StoreInUse",
@@ -186,6 +187,25 @@ class HomeMissing(StoreError):
             f"{path} is not a usable home directory: {detail}. "
             "Give the right path, or make a new one with `lossbook node init` or `lossbook replica init`."
         )
+
+
+class HomeUnnamed(HomeMissing):
+    """A home whose file SCHEMA is gone or damaged; the rest is there, and the file can be written by hand.
+
+    Attributes: those of ``HomeMissing``.
+    """
+
+    def __init__(self, path: Path, detail: str, kind: str, chain_id: bytes | None) -> None:
+        StoreError.__init__(
+            self,
+            f"{path} says no more whose home it is: {detail}. Nothing else is wrong with it for that: write the file "
+            f"anew, with your organisation's id, as one line: "
+            f'{{"schema": 1, "kind": "{kind}", "chain_id": "{chain_id.hex() if chain_id else "64 HEX DIGITS"}", '
+            '"organisation": "ID"}'
+            + ("" if chain_id else " (`lossbook genesis show genesis.json --json` prints the chain id)"),
+        )
+        self.path = path
+        self.detail = detail
 
 
 class HomeExists(StoreError):

@@ -30,10 +30,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ledger.genesis import WrongNetwork
+from ledger.cards import GenesisError
+from ledger.genesis import WrongNetwork, load_genesis
 from ledger.invariant import invariant
 from store.blocks import LevelBlockStore
-from store.errors import HomeExists, HomeInUse, HomeMissing, WrongSchema, fail
+from store.errors import HomeExists, HomeInUse, HomeMissing, HomeUnnamed, WrongSchema, fail
 from store.files import DIRECTORY_MODE, FILE_MODE, OsFiles
 from store.state import LevelStateStore
 from store.votelog import VoteLog
@@ -177,12 +178,15 @@ def open_home(path: Path, kind: HomeKind) -> Home:
 
     Raises:
         HomeMissing: there is none, or one of the other kind.
+        HomeUnnamed: its file SCHEMA is damaged or gone, all else may be there.
         WrongSchema: another version's.
         StoreFailed: it cannot be read.
     """
     try:
         raw = (path / SCHEMA_NAME).read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
+        if (path / "genesis.json").exists() and (path / "blocks").is_dir():
+            raise _unnamed(path, f"its file {SCHEMA_NAME} is gone") from error
         raise HomeMissing(path, f"it has no file {SCHEMA_NAME}") from error
     except OSError as error:
         fail(error, "open", path)
@@ -192,10 +196,19 @@ def open_home(path: Path, kind: HomeKind) -> Home:
             raise WrongSchema(str(path), str(facts["schema"]), SCHEMA)
         home = Home(path, HomeKind(facts["kind"]), bytes.fromhex(facts["chain_id"]), str(facts["organisation"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise HomeMissing(path, f"its file {SCHEMA_NAME} is damaged") from error
+        raise _unnamed(path, f"its file {SCHEMA_NAME} is damaged") from error
     if home.kind is not kind:
         raise HomeMissing(path, f"it is a {home.kind.value}'s, not a {kind.value}'s")
     return home
+
+
+def _unnamed(path: Path, detail: str) -> HomeUnnamed:
+    kind = HomeKind.NODE if (path / "votes").is_dir() else HomeKind.REPLICA
+    try:
+        chain_id = load_genesis((path / "genesis.json").read_bytes()).chain_id
+    except (GenesisError, OSError):
+        chain_id = None
+    return HomeUnnamed(path, detail, kind.value, chain_id)
 
 
 def any_home(path: Path) -> Home:

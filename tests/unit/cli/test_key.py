@@ -14,7 +14,7 @@ from cli.main import main
 from crypto import keyfile
 from ledger import codes
 from ledger import operations as ops
-from ledger.codes import Code
+from ledger.codes import Code, advice
 from ledger.organisations import find_key
 from lossbook_sdk import governance
 from lossbook_sdk.operation_json import read_operations
@@ -119,6 +119,7 @@ def test_a_consensus_key_is_registered_for_the_next_epoch_only(tmp_path: Path, g
     file = key_file(tmp_path, "consensus")
     possess(file, genesis, "--epoch", 2)
     assert house.code(written(genesis), FIRST) == Code.WRONG_EPOCH
+    assert "A consensus key is for the one after it" in advice(Code.WRONG_EPOCH)
     possess(file, genesis, "--epoch", 1)
     assert house.code(written(genesis), FIRST) == Code.OK
 

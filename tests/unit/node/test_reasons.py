@@ -11,7 +11,7 @@ import pytest
 
 import node.reasons
 from consensus.status import Status
-from node.reasons import PATIENCE_DELAYS, Facts, OwnBatch, PeerFacts, StoreFailure, reasons
+from node.reasons import PATIENCE_DELAYS, Facts, OwnBatch, PeerFacts, Reason, StoreFailure, reasons
 from tests.support.pages import read_page
 
 MEMBERS = ("alpha", "beta", "delta", "gamma")
@@ -122,6 +122,37 @@ def test_only_validators_count_as_reached_and_an_observer_does_not_count_itself(
     fewer = facts(seatless, peers=[PeerFacts(n, n in MEMBERS[:2], "gone") for n in MEMBERS])
     (few,) = [reason for reason in reasons(fewer) if reason.kind == "too-few-peers"]
     assert few.text.startswith("This node reaches 2 of 4 validators, and 3 are needed.")
+
+
+def told(given: Facts, kind: str) -> Reason:
+    (found,) = [reason for reason in reasons(given) if reason.kind == kind]
+    return found
+
+
+@pytest.mark.parametrize("kind", ["vote-log", "no-key"])
+def test_a_node_that_cannot_sign_is_not_counted_among_those_that_a_quorum_is_made_of(kind: str) -> None:
+    """Its own signer index is silent, too, where it never hears itself."""
+    given = facts(CASES[kind], silent=(0, 3))
+    silent = told(given, "silent")
+    assert silent.text == ("Nothing was heard for a while from gamma; 2 of 4 validators are heard, and 3 are needed.")
+    assert silent.next_step.startswith("Ask gamma to look at its node (`lossbook node status` there).")
+    assert "2 of 4 validators are heard, this one included" in told(CASES["silent"], "silent").text
+    few = told(facts(CASES[kind], peers=peers(gamma="no answer")), "too-few-peers")
+    assert few.text.startswith("This node reaches 2 of 4 validators, and 3 are needed. Not reached: gamma (")
+    assert few.next_step.startswith("Ask gamma whether its node runs")
+    seven = facts(CASES[kind], members=(*MEMBERS, "k", "l", "m"), quorum=5, silent=(0,), peers=peers(gamma="gone"))
+    assert "goes on with 5 of 7 validators; no more may fail" in told(seven, "peers-lost").text
+
+
+def test_one_and_many_are_told_in_the_words_for_one_and_for_many() -> None:
+    assert told(facts(STALLED, missing_nullifications=(55,)), "certificate").text.startswith(
+        "The nullification of view 55 is missing here: without it this node"
+    )
+    assert told(facts(STALLED, own_batches=(OwnBatch(7, (0,)),)), "acknowledgement").text.startswith(
+        "1 own batch waits to be held by 3 validators"
+    )
+    assert told(facts(CASES["peers-lost"], silent=()), "peers-lost").next_step.startswith("Have that node looked at")
+    assert "nobody" not in told(facts(CASES["starting"], start_missing=()), "starting").text
 
 
 GOLDEN = Path(__file__).with_name("reasons.txt")

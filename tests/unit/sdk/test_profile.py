@@ -84,6 +84,19 @@ def test_profiles_beside_the_one_in_use_are_found_by_name(tmp_path: Path) -> Non
     assert profiles.chosen("beta", env) == beta
 
 
+def test_who_names_no_profile_there_is_learns_which_there_are_and_where_they_were_looked_for(tmp_path: Path) -> None:
+    write(tmp_path / "network", "beta")
+    alpha, folder = write(tmp_path / "network", "alpha"), tmp_path / "config"
+    with pytest.raises(ProfileError, match="there is no profile 'nosuch'") as caught:
+        profiles.chosen("nosuch", environment(folder))
+    assert f"There are: none in {folder}." in caught.value.advice
+    profiles.choose(str(alpha), environment(folder))
+    with pytest.raises(ProfileError) as caught:
+        profiles.chosen("nosuch", environment(folder))
+    assert f"There are: none in {folder}; alpha, beta in {alpha.parent}." in caught.value.advice
+    assert "`lossbook profile create NAME" in caught.value.advice
+
+
 def test_without_any_profile_the_next_command_is_named(tmp_path: Path) -> None:
     with pytest.raises(ProfileError) as caught:
         profiles.chosen(None, environment(tmp_path / "none"))

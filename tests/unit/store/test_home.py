@@ -29,6 +29,7 @@ from store.errors import (
     HomeExists,
     HomeInUse,
     HomeMissing,
+    HomeUnnamed,
     StoreFailed,
     VoteLogDamaged,
     VoteLogMissing,
@@ -37,6 +38,7 @@ from store.errors import (
 from store.faulty_files import SimulatedCrash
 from store.home import Home, HomeKind, create_home, open_all, open_home
 from store.votelog import VoteLog
+from tests.support.insurers import market_genesis
 
 CHAIN = bytes(range(32))
 
@@ -157,6 +159,24 @@ def test_what_is_no_home_is_named(tmp_path: Path) -> None:
     schema.write_text(json.dumps(facts | {"schema": 7}))
     with pytest.raises(WrongSchema, match="7"):
         open_home(home.path, HomeKind.NODE)
+
+
+@pytest.mark.parametrize("readable", [True, False])
+@pytest.mark.parametrize("kind", HomeKind)
+def test_a_home_whose_schema_file_is_spoilt_or_gone_opens_again_with_the_line_that_the_refusal_shows(
+    tmp_path: Path, kind: HomeKind, readable: bool
+) -> None:
+    genesis = market_genesis()
+    raw, chain_id = (genesis.raw, genesis.chain_id) if readable else (b"garbled", CHAIN)
+    home = create_home(tmp_path / "home", kind, raw, chain_id, "alpha")
+    schema = home.path / "SCHEMA"
+    for spoil in (lambda: schema.write_bytes(b"garbled"), schema.unlink):
+        spoil()
+        with pytest.raises(HomeUnnamed, match="Nothing else is wrong with it for that: write the file anew") as caught:
+            open_home(home.path, kind)
+        line = str(caught.value).partition("as one line: ")[2].partition("}")[0] + "}"
+        schema.write_text(line.replace("64 HEX DIGITS", CHAIN.hex()).replace('"ID"', '"alpha"'))
+        assert open_home(home.path, kind) == home
 
 
 def test_a_home_of_another_network_is_refused(tmp_path: Path) -> None:
