@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -102,19 +102,20 @@ def show(name: str, out: Path | None, prove: Path | None, profile_name: str | No
     rows(document(found) | {"proven at": found.height} | proof | files)
     if out is not None:
         click.echo()
-        known = f" --proof {prove}" if prove is not None else ""
+        if prove is None:
+            say("Give --prove as well: without the proof of its record the evidence convicts nobody.")
+            return
         click.echo(
-            f"Anybody with the genesis can check it: `lossbook evidence verify {out} --genesis genesis.json{known}`"
+            "Anybody with the genesis can check both: "
+            f"`lossbook evidence verify {out} --genesis genesis.json --proof {prove}`"
         )
-        if prove is None and record.epoch != session.genesis.first_epoch:
-            say("Give --prove as well: the record's proof tells them who validated in that epoch.")
 
 
-@command.command(example="lossbook evidence verify double-vote.evidence --genesis genesis.json")
+@command.command(example="lossbook evidence verify double-vote.evidence --genesis genesis.json --proof record.proof")
 @click.argument("file", type=FILE)
 @click.option("--genesis", type=FILE, required=True, help="The network's genesis file.")
 @click.option("--chain-id", metavar="HEX", help="Must be the genesis' chain id, as read aloud at the ceremony.")
-@click.option("--proof", type=FILE, help="Its record's proof, which tells who validated in a later epoch.")
+@click.option("--proof", type=FILE, help="Its record's proof (`lossbook evidence show --prove`).")
 @click.option("--unsafe-old-anchor", is_flag=True, help="As of `lossbook proof verify`, for --proof.")
 @json_option
 def verify(
@@ -122,8 +123,10 @@ def verify(
 ) -> None:
     """Check evidence offline; exit code 4 if it convicts nobody, or its record is another one's.
 
-    The genesis names the validators of the first epoch; --proof (`lossbook evidence show --prove`) leads to those of
-    later ones.
+    Two things convict: the votes, signed with the key that the validator had in that epoch, and the proof that the
+    ledger recorded them in time. Votes alone do not: whoever steals the key of an epoch that is over can make them at
+    any later day, and the ledger takes them for a fortnight only. Whether the validator signed or a thief of its key,
+    no signature can tell: it answers for its key while that is in force.
     """
     from ledger.checkpoints import TRUSTING_PERIOD_DAYS
     from ledger.genesis import load_genesis
@@ -140,10 +143,10 @@ def verify(
         statement = decode_statement(raw)
     except WireError as error:
         fail(f"{file} is no evidence: {error}", "Export it again: `lossbook evidence show --out`", EXIT_UNVERIFIED)
-    known = KnownEpochs.of_genesis(network)
-    if proof is not None:
-        known = recorded(proof, statement, network, None if unsafe_old_anchor else TRUSTING_PERIOD_DAYS)
-    shown = convicts(statement, known)
+    if proof is None:
+        _require_proof(convicts(statement, KnownEpochs.of_genesis(network)))
+    known, record = recorded(proof, statement, network, None if unsafe_old_anchor else TRUSTING_PERIOD_DAYS)
+    shown = convicts(statement, known) | {"height": record.height, "time_ms": record.time_ms}
     if as_json:
         emit({"verified": True, "chain_id": network.chain_id.hex()} | shown)
         return
@@ -184,16 +187,33 @@ def listed(session: Client, record: EvidenceRecord) -> Statement:
     raise Stop(problem, "Ask another node: `--profile` chooses one", EXIT_UNVERIFIED)
 
 
-def recorded(proof: Path, statement: Statement, network: Genesis, days: int | None) -> KnownEpochs:
-    """The epochs that the record's proof leads to; ends the command with exit code 4 if it proves another record."""
+def _require_proof(shown: dict[str, Any]) -> NoReturn:
+    """End a command that was given votes and nothing else: they are genuine, and convict nobody by themselves."""
+    fail(
+        f"it is signed with the key that {shown['against']} had in epoch {shown['in_epoch']}, which by itself "
+        "convicts nobody: a thief of an old key can sign at any later day",
+        "Give its record's proof, which shows that the ledger took it in time: --proof "
+        "(`lossbook evidence show NAME --prove FILE`)",
+        EXIT_UNVERIFIED,
+    )
+
+
+def recorded(
+    proof: Path, statement: Statement, network: Genesis, days: int | None
+) -> tuple[KnownEpochs, EvidenceRecord]:
+    """The record, and the epochs that its proof leads to; ends the command with exit code 4 if it is another's."""
     from cli.proof import verified
     from ledger.evidence import EVIDENCE
 
     proven, _ = verified(proof, network, None, days)
-    is_record = proven.key[:1] == EVIDENCE.prefix
-    if not is_record or EVIDENCE.decode(proven.value).statement != statement.digest or proven.known is None:
-        fail(f"{proof} is not the proof of this evidence's record", "Export both: `evidence show --out --prove`", 4)
-    return proven.known
+    record = EVIDENCE.decode(proven.value) if proven.key[:1] == EVIDENCE.prefix else None
+    if record is None or record.statement != statement.digest or proven.known is None:
+        fail(
+            f"{proof} is not the proof of this evidence's record",
+            "Export both: `lossbook evidence show NAME --out FILE --prove FILE`",
+            EXIT_UNVERIFIED,
+        )
+    return proven.known, record
 
 
 def convicts(statement: Statement, known: KnownEpochs) -> dict[str, Any]:

@@ -149,10 +149,11 @@ def test_a_double_vote_that_one_node_sees_is_recorded_by_all_once_and_checked_of
     assert listed["organisation"] == LIAR
     shown = document("evidence", "show", listed["evidence"], "--out", out, "--prove", proof, *where)
     assert (shown["against"], shown["breach"], shown["in_view"]) == (LIAR, "two-notarize", view)
-    assert document("evidence", "verify", out, "--genesis", genesis)["against"] == LIAR
+    checked = document("evidence", "verify", out, "--genesis", genesis, "--proof", proof)
+    assert (checked["against"], checked["height"]) == (LIAR, record.height)
     assert document("proof", "verify", proof, "--genesis", genesis)["fields"]["organisation"] == LIAR
     out.write_bytes(out.read_bytes()[:-1] + bytes([out.read_bytes()[-1] ^ 1]))
-    lossbook("evidence", "verify", out, "--genesis", genesis, code=4)
+    lossbook("evidence", "verify", out, "--genesis", genesis, "--proof", proof, code=4)
 
 
 def test_invalid_evidence_costs_its_sender_and_is_recorded_nowhere(network: Network) -> None:

@@ -124,13 +124,31 @@ def test_what_is_shown_can_be_handed_on_and_checked_by_anybody(chain: Chain, gen
     assert (shown["against"], shown["breach"], shown["proven_at"]) == (INSURERS[2].id, "two-notarize", 1)
     assert shown["first_vote"].startswith("notarize ")
     assert out.read_bytes() == LISTED.raw
-    checked = document("evidence", "verify", out, "--genesis", genesis)
+    words = ("evidence", "verify", out, "--genesis", genesis, "--proof", proof, "--unsafe-old-anchor")
+    checked = document(*words)
     assert checked["verified"]
-    assert (checked["against"], checked["in_view"]) == (INSURERS[2].id, 7)
+    assert (checked["against"], checked["in_view"], checked["height"]) == (INSURERS[2].id, 7, 1)
     verify = ("proof", "verify", proof, "--genesis", genesis, "--unsafe-old-anchor")
     assert document(*verify)["fields"]["organisation"] == INSURERS[2].id
-    assert "double.evidence" in lossbook("evidence", "show", NAME, "--out", out).output
-    assert "two-notarize" in lossbook("evidence", "verify", out, "--genesis", genesis).output
+    told = lossbook("evidence", "show", NAME, "--out", out, "--prove", proof).output
+    assert f"lossbook evidence verify {out} --genesis genesis.json --proof {proof}" in told
+    assert "convicts nobody" in lossbook("evidence", "show", NAME, "--out", out).output
+    assert "two-notarize" in lossbook(*words).output
+
+
+def test_a_stolen_key_of_an_epoch_that_is_over_convicts_nobody(genesis: Path, tmp_path: Path) -> None:
+    """Whoever kept insurer-3's key of epoch 0 signs two votes years later; no ledger takes them any more."""
+    forged = tmp_path / "forged.evidence"
+    forged.write_bytes(statement(2, view=1_000).raw)
+    said = lossbook("evidence", "verify", forged, "--genesis", genesis, code=4).output
+    assert f"the key that {INSURERS[2].id} had in epoch 0" in said
+    assert "convicts nobody" in said
+    made = Later(tmp_path)
+    words = ("--proof", made.proof, "--unsafe-old-anchor")
+    assert (
+        "not the proof of this"
+        in lossbook(*("evidence", "verify", forged, "--genesis", genesis, *words), code=4).output
+    ), "neither with the record of something that did happen"
 
 
 def test_a_record_that_is_not_there(chain: Chain) -> None:
