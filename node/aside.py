@@ -3,7 +3,7 @@
 They wait there for a block that lists them. None stays for ever: once the chain has passed an origin's batch it can
 never be listed, and one that this node has not acknowledged matters only as long as a block that may still become
 final lists it. What it has acknowledged it promised to keep, so it acknowledges no more of an origin that has
-``node.dissemination.ORIGIN_BYTES_MAX`` here.
+``node.batches.ORIGIN_BYTES_MAX`` here.
 
 So at most this lies on disk of one origin, unexecuted: ORIGIN_BYTES_MAX that memory holds as well, as much (and one
 batch) acknowledged here, and what blocks above the last executed one list. What is known here is lost with the process:

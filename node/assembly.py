@@ -25,13 +25,14 @@ from node.batches import Head
 from node.branches import Branches
 from node.building import Builder
 from node.catchup import Catchup
-from node.dissemination import CLOSE_BYTES, Dissemination, Signer
+from node.dissemination import Dissemination
 from node.duties import Duties
-from node.epoch import Keyring, Verify, no_key
+from node.epoch import Keyring, Signer, Verify, no_key
 from node.epoch_log import EpochLog
 from node.epochs import Epochs
 from node.executor import BlockExecutor
 from node.finality import Finality
+from node.origin import CLOSE_BYTES
 from node.snapshot_sync import Far, SnapshotSync
 from node.statements import StatementPool
 from node.validator import Validator

@@ -13,7 +13,11 @@ from typing import Protocol
 
 import msgspec
 
+from ledger import wire
 from ledger.types import Batch, BatchHeader, Envelope
+
+ORIGIN_BYTES_MAX = 16 << 20  #: of one origin in memory, unexecuted: some seconds of full load
+ORIGIN_BATCHES_MAX = 1024  #: likewise, for many small ones: their siblings are gone through at every turn
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
@@ -56,6 +60,13 @@ class Known:
         self.checked = checked
         self.ackers = 0  #: bitmask of signer indexes of the present epoch
         self.weak_since_ms: int | None = None  #: when f + 1 were first seen to hold it
+
+
+def envelopes_of(known: Known) -> tuple[Envelope, ...]:
+    """Decoded envelopes of a checked batch."""
+    if known.envelopes is None:
+        known.envelopes = tuple([wire.decode_envelope(raw) for raw in known.batch.envelopes])
+    return known.envelopes
 
 
 class StoredBatches(Protocol):

@@ -1,16 +1,7 @@
-"""Dissemination: how envelopes become batches that a quorum holds before they are ordered.
+"""Dissemination: batches are held by a quorum before they are ordered.
 
-Pure: inputs in, effects into the ``Turn``. One object serves both sides.
-
-As **origin** (``submit``, ``_close``): envelopes wait in ``pending``; a batch is closed at once when
-nothing of ours is unacknowledged, else when enough bytes wait, so that an idle network answers fast
-and a busy one batches by itself. It is pushed once to every validator. A quorum of HELD
-acknowledgements, our own included, makes its envelopes ACCEPTED, once a batch of the running incarnation
-was listed (``_may_promise``).
-
-    start            ask all peers for the highest incarnation they have seen of us; Q-1 answers ->
-                     open the next one on our last executed head, re-batch what was not listed
-    head moved away  (a batch of an older incarnation was listed) -> open the next one likewise
+Pure: inputs in, effects into the ``Turn``. What makes own batches is ``node.origin``; here is what is done with
+everybody's.
 
 As **acker** (``on_batch``, ``on_checked``, ``_advance``): one digest per position, in chain order
 from the origin's last listed digest in executed state, after the batch is checked and synced. The
@@ -29,7 +20,6 @@ Specification: ledger.md, "Batch, block, proofs" (design); docs/protocol.md for 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 
 import msgspec
@@ -40,32 +30,20 @@ from crypto.merkle import root as merkle_root
 from ledger import wire
 from ledger.acks import HELD, ack_message
 from ledger.block_port import BatchDrop, BatchWrite
-from ledger.types import BATCH_BYTES_MAX, BATCH_ENVELOPES_MAX, Ack, Batch, Envelope
+from ledger.types import Ack, Batch, Envelope
 from node.aside import Aside
-from node.batches import NO_HEAD, BatchPool, Head, Known, StoredBatches
-from node.epoch import Epoch, Sign, Verify
+from node.batches import NO_HEAD, ORIGIN_BATCHES_MAX, ORIGIN_BYTES_MAX, BatchPool, Head, Known, StoredBatches
+from node.epoch import Epoch, Verify
 from node.holders import Holders
-from node.reasons import OwnBatch
-from node.turn import AcceptedNotice, OriginAnswer, OriginQuery, Penalty, Turn
+from node.origin import CLOSE_BYTES, NO_ATTACHMENTS, Origin
+from node.turn import OriginAnswer, OriginQuery, Penalty, Turn
 from node.wanted import WantedBatches
 
-CLOSE_BYTES = 192 << 10  #: a busy origin closes at this size (64-256 KB cost least an operation)
-ORIGIN_BYTES_MAX = 16 << 20  #: of one origin in memory, unexecuted: some seconds of full load
-ORIGIN_BATCHES_MAX = 1024  #: likewise, for many small ones: their siblings are gone through at every turn
 BAD_MAX = 1024  #: digests of ill-formed batches remembered so that a block listing one is refused
-INCARNATION_MAX = 1 << 63  #: a higher one is a peer's lie; the bound leaves as many numbers again for honest starts
-NO_ATTACHMENTS = merkle_root(())
-
-
-class Signer(msgspec.Struct, frozen=True):
-    """The own consensus key, and how others' signatures are checked."""
-
-    sign: Sign
-    verify: Verify
 
 
 class Dissemination:
-    """Origin and acker of one validator; see the module text.
+    """See the module text.
 
     Args:
         chain_id: genesis digest.
@@ -96,12 +74,10 @@ class Dissemination:
         delay_ms: int,
         close_bytes: int = CLOSE_BYTES,
     ) -> None:
-        self._close_bytes = close_bytes
         self._chain_id = chain_id
         self._epoch = epoch
         self._own_id = organisation
         self._verify = verify
-        self._delay_ms = delay_ms
         self.pool = BatchPool(stored, wire.decode_batch)
         self.executed: dict[str, Head] = {
             origin: heads.get(origin, NO_HEAD) for origin in sorted({*epoch.origins, *heads, *acked, organisation})
@@ -126,17 +102,19 @@ class Dissemination:
         )
         #: Origins whose acknowledged head goes out this turn; after a start, all whose head was not listed.
         self._dirty = self._unlisted_origins()
-        # As origin.
-        self._incarnation = incarnation
-        self._nonce = nonce
-        self._opened = False
-        self._answers: dict[str, int] = {}
-        self._asked_ms: int | None = None
-        self._tip = NO_HEAD
-        self._unacked = 0  #: own batches below quorum
-        self._pending: deque[Envelope] = deque()
-        self._pending_bytes = 0
-        self._pending_ids: set[bytes] = set()
+        self.origin = Origin(
+            chain_id=chain_id,
+            epoch=epoch,
+            organisation=organisation,
+            pool=self.pool,
+            executed=self.executed,
+            acked=self._acked,
+            advance=self._advance,
+            incarnation=incarnation,
+            nonce=nonce,
+            delay_ms=delay_ms,
+            close_bytes=close_bytes,
+        )
 
     def _others(self) -> list[str]:
         return [member.id for member in self._epoch.validators.members if member.id != self._own_id]
@@ -152,35 +130,16 @@ class Dissemination:
             self._seen.setdefault(origin, 0)
         self._holders.enter(epoch)
         self._wanted.enter(self._others())
-        self._answers.clear()
-        self._asked_ms = None
-        if epoch.own is None:
-            self._opened = False
-            self._pending.clear()
-            self._pending_ids.clear()
-            self._pending_bytes = 0
-        elif not was_member:
+        if epoch.own is not None and not was_member:
             turn.vote_records += self._acked_records()  # until now they bound nobody
-        self._enter_as_origin(turn)
-        self._dirty = self._unlisted_origins()
-
-    def _enter_as_origin(self, turn: Turn) -> None:
-        stale = [known for known in self.pool.all() if not self._epoch.may_list(known.batch.header.epoch)]
-        # What is executed may be in memory again, for a block that lists it once more: nobody acknowledges that.
-        own = [
-            known.batch.header
-            for known in self.pool.of_origin(self._own_id)
-            if (known.batch.header.incarnation, known.batch.header.sequence) > self.executed[self._own_id].position
-        ]
-        if self._opened and not all(self._epoch.may_list(header.epoch) for header in own):
-            self._open_incarnation(self._incarnation + 1, turn)
-        elif self._opened:
-            self._unacked = sum(header.incarnation == self._incarnation for header in own)
+        stale = [known for known in self.pool.all() if not epoch.may_list(known.batch.header.epoch)]
+        self.origin.enter(epoch, turn)
         for known in stale:
             header = known.batch.header
             if known.checked and (header.incarnation, header.sequence) > self.executed[header.origin].position:
                 turn.block_writes.append(BatchDrop(header.digest))
             self.pool.drop(header.digest)
+        self._dirty = self._unlisted_origins()
 
     def _unlisted_origins(self) -> set[str]:
         """Origins with an acknowledged head that may still be listed; one that may not is not held any more."""
@@ -196,143 +155,19 @@ class Dissemination:
             self.pool.drop(digest)
         return False
 
-    # -- as origin ---------------------------------------------------------------------------
-
-    @property
-    def backlog_bytes(self) -> int:
-        """Own envelopes that are not executed yet; admission refuses beyond its limit."""
-        return self._pending_bytes + self.pool.bytes_of(self._own_id)
-
-    def unacknowledged(self) -> list[OwnBatch]:
-        """Own batches below quorum, oldest first."""
-        validators = self._epoch.validators
-        quorum, everybody = validators.quorum, range(validators.n)
-        return [
-            OwnBatch(known.batch.header.sequence, [i for i in everybody if known.ackers >> i & 1])
-            for known in self.pool.of_origin(self._own_id)
-            if known.ackers.bit_count() < quorum
-        ]
-
-    @property
-    def opened(self) -> bool:
-        """May this origin make batches yet?"""
-        return self._opened
-
-    def submit(self, envelopes: Sequence[Envelope]) -> None:
-        """Queue admitted envelopes; an id that waits already is not queued again."""
-        for envelope in envelopes:
-            if envelope.id not in self._pending_ids:
-                self._pending_ids.add(envelope.id)
-                self._pending.append(envelope)
-                self._pending_bytes += len(envelope.raw)
+    # -- turns -------------------------------------------------------------------------------
 
     def flush(self, now: Now, turn: Turn) -> None:
-        """End of a turn: open, close what is due, send the acknowledged heads, look for what is wanted."""
-        self._open(now, turn)
-        while self._due():
-            self._close(turn)
+        """End of a turn: make what is due, send the acknowledged heads, look for what is wanted."""
+        self.origin.flush(now, turn)
         self._send_acks(now, turn)
         self._holders.settle(now, turn)
         turn.fetches += self._wanted.due(now)
 
     def deadline_ms(self) -> int | None:
         """Monotonic time of the next retry, or at which a batch becomes listable by waiting; None if there is none."""
-        times = [self._holders.deadline_ms(), self._wanted.deadline_ms()]
-        if self._epoch.own is not None and not self._opened and self._asked_ms is not None:
-            times.append(self._asked_ms + 2 * self._delay_ms)
+        times = (self._holders.deadline_ms(), self._wanted.deadline_ms(), self.origin.deadline_ms())
         return min((time for time in times if time is not None), default=None)
-
-    def _open(self, now: Now, turn: Turn) -> None:
-        if self._epoch.own is None or self._opened:
-            return
-        if len(self._answers) < self._epoch.validators.quorum - 1:
-            if self._asked_ms is None or now.monotonic_ms >= self._asked_ms + 2 * self._delay_ms:
-                self._asked_ms = now.monotonic_ms
-                turn.sends.append((None, OriginQuery(self._nonce)))
-            return
-        highest = max([self._incarnation, self._acked[self._own_id].incarnation, *self._answers.values()])
-        self._open_incarnation(highest + 1, turn)
-
-    def _open_incarnation(self, incarnation: int, turn: Turn) -> None:
-        head = self.executed[self._own_id]
-        unlisted: list[Envelope] = []
-        for known in self._own_unlisted():
-            unlisted.extend(known.envelopes or [wire.decode_envelope(raw) for raw in known.batch.envelopes])
-            self.pool.drop(known.batch.header.digest)
-        self._incarnation = incarnation
-        turn.vote_records.append(wire.encode_record(wire.IncarnationRecord(incarnation)))
-        self._tip = Head(incarnation, 0, head.digest)
-        self._opened = True
-        self._unacked = 0
-        waiting = list(self._pending)
-        self._pending.clear()
-        self._pending_ids.clear()
-        self._pending_bytes = 0
-        # Closed before anything else can happen: with the incarnation's record stands that of its batches, or neither.
-        self.submit(unlisted)
-        while self._pending:
-            self._close(turn)
-        self.submit(waiting)
-
-    def _own_unlisted(self) -> list[Known]:
-        """Batches of the own last incarnation that are not executed, oldest first; from disk after a restart.
-
-        What stood before it was listed, or is in it once more.
-        """
-        head, executed = self._acked[self._own_id], self.executed[self._own_id]
-        unlisted: list[Known] = []
-        digest, sequence = head.digest, head.sequence
-        while sequence and (head.incarnation, sequence) > executed.position:
-            known = self.pool.at(digest, (self._own_id, head.incarnation, sequence))
-            if known is None:
-                break
-            unlisted.append(known)
-            digest, sequence = known.batch.header.previous, sequence - 1
-        unlisted.reverse()
-        return unlisted
-
-    def _due(self) -> bool:
-        if not self._opened or not self._pending:
-            return False
-        if self.pool.bytes_of(self._own_id) >= ORIGIN_BYTES_MAX - BATCH_BYTES_MAX:
-            return False
-        if self.pool.count_of(self._own_id) >= ORIGIN_BATCHES_MAX // 2:
-            return False  # the other half is for what a restart makes anew
-        return self._unacked == 0 or self._pending_bytes >= self._close_bytes
-
-    def _close(self, turn: Turn) -> None:
-        envelopes: list[Envelope] = []
-        size = 0
-        while self._pending and len(envelopes) < BATCH_ENVELOPES_MAX:
-            length = len(self._pending[0].raw)
-            if envelopes and size + length > self._close_bytes:
-                break
-            envelope = self._pending.popleft()
-            self._pending_ids.discard(envelope.id)
-            envelopes.append(envelope)
-            size += length
-        self._pending_bytes -= size
-        raws = tuple([envelope.raw for envelope in envelopes])
-        header = wire.encode_batch_header(
-            chain_id=self._chain_id,
-            epoch=self._epoch.number,
-            origin=self._own_id,
-            incarnation=self._incarnation,
-            sequence=self._tip.sequence + 1,
-            previous=self._tip.digest,
-            envelopes=raws,
-            attachment_root=NO_ATTACHMENTS,
-        )
-        signature = self._epoch.sign(TAG_BATCH_SIGNATURE + header)
-        raw = wire.encode_batch(header, signature, raws)
-        batch = Batch(wire.decode_batch_header(header), signature, raws, raw)
-        self._tip = Head(self._incarnation, self._tip.sequence + 1, batch.header.digest)
-        self.pool.add(batch, tuple(envelopes), checked=True)
-        self._unacked += 1
-        turn.block_writes.append(BatchWrite(batch.header.digest, raw))
-        turn.sync_blocks = True
-        turn.sends.append((None, batch))
-        self._advance(self._own_id, turn)
 
     # -- as acker ----------------------------------------------------------------------------
 
@@ -461,8 +296,8 @@ class Dissemination:
     def live_records(self) -> list[bytes]:
         """Vote-log records from which a restart knows what was said."""
         records: list[bytes] = []
-        if self._incarnation:
-            records.append(wire.encode_record(wire.IncarnationRecord(self._incarnation)))
+        if self.origin.incarnation:
+            records.append(wire.encode_record(wire.IncarnationRecord(self.origin.incarnation)))
         return records + self._acked_records()
 
     def _acked_records(self) -> list[bytes]:
@@ -491,12 +326,6 @@ class Dissemination:
         for digest in digests:
             self._wanted.unlisted(digest)
 
-    def envelopes(self, known: Known) -> tuple[Envelope, ...]:
-        """Decoded envelopes of a checked batch."""
-        if known.envelopes is None:
-            known.envelopes = tuple([wire.decode_envelope(raw) for raw in known.batch.envelopes])
-        return known.envelopes
-
     def on_executed(self, heads: Mapping[str, Head], listable: Callable[[bytes], bool], turn: Turn) -> None:
         """A block was executed and moved these origins' heads; ``listable``: does a block above it list a digest?"""
         passed: dict[str, Set[bytes]] = {}
@@ -508,15 +337,13 @@ class Dissemination:
                 known = self.pool.in_memory(digest)
                 if known is None:
                     continue
-                if own and known.ackers.bit_count() < self._epoch.validators.quorum:
-                    self._no_longer_unacked(known, before)
+                if own:
+                    self.origin.on_overtaken(known, before)
                 if listed and digest not in listed and self._never_listed(known, before):
                     turn.block_writes.append(BatchDrop(digest))
                 self.pool.drop(digest)
-            if own and self._opened and not self._on_own_chain(head):
-                self._open_incarnation(max(self._incarnation, head.incarnation) + 1, turn)
-            elif own and self._opened and before.incarnation != head.incarnation:
-                self._promise_what_is_held(turn)
+            if own:
+                self.origin.on_executed(before, head, turn)
             self._advance(origin, turn)
             self._holders.on_moved(origin)
         back = [digest for digest in self._aside if self.pool.in_memory(digest) is not None]
@@ -543,41 +370,8 @@ class Dissemination:
         return known.checked and (header.incarnation, header.sequence) > before.position
 
     def _on_quorum(self, known: Known, turn: Turn) -> None:
-        header = known.batch.header
-        if header.origin == self._own_id and header.incarnation == self._incarnation:
-            self._unacked = max(0, self._unacked - 1)
-            if self._may_promise:
-                self._promise(known, turn)
-
-    @property
-    def _may_promise(self) -> bool:
-        """Does a quorum that holds a batch of the running incarnation keep it from being lost, whatever comes?
-
-        Batches of an incarnation before stay listable, and the one that is listed leaves what other incarnations
-        hold beside the chain, where only this origin can bring it back: it may be down for ever by then. So nothing
-        is promised before a batch of the running incarnation was listed, for then no older one can be; the first
-        incarnation has none before it.
-        """
-        return self._incarnation == 1 or self.executed[self._own_id].incarnation == self._incarnation
-
-    def _promise(self, known: Known, turn: Turn) -> None:
-        ids = tuple([envelope.id for envelope in self.envelopes(known)])
-        turn.notices.append(AcceptedNotice(known.batch.header.digest, ids))
-
-    def _promise_what_is_held(self, turn: Turn) -> None:
-        """The first batch of the running incarnation was listed: its followers that a quorum holds are safe now."""
-        for known in self.pool.of_origin(self._own_id):
-            header = known.batch.header
-            if header.incarnation == self._incarnation and known.ackers.bit_count() >= self._epoch.validators.quorum:
-                self._promise(known, turn)
-
-    def _no_longer_unacked(self, known: Known, before: Head) -> None:
-        header = known.batch.header
-        if header.incarnation == self._incarnation and (header.incarnation, header.sequence) > before.position:
-            self._unacked = max(0, self._unacked - 1)
-
-    def _on_own_chain(self, head: Head) -> bool:
-        return head.incarnation == self._incarnation and head.sequence <= self._tip.sequence
+        if known.batch.header.origin == self._own_id:
+            self.origin.on_quorum(known, turn)
 
     # -- peers -------------------------------------------------------------------------------
 
@@ -593,12 +387,7 @@ class Dissemination:
         index = self._epoch.index(peer)
         if self._epoch.own is None or index is None:
             return
-        if not self._opened:
-            turn.sends.append((peer, OriginQuery(self._nonce)))
-        bit = 1 << index
-        for known in self.pool.of_origin(self._own_id):
-            if not known.ackers & bit and known.batch.header.epoch >= from_epoch:
-                turn.sends.append((peer, known.batch))
+        self.origin.resend(peer, index, from_epoch, turn)
         for origin in sorted(self._unlisted_origins()):
             turn.sends.append((peer, self._own_ack(origin)))
 
@@ -607,12 +396,6 @@ class Dissemination:
         heads = (self.executed.get(sender, NO_HEAD), self._acked.get(sender, NO_HEAD))
         seen = max(self._seen.get(sender, 0), *[head.incarnation for head in heads])
         turn.sends.append((sender, OriginAnswer(query.nonce, seen)))
-
-    def on_origin_answer(self, answer: OriginAnswer, sender: str) -> None:
-        """One more validator's answer; Q - 1 open the next incarnation."""
-        others = self._epoch.index(sender) is not None and sender != self._own_id
-        if others and answer.nonce == self._nonce and not self._opened:
-            self._answers[sender] = min(answer.incarnation, INCARNATION_MAX)
 
 
 def _higher(executed: Head, acked: Head) -> Head:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+import msgspec
+
 from consensus.types import Header, ValidatorSet
 from ledger.epochs import EpochRecord
 from ledger.ports import CorruptStore
@@ -14,6 +16,13 @@ Sign = Callable[[bytes], bytes]
 
 Verify = Callable[[bytes, bytes, bytes], bool]
 """Checks a signature: public key, message, signature."""
+
+
+class Signer(msgspec.Struct, frozen=True):
+    """The own consensus key, and how others' signatures are checked."""
+
+    sign: Sign
+    verify: Verify
 
 
 class Keyring(Protocol):

@@ -13,8 +13,7 @@ from ledger.block_port import BlockStore
 from ledger.header_chain import EpochStart
 from ledger.known_epochs import KnownEpochs
 from node.catchup import ChainRules
-from node.dissemination import Signer
-from node.epoch import Epoch, EpochSource, Keyring, Verify, open_epoch
+from node.epoch import Epoch, EpochSource, Keyring, Signer, Verify, open_epoch
 from node.epoch_log import EpochLog
 from node.instance import Instance
 

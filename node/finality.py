@@ -21,7 +21,7 @@ from ledger import wire
 from ledger.block_port import FinalizedWrite
 from ledger.execution import ListedBatch
 from ledger.types import Statement
-from node.batches import Head
+from node.batches import Head, envelopes_of
 from node.branches import Branches, ExecutedState
 from node.dissemination import Dissemination
 from node.epoch import Epoch
@@ -230,7 +230,7 @@ class Finality:
             known = self._batches.pool.get(digest)
             if known is None:
                 raise LookupError(f"batch {digest.hex()} of a finalized block is not in the block store")
-            batches.append(ListedBatch(known.batch.header, self._batches.envelopes(known)))
+            batches.append(ListedBatch(known.batch.header, envelopes_of(known)))
         return batches
 
     def _agrees_with_own_state(self, node: BlockNode, turn: Turn) -> bool:

@@ -156,7 +156,7 @@ class Validator:
             case BatchChecked():
                 self._batches.on_checked(item.digest, item.ok, item.envelopes, now, self._turn)
             case Submitted():
-                self._batches.submit(item.envelopes)
+                self._batches.origin.submit(item.envelopes)
             case PeerConnected():
                 self._step(into.PeerConnected(self._present.peer(item.peer)))
                 self._batches.on_connected(item.peer, self._turn)
@@ -193,7 +193,7 @@ class Validator:
             case OriginQuery():
                 self._batches.on_origin_query(message, sender, self._turn)
             case OriginAnswer():
-                self._batches.on_origin_answer(message, sender)
+                self._batches.origin.on_answer(message, sender)
             case Statement():
                 self._statements.on_statement(message, sender, self._turn)
             case Ack() if message.epoch == present.number:
@@ -423,7 +423,7 @@ class Validator:
     @property
     def backlog_bytes(self) -> int:
         """Own envelopes not executed yet; admission refuses beyond its limit."""
-        return self._batches.backlog_bytes
+        return self._batches.origin.backlog_bytes
 
     @property
     def finalized_height(self) -> int:
@@ -448,7 +448,7 @@ class Validator:
     @property
     def caught_up(self) -> bool:
         """Is everything known to be final executed, and may this origin make batches?"""
-        return not self._finality.behind and self._batches.opened
+        return not self._finality.behind and self._batches.origin.opened
 
     def live_records(self) -> list[bytes]:
         """What a rewritten vote log has to hold."""
@@ -479,7 +479,7 @@ class Validator:
 
     def own_batches(self) -> list[OwnBatch]:
         """Own batches that a quorum has not acknowledged, oldest first."""
-        return self._batches.unacknowledged()
+        return self._batches.origin.unacknowledged()
 
     def consensus_status(self) -> Status:
         """Where consensus stands."""
@@ -504,7 +504,7 @@ class Validator:
             "catching_up": self._finality.behind,
             "snapshot": self.snapshot,
             "backlog_bytes": self.backlog_bytes,
-            "origin_open": self._batches.opened,
+            "origin_open": self._batches.origin.opened,
             "diverged": self._finality.diverged,
             "evidence": core.evidence_count,
         }

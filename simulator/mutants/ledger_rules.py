@@ -15,6 +15,7 @@ from node.branches import Branches
 from node.building import Builder
 from node.dissemination import Dissemination
 from node.holders import Holders
+from node.origin import Origin
 from node.validator import Validator
 from simulator import cluster
 from simulator.mutants.planting import Mutant, seeds
@@ -162,7 +163,7 @@ MUTANTS = (
     Mutant(
         "promised-before-listed",
         "I14, incarnations",
-        ((Dissemination, "_may_promise", lambda original: property(lambda self: True)),),
+        ((Origin, "_may_promise", lambda original: property(lambda self: True)),),
         seeds(2, 11, 34, 37, 41, 53),
         script=restored_while_others_are_away,
     ),

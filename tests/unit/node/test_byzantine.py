@@ -6,7 +6,7 @@ import pytest
 
 from ledger.codes import Code
 from ledger.types import Envelope
-from node.dissemination import ORIGIN_BATCHES_MAX
+from node.batches import ORIGIN_BATCHES_MAX
 from node.turn import AcceptedNotice, AlarmNotice, ExecutedNotice
 from simulator.adversaries.antedater import Antedater
 from simulator.adversaries.flooder import Flooder

@@ -14,7 +14,7 @@ from ledger import wire
 from ledger.genesis_header import genesis_header_of
 from ledger.types import Block
 from node.catchup import BadBlocks, ChainRules, check_chain
-from node.dissemination import Signer
+from node.epoch import Signer
 from tests.support.cluster import Cluster
 from tests.support.notices import proven
 from tests.unit.node.test_cluster import policy

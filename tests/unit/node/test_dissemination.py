@@ -16,10 +16,11 @@ from ledger.acks import HELD, ack_message
 from ledger.block_port import BatchDrop, BatchWrite
 from ledger.genesis_header import genesis_header_of
 from ledger.types import Ack, Batch, Envelope
-from node import dissemination
+from node import dissemination, origin
 from node.batches import NO_HEAD, Head
-from node.dissemination import INCARNATION_MAX, Dissemination
+from node.dissemination import Dissemination
 from node.epoch import Epoch, no_key
+from node.origin import CLOSE_BYTES, INCARNATION_MAX
 from node.turn import AcceptedNotice, FetchBatches, OriginAnswer, OriginQuery, Turn
 from node.wanted import LISTED_MAX, TRIES_MAX, WantedBatches
 from services.sync import DIGESTS_MAX
@@ -101,7 +102,7 @@ class Side:
         log: Sequence[bytes] = (),
         heads: dict[str, Head] | None = None,
         voting: bool = True,
-        close_bytes: int = dissemination.CLOSE_BYTES,
+        close_bytes: int = CLOSE_BYTES,
     ) -> None:
         self.store = store or MemoryBlockStore()
         self.log = list(log)
@@ -164,12 +165,12 @@ class Side:
     def open(self, *incarnations: int) -> Turn:
         """As many peers as it takes answer with the incarnations they have seen."""
         for peer, incarnation in enumerate(incarnations or (0, 0), start=1):
-            self.it.on_origin_answer(OriginAnswer(NONCE, incarnation), WHO[peer])
+            self.it.origin.on_answer(OriginAnswer(NONCE, incarnation), WHO[peer])
         return self.end()
 
     def submit(self, *contents: Envelope) -> Batch:
         """These envelopes become one batch."""
-        self.it.submit(contents)
+        self.it.origin.submit(contents)
         (batch,) = batches_in(self.end())
         return batch
 
@@ -332,16 +333,17 @@ def test_unexecuted_bytes_of_an_origin_are_capped_unless_a_block_lists_them(
 
 def test_batches_of_an_origin_are_capped_in_number(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dissemination, "ORIGIN_BATCHES_MAX", 5)
+    monkeypatch.setattr(origin, "ORIGIN_BATCHES_MAX", 5)
     siblings = [make_batch(1, incarnation=number + 1) for number in range(20)]
     side.receive(*siblings)
     assert side.it.pool.count_of(INSURERS[1].id) == 5
     side.open()
     for envelope in envelopes(20):
-        side.it.submit([envelope])
-        side.it._unacked = 0  # as if a quorum had it
+        side.it.origin.submit([envelope])
+        side.it.origin._unacked = 0  # as if a quorum had it
         side.end()
     assert side.it.pool.count_of(INSURERS[OWN].id) == 2, "the own ones wait for room, too"
-    assert side.it.backlog_bytes == sum(len(envelope.raw) for envelope in envelopes(20))
+    assert side.it.origin.backlog_bytes == sum(len(envelope.raw) for envelope in envelopes(20))
 
 
 def test_what_leaders_list_of_an_origin_cannot_fill_the_memory_and_stays_on_disk(
@@ -408,14 +410,14 @@ def test_an_observer_stores_and_says_nothing() -> None:
 def test_a_start_asks_and_opens_the_incarnation_above_the_answers_of_a_quorum(side: Side) -> None:
     assert (None, OriginQuery(NONCE)) in side.end().sends
     assert side.it.deadline_ms() == side.now_ms + 2 * DELAY_MS
-    side.it.on_origin_answer(OriginAnswer(bytes(32), 9), WHO[1])
-    side.it.on_origin_answer(OriginAnswer(NONCE, 4), WHO[2])
-    side.it.on_origin_answer(OriginAnswer(NONCE, 4), WHO[2])
-    side.it.submit(envelopes(1))
+    side.it.origin.on_answer(OriginAnswer(bytes(32), 9), WHO[1])
+    side.it.origin.on_answer(OriginAnswer(NONCE, 4), WHO[2])
+    side.it.origin.on_answer(OriginAnswer(NONCE, 4), WHO[2])
+    side.it.origin.submit(envelopes(1))
     assert batches_in(side.end()) == []
-    assert not side.it.opened
+    assert not side.it.origin.opened
     assert (None, OriginQuery(NONCE)) in side.end(after_ms=2 * DELAY_MS).sends
-    side.it.on_origin_answer(OriginAnswer(NONCE, 6), WHO[3])
+    side.it.origin.on_answer(OriginAnswer(NONCE, 6), WHO[3])
     turn = side.end()
     assert [batch.header.position for batch in batches_in(turn)] == [(INSURERS[0].id, 7, 1)]
     assert wire.IncarnationRecord(7) in [wire.decode_record(raw) for raw in turn.vote_records]
@@ -443,13 +445,13 @@ def test_an_idle_origin_closes_at_once_a_busy_one_by_size() -> None:
     side = Side(close_bytes=3 * len(some[0].raw))
     side.open()
     first = side.submit(some[0])
-    side.it.submit(some[1:3])
+    side.it.origin.submit(some[1:3])
     assert batches_in(side.end()) == []
-    side.it.submit(some[3:4])
+    side.it.origin.submit(some[3:4])
     (second,) = batches_in(side.end())
     assert second.header.previous == first.header.digest
     assert second.envelopes == tuple(envelope.raw for envelope in some[1:4])
-    side.it.submit(some[4:])
+    side.it.origin.submit(some[4:])
     assert batches_in(side.end()) == []
     assert len(batches_in(side.acknowledged(make_ack(1, second), make_ack(2, second)))) == 1
 
@@ -468,7 +470,7 @@ def test_a_cumulative_acknowledgement_marks_the_predecessors() -> None:
     some = envelopes(3)
     side = Side(close_bytes=1)
     side.open()
-    side.it.submit(some)
+    side.it.origin.submit(some)
     batches = batches_in(side.end())
     assert len(batches) == 3
     turn = side.acknowledged(make_ack(1, batches[2]), make_ack(2, batches[1]))
@@ -483,7 +485,7 @@ def test_a_restart_makes_unlisted_own_batches_anew_at_once_and_before_anything_e
     side.acknowledged(make_ack(1, batches[0]), make_ack(2, batches[0]))
     batches.append(side.submit(some[1], some[2]))
     again = side.restarted({INSURERS[0].id: head_of(batches[0])})
-    again.it.submit(some[3:])
+    again.it.origin.submit(some[3:])
     turn = again.open(1, 1)
     (anew,) = batches_in(turn)
     assert anew.envelopes == tuple(envelope.raw for envelope in some[1:3])

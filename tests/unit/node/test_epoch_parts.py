@@ -17,8 +17,7 @@ from ledger.acks import HELD, ack_message
 from ledger.block_port import BatchDrop
 from ledger.types import Ack, Batch, Block, JustifiedHeader
 from node.catchup import BadBlocks, ChainRules, check_chain
-from node.dissemination import Signer
-from node.epoch import Epoch, HeldKeys, no_key
+from node.epoch import Epoch, HeldKeys, Signer, no_key
 from node.epoch_log import EpochLog
 from node.instance import Instance
 from node.turn import OriginAnswer, OriginQuery, Turn
@@ -223,7 +222,7 @@ def test_an_executed_batch_that_came_back_to_memory_holds_nothing_up_in_the_next
     assert following.header.previous == batch.header.digest
     assert following.header.position == (WHO[OWN], batch.header.incarnation, 2)
     entered(side, epoch(2))
-    assert side.it.unacknowledged(), "the following one is to be acknowledged again"
+    assert side.it.origin.unacknowledged(), "the following one is to be acknowledged again"
     side.execute(following)
     assert side.submit(some[2]).header.position == (WHO[OWN], batch.header.incarnation, 3)
 
@@ -242,23 +241,23 @@ def test_others_batches_that_can_no_longer_be_listed_are_dropped(side: Side) -> 
 def test_who_is_removed_keeps_nothing_waiting_and_makes_no_batches(side: Side) -> None:
     side.open()
     side.submit(*envelopes(1))
-    side.it.submit(envelopes(3)[1:])
+    side.it.origin.submit(envelopes(3)[1:])
     turn = entered(side, epoch(1, indexes=(1, 2, 3)))
     assert turn.sends == []
-    assert not side.it.opened
-    side.it.submit(envelopes(1))
+    assert not side.it.origin.opened
+    side.it.origin.submit(envelopes(1))
     assert batches_in(side.end()) == []
     for peer in (1, 2, 3):
-        side.it.on_origin_answer(OriginAnswer(NONCE, 0), WHO[peer])
-    assert not side.it.opened
+        side.it.origin.on_answer(OriginAnswer(NONCE, 0), WHO[peer])
+    assert not side.it.origin.opened
 
 
 def test_only_members_answers_open_an_incarnation(side: Side) -> None:
-    side.it.on_origin_answer(OriginAnswer(NONCE, 0), WHO[1])
-    side.it.on_origin_answer(OriginAnswer(NONCE, 0), "a-stranger")
-    side.it.on_origin_answer(OriginAnswer(NONCE, 0), WHO[OWN])
+    side.it.origin.on_answer(OriginAnswer(NONCE, 0), WHO[1])
+    side.it.origin.on_answer(OriginAnswer(NONCE, 0), "a-stranger")
+    side.it.origin.on_answer(OriginAnswer(NONCE, 0), WHO[OWN])
     side.end()
-    assert not side.it.opened
+    assert not side.it.origin.opened
 
 
 # -- records ---------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from consensus.types import Proposal, VoteKind
 from ledger import wire
 from ledger.acks import HELD
 from ledger.types import BATCH_BYTES_MAX, Ack, Batch
-from node import dissemination
+from node.batches import ORIGIN_BYTES_MAX
 from node.turn import BatchChecked, OriginAnswer, OriginQuery, PeerMessage, PeerMessages
 from simulator.adversaries.liar import Liar
 from tests.support.cluster import Cluster
@@ -223,4 +223,4 @@ def test_the_page_states_these_bounds() -> None:
 
 
 def test_the_bound_on_batches_follows_from_what_an_origin_may_have_in_memory() -> None:
-    assert FLOODS["batches"][2] == 6 * dissemination.ORIGIN_BYTES_MAX, "decoded, an envelope takes five times its bytes"
+    assert FLOODS["batches"][2] == 6 * ORIGIN_BYTES_MAX, "decoded, an envelope takes five times its bytes"
