@@ -16,16 +16,34 @@ pytestmark = pytest.mark.skipif(
 TEXT = {page: page.read_text(encoding="utf-8") for page in PAGES if page.exists()}
 
 
-def test_every_test_that_is_named_exists() -> None:
+def test_every_test_that_a_decision_names_exists() -> None:
     sources = [*Path(__file__).parent.glob("test_*.py"), *(ROOT / "tests/property").glob("test_*.py")]
-    sources += [*(ROOT / "tests/unit/node").glob("test_*.py"), ROOT / "tests/unit/services/test_members.py"]
-    sources += [ROOT / "tests/process/test_epochs.py", *(ROOT / "tests/unit/replica").glob("test_*.py")]
-    sources += [ROOT / "tests/unit/ledger/test_checkpoints.py", ROOT / "tests/unit/cli/test_checkpoint.py"]
-    sources += [ROOT / "tests/unit/sdk/test_trusting_period.py", ROOT / "tests/unit/cli/test_rebuild.py"]
     defined = set(re.findall(r"def (test_\w+)", "\n".join(path.read_text() for path in sources)))
-    named = {name for text in TEXT.values() for name in re.findall(r"`(test_\w+)`", text)}
+    named = {name for page, text in TEXT.items() if page != PAGES[0] for name in re.findall(r"`(test_\w+)`", text)}
     assert named
     assert named <= defined, sorted(named - defined)
+
+
+def test_every_name_is_linked_to_the_file_that_defines_it() -> None:
+    linked = re.findall(r"\[`([\w.]+)`\]\(([^)#]+)\)", TEXT[PAGES[0]])
+    assert len(linked) > 100
+    wrong = [(name, target) for name, target in linked if not defines((PAGES[0].parent / target).read_text(), name)]
+    assert not wrong
+
+
+def defines(code: str, name: str) -> bool:
+    """Whether a module has this test, function, class, or method (``Class.method``)."""
+    owner, _, member = name.rpartition(".")
+    if owner:
+        body = re.search(rf"^class {owner}\b.*?(?=^\S|\Z)", code, re.DOTALL | re.MULTILINE)
+        return body is not None and re.search(rf"^    def {member}\b", body.group(), re.MULTILINE) is not None
+    return re.search(rf"^\s*(?:def|class) {member}\b", code, re.MULTILINE) is not None
+
+
+def test_no_test_and_no_method_is_named_without_its_link() -> None:
+    text = re.sub(r"\[`[\w.]+`\]\([^)]+\)", "", TEXT[PAGES[0]])
+    assert not re.findall(r"`(test_\w+)`", text)
+    assert not re.findall(r"`([A-Z]\w+\.\w+)`", text)
 
 
 def test_every_link_leads_somewhere() -> None:
@@ -34,12 +52,27 @@ def test_every_link_leads_somewhere() -> None:
             assert (page.parent / target).exists(), (page.name, target)
 
 
-def test_every_method_that_is_named_exists() -> None:
-    code = "\n".join(path.read_text() for path in (ROOT / "consensus").glob("*.py"))
-    for owner, member in re.findall(r"`([A-Z]\w+)\.(\w+)[`(]", TEXT[PAGES[0]]):
-        body = re.search(rf"class {owner}\b.*?(?=\nclass |\Z)", code, re.DOTALL)
-        assert body is not None, owner
-        assert re.search(rf"def {member}\b", body.group()), f"{owner}.{member}"
+@pytest.mark.parametrize(
+    ("heading", "columns"),
+    [
+        ("## Rules", ("code", "tests")),
+        ("## Epochs", ("code", "tests")),
+        ("### From one epoch to the next", ("code", "tests")),
+        ("### Who only verifies", ("code", "tests")),
+        ("## Corner cases", ("test",)),
+        ("## Catching up", ("code", "tests")),
+        ("## Evidence", ("test",)),
+    ],
+)
+def test_every_row_leads_to_its_code_and_tests(heading: str, columns: tuple[str, ...]) -> None:
+    section = TEXT[PAGES[0]].split(f"\n{heading}\n", 1)[1].split("\n#", 1)[0]
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
+    names, rows = table[0], table[2:]
+    assert rows
+    for row in rows:
+        for column in columns:
+            where = "](../tests/" if column.startswith("test") else "](../"
+            assert where in row[names.index(column)], row[0]
 
 
 def test_every_rule_has_a_row() -> None:
