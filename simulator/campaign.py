@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-import signal
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -17,6 +15,7 @@ from simulator.governance import SIZE_MIN
 from simulator.plan import Plan, draw, draw_governed, draw_mixed
 from simulator.run import Failure, Outcome, run_plan
 from simulator.shrink import shrink
+from simulator.spread import spread
 
 GOVERNED_EVERY = 8
 GOVERNED_AT = 5
@@ -25,9 +24,6 @@ GOVERNED_AT = 5
 MIXED_EVERY = 6
 MIXED_AT = 1
 """Which of so many seeds have nodes of two minor versions; some of them change the set as well."""
-
-WAITING_PER_JOB = 8
-"""Tasks handed out beyond those that run; a few seconds of work."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -125,26 +121,16 @@ def run_seed(seed: int, n: int, runs: int = 2) -> list[Outcome]:
 def run_seeds(work: Iterable[tuple[int, int]], jobs: int = 1, runs: int = 2) -> Generator[tuple[int, list[Outcome]]]:
     """Seeds and sizes (seed, n), in order; over so many processes. Yields the seed and its runs.
 
-    Work may be endless: only a few tasks wait at a time. Ctrl-C is for this process: those of the pool end the seeds
-    they are at, and the ones that wait are dropped.
+    Work may be endless. WorkerLost where a process was killed.
     """
     if jobs == 1:
         for seed, n in work:
             yield seed, run_seed(seed, n, runs)
         return
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_leave_interrupts)
-    try:
-        waiting: deque[tuple[int, Future[list[Outcome]]]] = deque()
-        for seed, n in work:
-            waiting.append((seed, pool.submit(run_seed, seed, n, runs)))
-            if len(waiting) > WAITING_PER_JOB * jobs:
-                at, future = waiting.popleft()
-                yield at, future.result()
-        for at, future in waiting:
-            yield at, future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with closing(spread(_run_job, ((seed, n, runs) for seed, n in work), jobs)) as results:
+        for (seed, _, _), outcomes in results:
+            yield seed, outcomes
 
 
-def _leave_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _run_job(job: tuple[int, int, int]) -> list[Outcome]:
+    return run_seed(*job)
