@@ -9,8 +9,12 @@ from __future__ import annotations
 import enum
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
+
+import msgspec
 
 from chaos.links import CLIENTS, Condition, Link
 from chaos.proxy import HOST, Proxy
@@ -26,6 +30,15 @@ class Way(enum.StrEnum):
     NAMESPACES = "namespaces"
 
 
+class Answer(msgspec.Struct, frozen=True):
+    """What a command came to."""
+
+    code: int
+    """Exit code; negative: the signal that ended it."""
+    output: str
+    errors: str
+
+
 class Fabric(Protocol):
     """A network between the validators and the clients."""
 
@@ -38,6 +51,9 @@ class Fabric(Protocol):
     def spawn(self, place: DaemonPlace, environment: Mapping[str, str]) -> Daemon:
         """Start a daemon on its machine."""
 
+    def command(self, words: Sequence[str], environment: Mapping[str, str]) -> Answer:
+        """A person types ``lossbook WORDS`` where the clients are; wait for its end, on any thread."""
+
     def apply(self, conditions: Mapping[Link, Condition]) -> None:
         """From now on the links are like this; those not named are good."""
 
@@ -48,11 +64,54 @@ class Fabric(Protocol):
         """End it."""
 
 
+COMMAND_S: Final = 60.0
+"""For one command; it waits for its receipt, and gives up by itself before."""
+
+
+class Commands:
+    """Commands of this version that people type, each a process of its own. Used on any thread."""
+
+    def __init__(self) -> None:
+        self._running: dict[int, subprocess.Popen[str]] = {}
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Processes that run now."""
+        return tuple(self._running)
+
+    def type(self, words: Sequence[str], environment: Mapping[str, str]) -> Answer:
+        """Run one and wait for its end."""
+        with subprocess.Popen(
+            [sys.executable, "-m", "cli", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, **environment},
+        ) as process:
+            self._running[process.pid] = process
+            try:
+                output, errors = process.communicate(timeout=COMMAND_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                output, errors = process.communicate()
+            finally:
+                del self._running[process.pid]
+            return Answer(process.returncode, output, errors)
+
+    def kill(self) -> None:
+        """End those that run."""
+        for process in tuple(self._running.values()):
+            process.kill()
+
+
 class ProxyFabric:
     """Loopback: each validator listens at ports of its own, and the proxy at those on its card."""
 
     def __init__(self, seed: int) -> None:
         self._running: dict[str, Daemon] = {}
+        self._commands = Commands()
         self._behind: dict[str, tuple[int, int]] = {}
         self._proxy = Proxy(self._pids, random.Random(f"{seed}/losses"))
 
@@ -82,6 +141,10 @@ class ProxyFabric:
         self._running[place.organisation] = daemon
         return daemon
 
+    def command(self, words: Sequence[str], environment: Mapping[str, str]) -> Answer:
+        """See Fabric."""
+        return self._commands.type(words, environment)
+
     def apply(self, conditions: Mapping[Link, Condition]) -> None:
         """See Fabric."""
         self._proxy.apply(conditions)
@@ -93,7 +156,9 @@ class ProxyFabric:
 
     async def close(self) -> None:
         """See Fabric."""
+        self._commands.kill()
         await self._proxy.close()
 
-    def _pids(self) -> dict[str, int]:
-        return {CLIENTS: os.getpid(), **{name: daemon.pid for name, daemon in self._running.items()}}
+    def _pids(self) -> dict[int, str]:
+        daemons = {daemon.pid: name for name, daemon in self._running.items()}
+        return {os.getpid(): CLIENTS, **dict.fromkeys(self._commands.pids, CLIENTS), **daemons}

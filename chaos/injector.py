@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from chaos.disk import Disk
 from chaos.fabric import Fabric
 from chaos.history import FaultBegan, FaultEnded, History
 from chaos.links import CLIENTS, conditions
-from chaos.schedule import Fault, Kind
+from chaos.schedule import CUTS, NETWORK, PROCESSES, Fault, Kind
 from chaos.validators import Validators
 
 RESTART_S: Final = 0.3
 """From a blow of a storm to the start of those it hit: a supervisor of processes is about as quick."""
+_ALONE: Final = CUTS | {Kind.DESTROYED}
+"""With one of four validators destroyed, nothing is left to be forgiven."""
 
 
 class Injector:
@@ -25,10 +28,17 @@ class Injector:
     Args:
         plan: what strikes when.
         disk: of the validator that DISK faults name.
+        bring_back: has a destroyed validator's operator make it anew; returns once it votes.
     """
 
     def __init__(
-        self, plan: Sequence[Fault], validators: Validators, fabric: Fabric, disk: Disk, history: History
+        self,
+        plan: Sequence[Fault],
+        validators: Validators,
+        fabric: Fabric,
+        disk: Disk,
+        history: History,
+        bring_back: Callable[[str], Awaitable[None]],
     ) -> None:
         self.struck: Counter[str] = Counter()
         """Faults that were made, by kind."""
@@ -41,14 +51,27 @@ class Injector:
         self._fabric = fabric
         self._disk = disk
         self._history = history
+        self._bring_back = bring_back
+        self._spare = asyncio.Lock()
+        """Held while a validator is destroyed, or some are cut off: never both."""
         self._endpoints = (*validators.places, CLIENTS)
 
     async def run(self) -> None:
         """From now on, to the end of the plan. Cancelled: what is in force stays; see ``heal``."""
         began_s = time.monotonic()
+        numbered = list(enumerate(self._plan))
         async with asyncio.TaskGroup() as group:
-            for number, fault in enumerate(self._plan):
-                group.create_task(self._strike(number, fault, began_s))
+            for track in (PROCESSES, NETWORK):
+                group.create_task(self._track([each for each in numbered if each[1].kind in track], began_s))
+
+    async def _track(self, faults: Sequence[tuple[int, Fault]], began_s: float) -> None:
+        """One after another; where a destroyed validator keeps them waiting, all that follow are so much later."""
+        for number, fault in faults:
+            at_s = began_s + fault.at_ms / 1000
+            await _until(at_s)
+            async with self._spare if fault.kind in _ALONE else contextlib.nullcontext():
+                began_s += max(0.0, time.monotonic() - at_s)
+                await self._strike(number, fault, began_s)
 
     async def heal(self) -> None:
         """Nothing is in force any more, and every validator runs with the right time."""
@@ -58,7 +81,6 @@ class Injector:
             self._validators.start(name)
 
     async def _strike(self, number: int, fault: Fault, began_s: float) -> None:
-        await _until(began_s + fault.at_ms / 1000)
         self.struck[fault.kind] += 1
         self.active[number] = fault
         self._history.record(FaultBegan(self._history.now_us(), fault.kind, fault.what))
@@ -83,13 +105,18 @@ class Injector:
             case Kind.DISK:
                 if fault.nodes[0] in validators.running:
                     self._disk.fill(validators.pid(fault.nodes[0]))
+            case Kind.DESTROYED:
+                await asyncio.to_thread(validators.destroy, fault.nodes[0])
             case Kind.STORM:
                 pass  # its blows follow
             case _:
                 self._apply()
 
     async def _end(self, number: int) -> None:
-        fault = self.active.pop(number)
+        fault = self.active[number]
+        if fault.kind is Kind.DESTROYED:
+            await self._bring_back(fault.nodes[0])
+        del self.active[number]
         validators = self._validators
         match fault.kind:
             case Kind.KILL | Kind.STORM:
@@ -103,6 +130,8 @@ class Injector:
                     self._disk.empty()
                 await asyncio.to_thread(validators.stop, fault.nodes[0])
                 validators.start(fault.nodes[0])
+            case Kind.DESTROYED:
+                pass  # it is back already
             case _:
                 self._apply()
         self.healed_s = time.monotonic()

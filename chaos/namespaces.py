@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 from chaos import kernel
 from chaos.ethernet import Switch
+from chaos.fabric import Answer, Commands
 from chaos.links import CLIENTS, Condition, Link
 from cli import daemons
 from cli.daemons import Daemon, DaemonPlace
@@ -80,6 +81,7 @@ class NamespaceFabric:
         self._switch = Switch(random.Random(f"{seed}/losses"))
         self._machines: dict[str, _Machine] = {}
         self._numbers: dict[str, int] = {}
+        self._commands = Commands()
 
     def places(self, organisations: Sequence[str]) -> tuple[Mapping[str, str], Sequence[int]]:
         """See Fabric."""
@@ -98,6 +100,10 @@ class NamespaceFabric:
         """See Fabric."""
         return self._machines[place.organisation].inside(lambda: daemons.spawn(place, environment=environment))
 
+    def command(self, words: Sequence[str], environment: Mapping[str, str]) -> Answer:
+        """See Fabric."""
+        return self._commands.type(words, environment)
+
     def apply(self, conditions: Mapping[Link, Condition]) -> None:
         """See Fabric."""
         self._switch.apply(conditions)
@@ -108,6 +114,7 @@ class NamespaceFabric:
 
     async def close(self) -> None:
         """See Fabric."""
+        self._commands.kill()
         self._switch.close()
         for machine in self._machines.values():
             machine.close()

@@ -43,11 +43,11 @@ class Proxy:
     """All links of one machine.
 
     Args:
-        pids: process of each endpoint that runs now.
+        pids: processes that run now, and whose endpoint each is.
         rng: draws losses.
     """
 
-    def __init__(self, pids: Callable[[], dict[str, int]], rng: random.Random) -> None:
+    def __init__(self, pids: Callable[[], dict[int, str]], rng: random.Random) -> None:
         self._pids = pids
         self._rng = rng
         self._owners = Owners()

@@ -26,6 +26,7 @@ from chaos.fabric import Fabric, Way
 from chaos.history import History, Unknown, stories
 from chaos.injector import Injector
 from chaos.judge import judge
+from chaos.operators import Operators
 from chaos.schedule import Fault, Kind, plan
 from chaos.settlement import read_settled, settle
 from chaos.validators import Validators
@@ -118,6 +119,7 @@ class Run:
         self._validators: Validators | None = None
         self._disk: Disk | None = None
         self._replica: Daemon | None = None
+        self._operators: Operators | None = None
 
     async def run(self) -> None:
         """All of it.
@@ -161,7 +163,8 @@ class Run:
             await self._until_ready(validators, watch)
             await asyncio.gather(*(insurer.begin() for insurer in insurers))
             self._say("four validators run; clients begin")
-            injector = Injector(self._plan.faults, validators, self._fabric, disk, history)
+            operators = self._operators = Operators(network, validators, self._fabric, watch, self._say)
+            injector = Injector(self._plan.faults, validators, self._fabric, disk, history, operators.bring_back)
             clients = _clients(self._plan.seed, insurers, readers, history)
             await self._harm(injector, clients, watch, history)
             await self._settle(watch, readers, history)
@@ -211,6 +214,8 @@ class Run:
 
     def _struck(self, injector: Injector) -> None:
         self.document["faults"] = {kind.value: injector.struck[kind] for kind in self._plan.kinds}
+        if self._operators is not None:
+            self.document["newcomers"] = [msgspec.structs.asdict(each) for each in self._operators.newcomers]
         never = [kind for kind in self._plan.kinds if not injector.struck[kind]]
         if never:
             self.problems.append(f"these faults were to strike and never did: {', '.join(never)}; give more --minutes")

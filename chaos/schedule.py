@@ -5,8 +5,11 @@ meets sooner or later, while no two of one track do: a validator is not killed w
 reason to be bad. Each track goes through its kinds in a new order again and again, one a slot; a fault takes the
 middle of its slot and leaves some quiet before the next.
 
-Nothing is broken beyond repair: a killed validator keeps its disk, a full disk is emptied. So storms may hit all of
-them at a time, and nothing that was acknowledged may be lost even then.
+What is broken keeps its disk, so storms may hit all validators at a time, and nothing that was acknowledged may be lost
+even then. One kind is beyond repair: a DESTROYED validator has lost its disk and its consensus keys, and is all that
+n = 4 forgives. From then until it votes again no other fault takes a validator: the track of processes waits, and the
+network's has only faults that cut nobody off. The plan keeps BACK_MS free for it; where it takes longer, ``Injector``
+lets the rest of the plan wait.
 """
 
 from __future__ import annotations
@@ -33,6 +36,12 @@ DELAY_MS: Final = 200
 CLOCK_OFFSETS_MS: Final = (-30_000, -1_500, 1_500, 30_000)
 """Within what validators forgive each other (``consensus.clock_delta_ms``), and far beyond."""
 
+OPERATOR_MS: Final = 1_000
+"""From the destruction of a validator until its operator begins."""
+BACK_MS: Final = 16_000
+"""From then until it votes again: some ten commands, a snapshot, and an epoch that ends."""
+_DESTROYED_MS: Final = OPERATOR_MS + BACK_MS
+
 
 class Kind(enum.StrEnum):
     """Kinds of faults; the words of the command and of its document."""
@@ -47,6 +56,8 @@ class Kind(enum.StrEnum):
     """One validator is started again with a clock that is wrong."""
     DISK = "disk"
     """One validator's disk is full; later there is room, and it is started again."""
+    DESTROYED = "destroyed"
+    """One validator's home is gone, and its consensus keys with it; its operator makes another, which votes again."""
     PARTITION = "partition"
     """Groups that do not hear each other."""
     ONE_WAY = "one-way"
@@ -57,8 +68,10 @@ class Kind(enum.StrEnum):
     """200 ms more on all links, each way."""
 
 
-PROCESSES: Final = (Kind.KILL, Kind.STORM, Kind.PAUSE, Kind.CLOCK, Kind.DISK)
+PROCESSES: Final = (Kind.KILL, Kind.STORM, Kind.PAUSE, Kind.CLOCK, Kind.DISK, Kind.DESTROYED)
 NETWORK: Final = (Kind.PARTITION, Kind.ONE_WAY, Kind.LOSS, Kind.DELAY)
+CUTS: Final = frozenset({Kind.PARTITION, Kind.ONE_WAY})
+"""Of the network's: those that may take a validator from the quorum."""
 
 
 class Strike(msgspec.Struct, frozen=True):
@@ -69,11 +82,12 @@ class Strike(msgspec.Struct, frozen=True):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One fault; times are milliseconds since the clients began."""
+    """One fault; times are milliseconds since the clients began, later where a destroyed validator was waited for."""
 
     kind: Kind
     at_ms: int
     until_ms: int
+    """Of DESTROYED: when its operator begins."""
     what: str
     """For people: whom it hits, and how."""
     nodes: tuple[str, ...] = ()
@@ -95,27 +109,56 @@ def plan(
         kinds: which are to strike.
         small_disk: the validator whose disk can be filled.
     """
-    made: list[Fault] = []
-    for track in (PROCESSES, NETWORK):
-        chosen = [kind for kind in track if kind in kinds]
-        rng = random.Random(f"{seed}/{'/'.join(chosen)}")
-        made += _track(rng, duration_ms, chosen, _Maker(rng, tuple(validators), small_disk))
-    return tuple(sorted(made, key=lambda fault: (fault.at_ms, fault.kind)))
+
+    def maker(rng: random.Random) -> _Maker:
+        return _Maker(rng, tuple(validators), small_disk)
+
+    processes = _track(seed, duration_ms, PROCESSES, kinds, maker, ())
+    alone = [(fault.at_ms, fault.until_ms + BACK_MS) for fault in processes if fault.kind is Kind.DESTROYED]
+    network = _track(seed, duration_ms, NETWORK, kinds, maker, alone)
+    return tuple(sorted((*processes, *network), key=lambda fault: (fault.at_ms, fault.kind)))
 
 
-def _track(rng: random.Random, duration_ms: int, kinds: Sequence[Kind], maker: _Maker) -> list[Fault]:
-    if not kinds:
-        return []
-    available_ms = duration_ms - QUIET_MS - TAIL_MS
-    slot_ms = max(SLOT_MS_MIN, min(SLOT_MS_MAX, available_ms // len(kinds)))
+def _track(
+    seed: int,
+    duration_ms: int,
+    of: Sequence[Kind],
+    wanted: Collection[Kind],
+    maker_of: Callable[[random.Random], _Maker],
+    alone: Sequence[tuple[int, int]],
+) -> list[Fault]:
+    """Args: ``alone``: from when to when no validator may be cut off."""
+    kinds = [kind for kind in of if kind in wanted]
+    rng = random.Random(f"{seed}/{'/'.join(kinds)}")
+    maker = maker_of(rng)
+    over_ms = duration_ms - TAIL_MS
+    slot_ms = _slot_ms(over_ms - QUIET_MS - sum(until_ms - from_ms for from_ms, until_ms in alone), kinds)
     made: list[Fault] = []
     left: list[Kind] = []
-    for start_ms in range(QUIET_MS, duration_ms - TAIL_MS - slot_ms + 1, slot_ms):
-        left = left or rng.sample(kinds, len(kinds))
+    start_ms = QUIET_MS
+    while kinds and start_ms + slot_ms <= over_ms:
         begin_ms = start_ms + int(slot_ms * rng.uniform(0.0, 0.2))
         end_ms = start_ms + int(slot_ms * rng.uniform(0.6, 0.85))
-        made.append(maker.make(left.pop(), begin_ms, end_ms))
+        left = left or rng.sample(kinds, len(kinds))
+        barred = {Kind.DESTROYED} if start_ms + _DESTROYED_MS > over_ms else set()
+        barred |= CUTS if any(begin_ms < until_ms and end_ms > from_ms for from_ms, until_ms in alone) else set()
+        if alone:  # cuts first: they have fewer places
+            left.sort(key=lambda kind: kind not in CUTS)
+        kind = next((kind for kind in (*left, *kinds) if kind not in barred), None)
+        if kind is Kind.DESTROYED:
+            begin_ms, end_ms = start_ms, start_ms + OPERATOR_MS
+        if kind is not None:
+            made.append(maker.make(kind, begin_ms, end_ms))
+            left = [other for other in left if other is not kind]
+        start_ms += _DESTROYED_MS if kind is Kind.DESTROYED else slot_ms
     return made
+
+
+def _slot_ms(available_ms: int, kinds: Sequence[Kind]) -> int:
+    """So that each of them gets one, if there is time."""
+    others = sum(kind is not Kind.DESTROYED for kind in kinds)
+    left_ms = available_ms - _DESTROYED_MS * (Kind.DESTROYED in kinds)
+    return max(SLOT_MS_MIN, min(SLOT_MS_MAX, left_ms // max(1, others)))
 
 
 class _Maker:
@@ -135,6 +178,7 @@ class _Maker:
             Kind.PAUSE: self._pause,
             Kind.CLOCK: self._clock,
             Kind.DISK: self._disk,
+            Kind.DESTROYED: self._destroyed,
             Kind.PARTITION: self._partition,
             Kind.ONE_WAY: self._one_way,
             Kind.LOSS: self._loss,
@@ -169,6 +213,11 @@ class _Maker:
 
     def _disk(self, at_ms: int, until_ms: int) -> Fault:
         return Fault(Kind.DISK, at_ms, until_ms, f"{self._small_disk}'s disk is full", (self._small_disk,))
+
+    def _destroyed(self, at_ms: int, until_ms: int) -> Fault:
+        """Not the one on the small disk: somebody keeps the blocks from the first one on, for new replicas."""
+        name = self._rng.choice([name for name in self._validators if name != self._small_disk])
+        return Fault(Kind.DESTROYED, at_ms, until_ms, f"{name}'s home and consensus keys are gone", (name,))
 
     def _partition(self, at_ms: int, until_ms: int) -> Fault:
         """One alone, halves, or everybody alone; the clients are with one of the groups."""

@@ -48,8 +48,8 @@ class Owners:
         if self._netlink is not None:
             self._netlink.close()
 
-    def of(self, dialler: Address, dialled: Address, pids: Mapping[str, int]) -> str | None:
-        """The name under ``pids`` whose process holds the dialling end of a connection; None if none of them does.
+    def of(self, dialler: Address, dialled: Address, pids: Mapping[int, str]) -> str | None:
+        """The name in ``pids`` of the process that holds the dialling end of a connection; None if none of them does.
 
         Args:
             dialler: (host, port) of the end that dialled, IPv4.
@@ -60,7 +60,7 @@ class Owners:
         if not inode:
             return None
         wanted = f"socket:[{inode}]"
-        return next((name for name, pid in pids.items() if _holds(pid, wanted)), None)
+        return next((name for pid, name in pids.items() if _holds(pid, wanted)), None)
 
     def _diagnosed(self, local: Address, remote: Address) -> int | None:
         """Inode of the socket with these ends, 0 if there is none (any more); None where the kernel cannot say."""

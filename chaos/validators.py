@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from chaos.fabric import Fabric
 from cli.daemons import Daemon, DaemonPlace, last_words
 
 CLOCK_VARIABLE: Final = "LOSSBOOK_UNSAFE_CLOCK_OFFSET_MS"
+SNAPSHOT_VARIABLE: Final = "LOSSBOOK_CONSENSUS_SNAPSHOT_BLOCKS"
 
 
 class Validators:
@@ -38,11 +40,12 @@ class Validators:
         """Process id of the latest daemon of this name."""
         return self._daemons[name].pid
 
-    def start(self, name: str, *, clock_offset_ms: int = 0) -> None:
-        """Start it; nothing if it runs."""
+    def start(self, name: str, *, clock_offset_ms: int = 0, snapshot_blocks: int = 0) -> None:
+        """Start it; nothing if it runs. 0: as its settings say."""
         if name in self.running:
             return
-        environment: Mapping[str, str] = {CLOCK_VARIABLE: str(clock_offset_ms)} if clock_offset_ms else {}
+        given = {CLOCK_VARIABLE: clock_offset_ms, SNAPSHOT_VARIABLE: snapshot_blocks}
+        environment = {variable: str(value) for variable, value in given.items() if value}
         self._daemons[name] = self._fabric.spawn(self.places[name], environment)
 
     def kill(self, name: str) -> None:
@@ -50,6 +53,11 @@ class Validators:
         self._notice(name)
         if (daemon := self._daemons.pop(name, None)) is not None:
             daemon.kill()
+
+    def destroy(self, name: str) -> None:
+        """SIGKILL, and nothing is left of its home."""
+        self.kill(name)
+        shutil.rmtree(self.places[name].home)
 
     def stop(self, name: str) -> None:
         """As its operator does: SIGTERM, and wait for the end."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from chaos.run import Run
 
 
-FAULTS = ("kill", "storm", "pause", "clock", "disk", "partition", "one-way", "loss", "delay")
+FAULTS = ("kill", "storm", "pause", "clock", "disk", "destroyed", "partition", "one-way", "loss", "delay")
 """As ``chaos.schedule.Kind``, which is not imported for a help text."""
 
 

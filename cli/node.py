@@ -23,17 +23,29 @@ def command() -> None:
 @command.command(example="lossbook node init --home ./node --genesis genesis.json --keys ./office/keys")
 @init_options("Folder with ledger.key and consensus.key; they are copied.")
 @click.option("--card", type=FILE, help="The organisation's card file, where it is not the genesis' but was voted in.")
-def init(card: Path | None, **options: Any) -> None:
+@click.option(
+    "--without-consensus-key",
+    "keyless",
+    is_flag=True,
+    help="It is lost, or of an epoch that is over: none is looked for.",
+)
+def init(card: Path | None, keyless: bool, **options: Any) -> None:
     """Make the home of a validator from the genesis and the organisation's keys.
 
     An organisation that the members admitted by vote names its card file, and starts its node before or after the vote:
     the node follows from the moment the vote has passed, and takes its seat when it is ready.
+
+    Where the machine is gone with its consensus keys, the home is made without one: the node follows and answers, makes
+    a key for the next epoch, and votes once an admin has registered that (`lossbook key possess`) and the epoch has
+    begun (`lossbook governance propose rotate`).
     """
     from functools import partial
 
     from node.init import init_home
 
-    make_home(partial(init_home, card=card), **options)
+    make_home(partial(init_home, card=card, consensus_key=not keyless), **options)
+    if keyless and not options["as_json"]:
+        say("It observes until its next consensus key is registered: docs/operations.md, Replace a machine.")
 
 
 @command.command(example="lossbook node start --home ./node")

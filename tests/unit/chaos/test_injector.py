@@ -20,7 +20,8 @@ NAMES = ("alpha", "beta", "gamma", "delta")
 class World:
     """Validators, fabric and disk that write down what is done to them."""
 
-    def __init__(self) -> None:
+    def __init__(self, back_s: float = 0.0) -> None:
+        self.back_s = back_s
         self.done: list[str] = []
         self.up = set(NAMES)
         self.links: Mapping[Link, Condition] = {}
@@ -63,12 +64,24 @@ class World:
         self.links = conditions
         self.done.append(f"{len(conditions)} links bad")
 
+    def destroy(self, name: str) -> None:
+        self.up.discard(name)
+        self.done.append(f"destroy {name}")
+
+    async def bring_back(self, name: str) -> None:
+        for step in ("init", "back"):
+            self.done.append(f"{step} {name}")
+            await asyncio.sleep(self.back_s)
+        self.up.add(name)
+
     def injector(self, *plan: Fault) -> Injector:
-        return Injector(plan, cast("Validators", self), cast("Fabric", self), cast("Disk", self), self.history)
+        return Injector(
+            plan, cast("Validators", self), cast("Fabric", self), cast("Disk", self), self.history, self.bring_back
+        )
 
 
-def carried_out(*plan: Fault) -> World:
-    world = World()
+def carried_out(*plan: Fault, back_s: float = 0.0) -> World:
+    world = World(back_s)
     injector = world.injector(*plan)
     asyncio.run(injector.run())
     assert not injector.active
@@ -113,11 +126,38 @@ def test_a_full_disk_is_emptied_and_its_validator_restarted() -> None:
     assert carried_out(fault(Kind.DISK, "delta")).done == ["fill delta", "empty", "stop delta", "start delta"]
 
 
-def test_faults_of_the_network_add_up_and_heal_one_by_one() -> None:
-    loss = fault(Kind.LOSS, until_ms=60, bad=everywhere((*NAMES, CLIENTS), Condition(loss=0.3)))
+def test_a_destroyed_validator_is_made_anew_by_its_operator() -> None:
+    world = carried_out(fault(Kind.DESTROYED, "alpha"))
+    assert world.done == ["destroy alpha", "init alpha", "back alpha"]
+    assert [type(event) for event in world.history.events] == [FaultBegan, FaultEnded]
+
+
+def test_nobody_else_is_taken_until_a_destroyed_validator_is_back_however_long_that_takes() -> None:
+    gone = fault(Kind.DESTROYED, "alpha")
+    kill = fault(Kind.KILL, "beta", at_ms=10, until_ms=20)
+    cut = fault(Kind.PARTITION, at_ms=10, until_ms=20, bad=partition(("gamma",), ("delta",)))
+    done = carried_out(gone, kill, cut, back_s=0.05).done
+    assert done[:3] == ["destroy alpha", "init alpha", "back alpha"]
+    assert set(done[3:]) == {"kill beta", "start beta", "2 links bad", "0 links bad"}
+
+
+def test_a_destruction_waits_until_nobody_is_cut_off() -> None:
+    cut = fault(Kind.ONE_WAY, until_ms=40, bad=partition(("gamma",), ("delta",)))
+    done = carried_out(cut, fault(Kind.DESTROYED, "alpha", at_ms=10, until_ms=11)).done
+    assert done == ["2 links bad", "0 links bad", "destroy alpha", "init alpha", "back alpha"]
+
+
+def test_loss_goes_on_while_a_validator_is_destroyed() -> None:
+    loss = fault(Kind.LOSS, at_ms=10, until_ms=20, bad=everywhere((*NAMES, CLIENTS), Condition(loss=0.3)))
+    done = carried_out(fault(Kind.DESTROYED, "alpha"), loss, back_s=0.05).done
+    assert done == ["destroy alpha", "init alpha", "20 links bad", "0 links bad", "back alpha"]
+
+
+def test_faults_of_the_network_follow_each_other_and_heal() -> None:
+    loss = fault(Kind.LOSS, until_ms=10, bad=everywhere((*NAMES, CLIENTS), Condition(loss=0.3)))
     cut = fault(Kind.PARTITION, at_ms=20, until_ms=40, bad=partition(("alpha",), ("beta", "gamma", "delta", CLIENTS)))
     world = carried_out(loss, cut)
-    assert world.done == ["20 links bad", "20 links bad", "20 links bad", "0 links bad"]
+    assert world.done == ["20 links bad", "0 links bad", "8 links bad", "0 links bad"]
     assert world.links == {}
 
 

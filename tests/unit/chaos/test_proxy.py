@@ -39,7 +39,7 @@ async def link(rng: random.Random | None = None, owner: int | None = None) -> As
 
     front, behind = free_ports(2)
     server = await asyncio.start_server(echo, "127.0.0.1", behind)
-    proxy = Proxy(lambda: {CLIENTS: owner or os.getpid()}, rng or Never())
+    proxy = Proxy(lambda: {owner or os.getpid(): CLIENTS}, rng or Never())
     await proxy.listen(front, "alpha", behind)
     try:
         yield proxy, front
@@ -191,7 +191,7 @@ def test_invalid_strangers_are_turned_away() -> None:
 def test_a_validator_that_is_down_refuses() -> None:
     async def test() -> None:
         (front, behind) = free_ports(2)
-        proxy = Proxy(lambda: {CLIENTS: os.getpid()}, Never())
+        proxy = Proxy(lambda: {os.getpid(): CLIENTS}, Never())
         await proxy.listen(front, "alpha", behind)
         reader, writer = await asyncio.open_connection("127.0.0.1", front)
         with pytest.raises(ConnectionResetError):

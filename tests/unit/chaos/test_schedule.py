@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from chaos.links import CLIENTS, Bad, Condition, conditions, everywhere, partition
-from chaos.schedule import NETWORK, PROCESSES, QUIET_MS, TAIL_MS, Fault, Kind, plan
+from chaos.schedule import BACK_MS, CUTS, NETWORK, PROCESSES, QUIET_MS, TAIL_MS, Fault, Kind, plan
 
 VALIDATORS = ("alpha", "beta", "gamma", "delta")
 MINUTES_3 = 180_000
@@ -23,7 +23,7 @@ def test_a_seed_gives_one_plan() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-@pytest.mark.parametrize("duration_ms", [35_000, 60_000, MINUTES_3])
+@pytest.mark.parametrize("duration_ms", [45_000, 60_000, MINUTES_3])
 def test_every_kind_strikes(seed: int, duration_ms: int) -> None:
     assert {fault.kind for fault in make(seed, duration_ms)} == set(Kind)
 
@@ -46,7 +46,40 @@ def test_tracks_meet_in_every_pair_of_kinds() -> None:
         for other in make(seed)
         if one.kind in PROCESSES and other.kind in NETWORK and one.at_ms < other.until_ms and other.at_ms < one.until_ms
     }
-    assert met == {(one, other) for one in PROCESSES for other in NETWORK}
+    assert met == {
+        (one, other)
+        for one in PROCESSES
+        for other in NETWORK
+        if one is not Kind.DESTROYED or other not in CUTS  # n = 4 forgives one that is gone, and nothing beside it
+    }
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("duration_ms", [30_000, 60_000, MINUTES_3, 4 * MINUTES_3])
+def test_while_a_validator_is_destroyed_no_other_is_taken(seed: int, duration_ms: int) -> None:
+    faults = make(seed, duration_ms)
+    for gone in (fault for fault in faults if fault.kind is Kind.DESTROYED):
+        meanwhile = {
+            fault.kind
+            for fault in faults
+            if fault is not gone and fault.at_ms < gone.until_ms + BACK_MS and fault.until_ms > gone.at_ms
+        }
+        assert meanwhile <= {Kind.LOSS, Kind.DELAY}
+        assert gone.until_ms + BACK_MS <= duration_ms - TAIL_MS, "it is back before the end"
+
+
+def test_anybody_is_destroyed_but_the_keeper_of_the_first_blocks_and_others_are_hit_afterwards() -> None:
+    found = [(seed, fault) for seed in range(40) for fault in make(seed) if fault.kind is Kind.DESTROYED]
+    assert {fault.nodes for _, fault in found} == {("alpha",), ("beta",), ("gamma",)}
+    assert any(
+        other.at_ms > gone.until_ms and gone.nodes[0] in other.nodes for seed, gone in found for other in make(seed)
+    ), "the newcomer as well"
+
+
+def test_a_run_too_short_for_a_destruction_has_the_other_faults() -> None:
+    found = {fault.kind for fault in make(duration_ms=20_000)}
+    assert Kind.DESTROYED not in found
+    assert found & set(PROCESSES)
 
 
 def test_only_the_kinds_asked_for_strike() -> None:

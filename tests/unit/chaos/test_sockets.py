@@ -38,8 +38,8 @@ def test_the_process_that_dialled_is_named(server: socket.socket, owners: Owners
     with dial(server, family) as client, server.accept()[0] as accepted:
         ends = accepted.getpeername(), accepted.getsockname()
         assert listed(*ends) == os.fstat(client.fileno()).st_ino
-        assert owners.of(*ends, {"other": 1, "own": os.getpid()}) == "own"
-        assert owners.of(*ends, {"ended": 2**22 - 1}) is None
+        assert owners.of(*ends, {1: "other", os.getpid(): "own"}) == "own"
+        assert owners.of(*ends, {2**22 - 1: "ended"}) is None
 
 
 def test_without_sock_diag_the_tables_are_read(
@@ -48,7 +48,7 @@ def test_without_sock_diag_the_tables_are_read(
     owners.close()
     monkeypatch.setattr(owners, "_netlink", None)
     with dial(server, socket.AF_INET), server.accept()[0] as accepted:
-        assert owners.of(accepted.getpeername(), accepted.getsockname(), {"own": os.getpid()}) == "own"
+        assert owners.of(accepted.getpeername(), accepted.getsockname(), {os.getpid(): "own"}) == "own"
 
 
 def test_another_process_is_told_from_this_one(server: socket.socket, owners: Owners) -> None:
@@ -56,6 +56,6 @@ def test_another_process_is_told_from_this_one(server: socket.socket, owners: Ow
     with subprocess.Popen([sys.executable, "-c", script]) as child:
         with server.accept()[0] as accepted:
             ends = accepted.getpeername(), accepted.getsockname()
-            assert owners.of(*ends, {"own": os.getpid(), "child": child.pid}) == "child"
+            assert owners.of(*ends, {os.getpid(): "own", child.pid: "child"}) == "child"
         assert child.wait(10) == 0
-        assert owners.of(*ends, {"own": os.getpid(), "child": child.pid}) is None
+        assert owners.of(*ends, {os.getpid(): "own", child.pid: "child"}) is None

@@ -14,6 +14,7 @@ from ledger import operations as ops
 from ledger.cards import GenesisError, decode_card
 from node.config import load_config
 from node.init import init_home
+from node.keys import KeyFiles
 from services.own_home import LEAF_VALIDITY, NoCertificate, ensure_leaf, known_cards, ledger_key_in_use
 from services.settings import SettingError
 from store.errors import HomeExists
@@ -82,6 +83,31 @@ def test_a_home_for_a_card_that_was_voted_in_holds_the_card(tmp_path: Path) -> N
     state = Ledger().state
     assert [known.id for known in known_cards(home, state)] == [NEWCOMER.id]
     assert ledger_key_in_use(home, state) == NEWCOMER.ledger_key.public, "the state has not heard of it yet"
+
+
+def test_a_machine_that_is_gone_with_its_consensus_keys_has_a_home_again_that_observes(tmp_path: Path) -> None:
+    genesis, keys = ceremony(tmp_path)
+    (keys / "consensus.key").unlink()
+    with pytest.raises(keyfile.MissingKeyFile, match="--without-consensus-key"):
+        init_home(tmp_path / "home", genesis=genesis, keys=keys, passphrase=None)
+    assert not (tmp_path / "home").exists()
+    home = init_home(tmp_path / "home", genesis=genesis, keys=keys, passphrase=None, consensus_key=False, now=NOW)
+    found = KeyFiles(home.keys, None)
+    assert (found.card_key, found.public_keys) == (None, [])
+    assert found.key_for(1).public == keyfile.public_key(home.keys / "consensus-1.key")
+
+
+def test_a_consensus_key_of_an_epoch_that_is_over_is_not_taken_along(tmp_path: Path) -> None:
+    genesis, keys = ceremony(tmp_path)
+    home = init_home(tmp_path / "home", genesis=genesis, keys=keys, passphrase=None, consensus_key=False, now=NOW)
+    assert [path.name for path in home.keys.iterdir()] == ["ledger.key"]
+
+
+def test_invalid_a_supervisor_has_no_node_without_a_consensus_key_either(tmp_path: Path) -> None:
+    genesis, keys = ceremony(tmp_path, SUPERVISOR)
+    with pytest.raises(GenesisError, match="no validator's"):
+        init_home(tmp_path / "home", genesis=genesis, keys=keys, passphrase=None, consensus_key=False)
+    assert not (tmp_path / "home").exists()
 
 
 def test_a_card_of_the_genesis_is_not_kept_twice(tmp_path: Path) -> None:
