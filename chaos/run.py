@@ -162,7 +162,7 @@ class Run:
             watch = Watch(readers)
             await self._until_ready(validators, watch)
             await asyncio.gather(*(insurer.begin() for insurer in insurers))
-            self._say("four validators run; clients begin")
+            self._say("all are ready; clients begin")
             operators = self._operators = Operators(network, validators, self._fabric, watch, self._say)
             injector = Injector(self._plan.faults, validators, self._fabric, disk, history, operators.bring_back)
             clients = _clients(self._plan.seed, insurers, readers, history)
@@ -176,6 +176,7 @@ class Run:
     async def _until_ready(self, validators: Validators, watch: Watch) -> None:
         for name in validators.places:
             validators.start(name)
+        self._say("four validators' daemons start")
         if not await _wait(watch, READY_S, lambda watch: watch.all_ready):
             raise ChaosError(
                 f"the validators were not ready within {READY_S:.0f} s: {_said(watch)}",

@@ -140,16 +140,18 @@ def _track(
         begin_ms = start_ms + int(slot_ms * rng.uniform(0.0, 0.2))
         end_ms = start_ms + int(slot_ms * rng.uniform(0.6, 0.85))
         left = left or rng.sample(kinds, len(kinds))
-        barred = {Kind.DESTROYED} if start_ms + _DESTROYED_MS > over_ms else set()
-        barred |= CUTS if any(begin_ms < until_ms and end_ms > from_ms for from_ms, until_ms in alone) else set()
+        until = [until_ms for from_ms, until_ms in alone if begin_ms < until_ms and end_ms > from_ms]
+        barred = (CUTS if until else set()) | ({Kind.DESTROYED} if start_ms + _DESTROYED_MS > over_ms else set())
         if alone:  # cuts first: they have fewer places
             left.sort(key=lambda kind: kind not in CUTS)
         kind = next((kind for kind in (*left, *kinds) if kind not in barred), None)
+        if kind is None:
+            start_ms = max(until, default=over_ms)
+            continue
         if kind is Kind.DESTROYED:
             begin_ms, end_ms = start_ms, start_ms + OPERATOR_MS
-        if kind is not None:
-            made.append(maker.make(kind, begin_ms, end_ms))
-            left = [other for other in left if other is not kind]
+        made.append(maker.make(kind, begin_ms, end_ms))
+        left = [other for other in left if other is not kind]
         start_ms += _DESTROYED_MS if kind is Kind.DESTROYED else slot_ms
     return made
 

@@ -14,7 +14,12 @@ import pytest
 
 from chaos import namespaces
 
-FAULTS = {"proxy": ("kill", "pause", "partition", "loss"), "namespaces": ("clock", "disk", "one-way", "delay")}
+RUNS = {
+    # One is destroyed; as soon as it votes again it is killed, while others are cut off.
+    "proxy": ("0.5", "9", ("kill", "destroyed", "partition")),
+    "namespaces": ("0.4", "7", ("pause", "clock", "disk", "one-way", "loss", "delay")),
+}
+"""Minutes, seed, faults."""
 
 
 def chaos(*words: str, timeout_s: float = 180) -> subprocess.CompletedProcess[str]:
@@ -46,13 +51,14 @@ NETWORKS = [
 @pytest.mark.parametrize("network", NETWORKS)
 def test_every_promise_is_kept_under_faults_and_the_kept_history_says_so_again(tmp_path: Path, network: str) -> None:
     keep = tmp_path / "network"
-    words = ["--minutes", "0.5", "--seed", "4", "--network", network, "--keep", str(keep), "--json"]
-    done = chaos("run", *words, "--faults", ",".join(FAULTS[network]))
+    minutes, seed, faults = RUNS[network]
+    words = ["--minutes", minutes, "--seed", seed, "--network", network, "--keep", str(keep), "--json"]
+    done = chaos("run", *words, "--faults", ",".join(faults))
     assert done.returncode == 0, done.stdout + done.stderr
     document = json.loads(done.stdout)
     assert document["problems"] == []
     assert document["network"] == network
-    assert set(document["faults"]) == set(FAULTS[network])
+    assert set(document["faults"]) == set(faults)
     assert min(document["faults"].values()) >= 1
     assert document["acknowledged"] >= 50
     assert document["proven"] + document["expired"] == document["acknowledged"]
@@ -62,6 +68,13 @@ def test_every_promise_is_kept_under_faults_and_the_kept_history_says_so_again(t
     assert 0 < document["longest_stall_s"] < 30
     assert not daemons_below(keep)
     assert (keep / "delta" / "node" / "lossbook.toml").is_file()
+    epoch = 0
+    for epoch, newcomer in enumerate(document["newcomers"], 1):
+        home = keep / newcomer["validator"] / "node"
+        assert newcomer["epoch"] == epoch, "all have new consensus keys"
+        assert (home / "keys" / f"consensus-{epoch}.key").is_file()
+        assert not (home / "keys" / "consensus.key").exists(), "the one on its card went with the old home"
+    assert epoch == document["faults"].get("destroyed", 0)
 
     kept = keep / "history.jsonl"
     again = chaos("judge", str(kept), "--json")
@@ -78,8 +91,14 @@ def test_every_promise_is_kept_under_faults_and_the_kept_history_says_so_again(t
     assert any("not linearizable" in problem for problem in json.loads(falsified.stdout)["problems"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_ends_its_daemons_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "once"),
+    [(signal.SIGTERM, "daemons start"), (signal.SIGINT, "clients begin")],
+    ids=["SIGTERM as they start", "SIGINT under load"],
+)
+def test_an_interrupted_run_ends_its_daemons_and_leaves_nothing(
+    tmp_path: Path, number: signal.Signals, once: str
+) -> None:
     # A parent in the background may have left SIGINT ignored; a person's shell does not.
     command = ["env", "--default-signal=INT", sys.executable, "-m", "cli", "chaos", "run", "--minutes", "5", "--json"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
@@ -87,7 +106,7 @@ def test_an_interrupted_run_ends_its_daemons_and_leaves_nothing(tmp_path: Path, 
         assert run.stderr is not None
         said = ""
         until_s = time.monotonic() + 60
-        while "clients begin" not in said:
+        while once not in said:
             assert time.monotonic() < until_s, said
             said += run.stderr.readline()
         (base,) = tmp_path.glob("lossbook-chaos-*")
