@@ -14,8 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from consensus.types import Header
 from crypto.keys import verify_many
 from crypto.merkle import EMPTY_ROOT
@@ -23,7 +21,6 @@ from crypto.merkle import root as merkle_root
 from ledger.cards import GenesisError
 from ledger.checkpoints import Checkpoint
 from ledger.codes import Code
-from ledger.commitment import COUNT_MAX, SCHEME, state_root
 from ledger.execution import ExecutableBlock, ListedBatch
 from ledger.genesis import Genesis
 from ledger.genesis_header import genesis_header_of
@@ -32,8 +29,7 @@ from ledger.ports import HeightRecord
 from ledger.proof_errors import BelowCheckpoint, ConflictingHistory, ProofError
 from ledger.proof_types import HeaderProof
 from ledger.proofs import verify_header_proof
-from ledger.receipts_range import receipts_root
-from ledger.snapshot import CertifiedState
+from ledger.snapshot import CertifiedState, StatedLogs
 from ledger.types import Batch, Block, Envelope, Statement
 from ledger.wellformed import VerifyMany, read_envelope, signature_jobs
 from ledger.wire import WireError, decode_statement
@@ -71,7 +67,7 @@ class BooksOfOtherHistory(ArchiveError):
     )
 
 
-class ArchiveHead(msgspec.Struct, frozen=True, gc=False):
+class ArchiveHead(StatedLogs, frozen=True, gc=False, kw_only=True):
     """What an archive is said to be of; nothing in it is checked yet."""
 
     chain_id: bytes
@@ -80,10 +76,6 @@ class ArchiveHead(msgspec.Struct, frozen=True, gc=False):
     """Its subject is the header of the last final block."""
     state_header: Header | None
     """Of the block that left the state in the chunks; None where that is the genesis."""
-    log_root: bytes
-    leaf_count: int
-    receipts_tree_root: bytes
-    receipt_count: int
     raw: bytes
     """Serialized, canonical."""
 
@@ -135,25 +127,14 @@ def verify_head(
     if start is None or start.height != last.state_height or of_genesis == (head.state_header is not None):
         raise ArchiveError("head", f"the header of height {last.state_height} is missing, or another one is there")
     check_history(start, known)
-    if last.state_scheme != SCHEME:
-        raise ArchiveError("head", f"state scheme {last.state_scheme} is not known to this software")
-    if not (1 <= head.leaf_count <= COUNT_MAX and 0 <= head.receipt_count <= COUNT_MAX):
-        raise ArchiveError("head", "a count is outside the limits")
-    if state_root(head.log_root, head.leaf_count) != last.state_root:
-        raise ArchiveError("head", "log root and count do not give the state root of the last header")
-    if receipts_root(head.receipts_tree_root, head.receipt_count) != last.receipts_root:
-        raise ArchiveError("head", "root and count of the receipts do not give the root of the last header")
-    record = HeightRecord(
-        height=start.height,
-        state_root=last.state_root,
-        receipts_root=last.receipts_root,
-        leaf_count=head.leaf_count,
-        receipt_count=head.receipt_count,
-        timestamp_ms=start.timestamp_ms,
-        block_digest=bytes(32) if of_genesis else start.digest,
-    )
+    problem = head.problem(last)
+    if problem is not None:
+        raise ArchiveError("head", problem)
     return CertifiedState(
-        record=record, log_root=head.log_root, receipts_tree_root=head.receipts_tree_root, manifest=head.raw
+        record=head.record(last, start, bytes(32) if of_genesis else start.digest),
+        log_root=head.log_root,
+        receipts_tree_root=head.receipts_tree_root,
+        manifest=head.raw,
     )
 
 

@@ -68,7 +68,46 @@ class SnapshotError(Exception):
 # -- values ------------------------------------------------------------------------------------
 
 
-class Manifest(msgspec.Struct, frozen=True, gc=False):
+class StatedLogs(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """The logs from which the roots that a header carries are said to be made."""
+
+    log_root: bytes
+    """Of the operations log."""
+    leaf_count: int
+    receipts_tree_root: bytes
+    receipt_count: int
+
+    def problem(self, certified: Header) -> str | None:
+        """Why they are not those of this header; None if they are."""
+        if certified.state_scheme != SCHEME:
+            return f"state scheme {certified.state_scheme} is not known to this software"
+        if not (1 <= self.leaf_count <= COUNT_MAX and 0 <= self.receipt_count <= COUNT_MAX):
+            return "a count is outside the limits"
+        if state_root(self.log_root, self.leaf_count) != certified.state_root:
+            return f"log root and count do not give the state root of header {certified.height}"
+        if receipts_root(self.receipts_tree_root, self.receipt_count) != certified.receipts_root:
+            return f"root and count of the receipts do not give the root of header {certified.height}"
+        return None
+
+    def record(self, certified: Header, left_by: Header, block_digest: bytes) -> HeightRecord:
+        """What a state store keeps of the height, where there is no ``problem``.
+
+        Args:
+            left_by: header of the block that left the state.
+            block_digest: its digest; zeros for a genesis.
+        """
+        return HeightRecord(
+            height=left_by.height,
+            state_root=certified.state_root,
+            receipts_root=certified.receipts_root,
+            leaf_count=self.leaf_count,
+            receipt_count=self.receipt_count,
+            timestamp_ms=left_by.timestamp_ms,
+            block_digest=block_digest,
+        )
+
+
+class Manifest(StatedLogs, frozen=True, gc=False, kw_only=True):
     """What a snapshot is said to be of; nothing in it is checked yet."""
 
     header: HeaderProof
@@ -79,10 +118,6 @@ class Manifest(msgspec.Struct, frozen=True, gc=False):
     """Of ``ancestors[0]``."""
     payload: Payload
     """Of ``ancestors[0]``."""
-    log_root: bytes
-    leaf_count: int
-    receipts_tree_root: bytes
-    receipt_count: int
     raw: bytes
     """Serialized, canonical."""
 
@@ -172,25 +207,11 @@ def verify_manifest(
         raise SnapshotError("manifest", "the justification is not the one its header commits to")
     if manifest.payload.root != header.payload_root:
         raise SnapshotError("manifest", "the payload is not the one its header commits to")
-    if certified.state_scheme != SCHEME:
-        raise SnapshotError("manifest", f"state scheme {certified.state_scheme} is not known to this software")
-    if not (1 <= manifest.leaf_count <= COUNT_MAX and 0 <= manifest.receipt_count <= COUNT_MAX):
-        raise SnapshotError("manifest", "a count is outside the limits")
-    if state_root(manifest.log_root, manifest.leaf_count) != certified.state_root:
-        raise SnapshotError("manifest", "log root and count do not give the state root of the header")
-    if receipts_root(manifest.receipts_tree_root, manifest.receipt_count) != certified.receipts_root:
-        raise SnapshotError("manifest", "root and count of the receipts do not give the root of the header")
-    record = HeightRecord(
-        height=header.height,
-        state_root=certified.state_root,
-        receipts_root=certified.receipts_root,
-        leaf_count=manifest.leaf_count,
-        receipt_count=manifest.receipt_count,
-        timestamp_ms=header.timestamp_ms,
-        block_digest=header.digest,
-    )
+    problem = manifest.problem(certified)
+    if problem is not None:
+        raise SnapshotError("manifest", problem)
     return Snapshot(
-        record=record,
+        record=manifest.record(certified, header, header.digest),
         header=header,
         justification=manifest.justification,
         payload=manifest.payload,

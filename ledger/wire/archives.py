@@ -36,7 +36,16 @@ def encode_archive_head(
         receipts_tree_root=receipts_tree_root,
         receipt_count=receipt_count,
     ).SerializeToString(deterministic=True)
-    return ArchiveHead(chain_id, last, state_header, log_root, leaf_count, receipts_tree_root, receipt_count, raw)
+    return ArchiveHead(
+        chain_id=chain_id,
+        last=last,
+        state_header=state_header,
+        log_root=log_root,
+        leaf_count=leaf_count,
+        receipts_tree_root=receipts_tree_root,
+        receipt_count=receipt_count,
+        raw=raw,
+    )
 
 
 def decode_archive_head(raw: bytes) -> ArchiveHead:

@@ -41,7 +41,15 @@ def encode_manifest(
         receipt_count=receipt_count,
     ).SerializeToString(deterministic=True)
     return Manifest(
-        header, ancestors, justification, payload, log_root, leaf_count, receipts_tree_root, receipt_count, raw
+        header=header,
+        ancestors=ancestors,
+        justification=justification,
+        payload=payload,
+        log_root=log_root,
+        leaf_count=leaf_count,
+        receipts_tree_root=receipts_tree_root,
+        receipt_count=receipt_count,
+        raw=raw,
     )
 
 
