@@ -38,6 +38,7 @@ from ledger.organisations import (
     Role,
 )
 from ledger.plain_json import plain
+from ledger.unusable import Unusable
 
 CARD_BYTES_MAX: Final = 1 << 16  #: some hundred keys; a genesis of 100 organisations stays below 10 MiB
 NAME_CHARACTERS_MAX: Final = 100
@@ -58,18 +59,8 @@ _SIGNATURE: Final = b"\x00"
 _POSSESSION: Final = b"\x01"
 
 
-class GenesisError(Exception):
-    """A card or a genesis file that cannot be used.
-
-    Attributes:
-        problem: what is wrong.
-        advice: what to do next.
-    """
-
-    def __init__(self, problem: str, advice: str) -> None:
-        super().__init__(f"{problem}. {advice}")
-        self.problem = problem
-        self.advice = advice
+class GenesisError(Unusable):
+    """A card or a genesis file that cannot be used."""
 
 
 class CardError(GenesisError):

@@ -31,6 +31,7 @@ from ledger.organisations import ORGANISATIONS, Kind
 from ledger.plain_json import plain
 from ledger.proof_errors import BadHandOver
 from ledger.state import StateView
+from ledger.unusable import Unusable
 from ledger.wire import WireError, decode_header
 
 CHECKPOINT_BYTES_MAX: Final = 1 << 20
@@ -43,18 +44,8 @@ TRUSTING_PERIOD_DAYS: Final = 30
 of the 90 days after which nodes alarm over consensus keys that were not renewed."""
 
 
-class CheckpointError(Exception):
-    """A checkpoint that cannot be used.
-
-    Attributes:
-        problem: what is wrong.
-        advice: what to do next.
-    """
-
-    def __init__(self, problem: str, advice: str) -> None:
-        super().__init__(f"{problem}. {advice}")
-        self.problem = problem
-        self.advice = advice
+class CheckpointError(Unusable):
+    """A checkpoint that cannot be used."""
 
 
 class UnreadableCheckpoint(CheckpointError):

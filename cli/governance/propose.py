@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -47,10 +47,7 @@ def propose() -> None:
 @_proposal_options
 def add(cards: tuple[Path, ...], **options: Any) -> None:
     """Give organisations a seat: new ones, or members without one. Each card has a consensus key."""
-    from lossbook_sdk import governance
-
-    change = governance.set_change(add=[card.read_bytes() for card in cards])
-    _propose(lambda _: change, options)
+    _propose_seats(options, add=cards)
 
 
 @propose.command(example="lossbook governance propose remove delta")
@@ -58,10 +55,7 @@ def add(cards: tuple[Path, ...], **options: Any) -> None:
 @_proposal_options
 def remove(organisations: tuple[str, ...], **options: Any) -> None:
     """Take seats away. The organisations stay members: they submit through others' nodes."""
-    from lossbook_sdk import governance
-
-    change = governance.set_change(remove=organisations)
-    _propose(lambda _: change, options)
+    _propose_seats(options, remove=organisations)
 
 
 @propose.command(example="lossbook governance propose suspend delta")
@@ -69,10 +63,7 @@ def remove(organisations: tuple[str, ...], **options: Any) -> None:
 @_proposal_options
 def suspend(organisations: tuple[str, ...], **options: Any) -> None:
     """Suspend seats, until a vote reinstates them."""
-    from lossbook_sdk import governance
-
-    change = governance.set_change(suspend=organisations)
-    _propose(lambda _: change, options)
+    _propose_seats(options, suspend=organisations)
 
 
 @propose.command(example="lossbook governance propose reinstate delta")
@@ -83,10 +74,7 @@ def reinstate(organisations: tuple[str, ...], **options: Any) -> None:
 
     A node without a seat cannot register it by itself: its admin does (`lossbook key possess`).
     """
-    from lossbook_sdk import governance
-
-    change = governance.set_change(reinstate=organisations)
-    _propose(lambda _: change, options, back=organisations)
+    _propose_seats(options, reinstate=organisations)
 
 
 @propose.command("set", example="lossbook governance propose set --remove delta --add epsilon-card.json")
@@ -103,13 +91,9 @@ def set_(
     **options: Any,
 ) -> None:
     """Change several seats at once, for example to replace a validator; each option may be repeated."""
-    from lossbook_sdk import governance
-
     if not (cards or removed or suspended or reinstated):
         raise click.UsageError("name at least one seat; new keys for all are `lossbook governance propose rotate`")
-    added = [card.read_bytes() for card in cards]
-    change = governance.set_change(add=added, remove=removed, suspend=suspended, reinstate=reinstated)
-    _propose(lambda _: change, options, back=reinstated)
+    _propose_seats(options, add=cards, remove=removed, suspend=suspended, reinstate=reinstated)
 
 
 @propose.command(example="lossbook governance propose rotate")
@@ -121,10 +105,10 @@ def rotate(card: Path | None, **options: Any) -> None:
     A card replaces its organisation's ledger key, TLS authority, addresses and signing keys; it has no consensus key
     (`lossbook genesis card --no-validator`).
     """
-    from lossbook_sdk import governance
-
-    change = governance.card_change(card.read_bytes()) if card is not None else governance.set_change()
-    _propose(lambda _: change, options)
+    if card is None:
+        _propose_seats(options)
+    else:
+        _propose_card(options, card)
 
 
 @propose.command(example="lossbook governance propose admit broker-card.json")
@@ -132,10 +116,7 @@ def rotate(card: Path | None, **options: Any) -> None:
 @_proposal_options
 def admit(card: Path, **options: Any) -> None:
     """Make an organisation a member without a seat. Its card has no consensus key."""
-    from lossbook_sdk import governance
-
-    change = governance.card_change(card.read_bytes())
-    _propose(lambda _: change, options)
+    _propose_card(options, card)
 
 
 @propose.command(example="lossbook governance propose parameter block_interval_ms=70 --from-height 5000")
@@ -166,7 +147,30 @@ def parameter(pairs: tuple[str, ...], from_height: int, four_eyes: tuple[str, ..
     _propose(checked, options)
 
 
-def _propose(change_in: Callable[[Network], Change], options: dict[str, Any], *, back: tuple[str, ...] = ()) -> None:
+def _propose_seats(
+    options: dict[str, Any],
+    *,
+    add: Sequence[Path] = (),
+    remove: Sequence[str] = (),
+    suspend: Sequence[str] = (),
+    reinstate: Sequence[str] = (),
+) -> None:
+    """A change of the set; one that names no seat renews all consensus keys."""
+    from lossbook_sdk import governance
+
+    cards = [card.read_bytes() for card in add]
+    change = governance.set_change(add=cards, remove=remove, suspend=suspend, reinstate=reinstate)
+    _propose(lambda _: change, options, back=reinstate)
+
+
+def _propose_card(options: dict[str, Any], card: Path) -> None:
+    from lossbook_sdk import governance
+
+    change = governance.card_change(card.read_bytes())
+    _propose(lambda _: change, options)
+
+
+def _propose(change_in: Callable[[Network], Change], options: dict[str, Any], *, back: Sequence[str] = ()) -> None:
     """Read the present epoch and block time, make the proposal, submit it."""
     from cli.governance.command import submit
     from cli.governance.reading import read_network
