@@ -228,7 +228,7 @@ def check_daemon(home: Home, process: str) -> Finding:
     """A daemon that runs is asked how it is doing; its stores and ports are in its hands."""
     import asyncio
 
-    from cli.reach import ask_status, failure_of, of_home
+    from cli.reach import ask_status, failure_of, hindrance_of, is_ready, of_home
 
     connector, node = of_home(home.path, home.kind)
     answer = asyncio.run(ask_status(connector, node))
@@ -237,6 +237,10 @@ def check_daemon(home: Home, process: str) -> Finding:
     failure = failure_of(answer)
     if failure:
         return bad("daemon", f"it runs (process {process}), but: {failure}", "Stop it, mend that, start it again")
+    hindrance = hindrance_of(answer)
+    if hindrance is not None:
+        finding = warn if is_ready(answer) else bad
+        return finding("daemon", f"it runs (process {process}). {hindrance['text']}", hindrance["next_step"])
     return good("daemon", f"it runs (process {process}) at height {answer.executed_height:,}")
 
 

@@ -97,7 +97,12 @@ def make_home(
 
 
 def down(home: Path, kind: str, node: str) -> NoReturn:
-    """A daemon does not answer."""
+    """A daemon does not answer; what it says without TLS, if it does."""
+    from cli.reach import readyz_of
+
+    page, missing = readyz_of(home)
+    if missing:
+        fail(f"{node} does not answer, but {page} does", missing, EXIT_UNREACHABLE)
     fail(
         f"{node} does not answer",
         f"If it should run: `lossbook {kind} start --home {home}`, and `lossbook doctor --home {home}`",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from lossbook.v1.query_pb2 import GetStatusResponse
     from lossbook_sdk.channel import Connector
     from lossbook_sdk.profile import Node
+
+PAGE_BYTES_MAX: Final = 64 << 10
+"""Of /readyz: some lines."""
 
 ANSWER_S: Final = 2.0
 """A daemon on this machine answers at once, or is busy starting."""
@@ -68,14 +72,19 @@ def failure_of(answer: GetStatusResponse | None) -> str:
     return str(json.loads(answer.detail_json or "{}").get("failure") or "") if answer is not None else ""
 
 
+def hindrance_of(answer: GetStatusResponse) -> dict[str, str] | None:
+    """What to look at first of the reasons why a node makes no progress; None where nothing stands in its way."""
+    detail: dict[str, Any] = json.loads(answer.detail_json or "{}")
+    reasons: list[dict[str, str]] = detail.get("reasons", [])
+    return next((reason for reason in reasons if reason["kind"] not in ("well", "idle", "no-seat")), None)
+
+
 def of_home(home: Path, kind: Any) -> tuple[Connector, Node]:
     """How to reach the daemon of a home: its own certificate, and the address its settings say.
 
     Raises:
         StoreError, SettingError, GenesisError: the home cannot be read, or the card in it is none.
     """
-    import tomllib
-
     from ledger.cards import decode_card
     from ledger.genesis import load_genesis
     from lossbook_sdk.channel import Connector
@@ -83,14 +92,9 @@ def of_home(home: Path, kind: Any) -> tuple[Connector, Node]:
     from store.home import open_home
 
     found = open_home(home, kind)
+    listen = _listen(found.config)
     genesis = load_genesis(found.genesis.read_bytes(), found.chain_id)
-    connector = Connector.from_files(genesis, found.tls / "leaf.pem", found.tls / "leaf.key")
-    try:
-        listen = tomllib.loads(found.config.read_text(encoding="utf-8")).get("listen", {})
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise Stop(
-            f"{found.config} cannot be read: {error}", "Correct it; docs/operations.md lists the settings"
-        ) from error
+    connector = Connector.of_daemon(genesis, found.tls / "leaf.pem", found.tls / "leaf.key")
     if found.card.exists():  # of an organisation that was voted in, or changed its ledger key
         connector.trust.believe(decode_card(found.card.read_bytes()))
     card = connector.trust.card(found.organisation)
@@ -99,3 +103,37 @@ def of_home(home: Path, kind: Any) -> tuple[Connector, Node]:
     if host in ("0.0.0.0", "[::]", ""):  # listening everywhere: here it is reached on this machine
         address = f"127.0.0.1:{port}"
     return connector, Node(found.organisation, address)
+
+
+def readyz_of(home: Path) -> tuple[str, str]:
+    """The address of the readiness page of the daemon of a home, and what it says is missing; empty if nothing does.
+
+    It is plain HTTP: it answers also where TLS does not, for example because the daemon's certificate has ended.
+    """
+    import urllib.error
+    import urllib.request
+
+    address = str(_listen(home / "lossbook.toml").get("http") or "")
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        return "", ""
+    url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '[::]') else host}:{port}/readyz"
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=ANSWER_S):
+            return url, ""
+    except urllib.error.HTTPError as error:
+        return url, error.read(PAGE_BYTES_MAX).decode(errors="replace").removesuffix("not ready\n").strip()
+    except (OSError, ValueError, http.client.HTTPException):
+        return "", ""
+
+
+def _listen(config: Path) -> dict[str, Any]:
+    """The addresses in a home's settings."""
+    import tomllib
+
+    try:
+        found: dict[str, Any] = tomllib.loads(config.read_text(encoding="utf-8")).get("listen", {})
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Stop(f"{config} cannot be read: {error}", "Correct it; docs/operations.md lists the settings") from error
+    return found

@@ -51,6 +51,8 @@ class Connector(msgspec.Struct, frozen=True):
     """Own leaf, PEM."""
     key: bytes
     """Its private key, PEM."""
+    authority: bytes = b""
+    """PEM; trusted instead of what the card of the node names: to ask the daemon of one's own home, its certificate."""
 
     def __repr__(self) -> str:
         return f"Connector({self.genesis.name})"
@@ -79,6 +81,16 @@ class Connector(msgspec.Struct, frozen=True):
                 f"the client certificate cannot be read: {error.filename}: {error.strerror}",
                 advice="Issue it with `lossbook profile create`, on the machine that holds the ledger key",
             ) from error
+
+    @classmethod
+    def of_daemon(cls, genesis: Genesis, certificate: Path, key: Path) -> Connector:
+        """To ask the daemon of one's own home, by the certificate that it uses, whatever its card says by now.
+
+        Raises:
+            ProfileError: a file cannot be read.
+        """
+        connector = cls.from_files(genesis, certificate, key)
+        return msgspec.structs.replace(connector, authority=connector.certificate)
 
     @property
     def genesis(self) -> Genesis:
@@ -110,7 +122,7 @@ class Connector(msgspec.Struct, frozen=True):
         Raises:
             ProfileError: as ``card_of``.
         """
-        card = self.card_of(node)
-        credentials = grpc.ssl_channel_credentials(card.body.ca_certificate.encode(), self.key, self.certificate)
+        trusted = self.authority or self.card_of(node).body.ca_certificate.encode()
+        credentials = grpc.ssl_channel_credentials(trusted, self.key, self.certificate)
         options = (*_OPTIONS, ("grpc.ssl_target_name_override", f"{node.organisation}.lossbook"))
         return grpc.aio.secure_channel(node.address, credentials, options=options)

@@ -52,13 +52,17 @@ from node.own_home import OwnHome, StartError, at_home
 from node.peers import Peers, PeerServicer
 from node.reader import NodeReader
 from node.reasons import (
+    CARD_REPLACED,
+    CERTIFICATE_ENDS,
     DISK_FULL,
     DIVERGED,
     MUTED,
+    NOT_LET_IN,
     STARTING,
     STORE_FAILED,
     TOO_FEW_PEERS,
     TOO_MANY_MUTED,
+    TWIN,
     reasons,
 )
 from node.receipt_index import ReceiptIndex
@@ -231,6 +235,7 @@ class Node:
             observing=self._vote_problem,
             keeper=self._keeper,
             neighbours=self._neighbours,
+            certificate_ends=self._opened.certificate_ends,
             home=self._home.path,
             now=self._now,
         )
@@ -269,7 +274,7 @@ class Node:
         self._blocks_servicer = BlocksServicer(self._chain)
         self._server = Server(
             self._identity,
-            Authenticator(self._members),
+            Authenticator(self._members, own=self._identity),
             self._health,
             reflection_on=settings.listen.reflection,
             on_refused=self._on_refused,
@@ -376,7 +381,7 @@ class Node:
     @property
     def ready(self) -> bool:
         """Whether this node takes envelopes."""
-        if self.loop.failure or self._stores.votes is None:
+        if self.loop.failure or self._stores.votes is None or self._neighbours.replaced:
             return False
         now = time.monotonic()
         if self.validator.caught_up:
@@ -399,7 +404,16 @@ class Node:
                 connected >= needed,
                 f"{connected} of {len(facts.validators)} connected, {needed} needed. {found.get(TOO_FEW_PEERS, '')}",
             ),
-            Check("signing", signing == SIGNING, _first(found, DIVERGED, STARTING, MUTED) or f"this node is {signing}"),
+            Check(
+                "certificate",
+                not (text := _first(found, CARD_REPLACED, NOT_LET_IN)) and facts.certificate_days >= 0,
+                text or found.get(CERTIFICATE_ENDS, "good"),
+            ),
+            Check(
+                "signing",
+                signing == SIGNING and TWIN not in found,
+                _first(found, DIVERGED, TWIN, STARTING, MUTED) or f"this node is {signing}",
+            ),
             Check("quorum", TOO_MANY_MUTED not in found, found.get(TOO_MANY_MUTED, "enough validators may sign")),
             Check("caught-up", self.validator.caught_up, f"executed {executed}, final {final}"),
         ]

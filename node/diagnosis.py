@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -28,6 +29,7 @@ class Diagnosis:
         observing: why there is no vote log; empty if there is one.
         keeper: of the consensus keys.
         neighbours: knows what is on the own card.
+        certificate_ends: the one in use.
         home: where free space is asked for.
     """
 
@@ -43,6 +45,7 @@ class Diagnosis:
         observing: str,
         keeper: KeyKeeper,
         neighbours: Neighbours,
+        certificate_ends: datetime,
         home: Path,
         now: Callable[[], Now] = clock.now,
     ) -> None:
@@ -55,6 +58,7 @@ class Diagnosis:
         self._observing = observing
         self._keeper = keeper
         self._neighbours = neighbours
+        self._certificate_ends = certificate_ends
         self._home = home
         self._now = now
 
@@ -79,6 +83,7 @@ class Diagnosis:
             observing=self._observing,
             key_problem=self._keeper.problem,
             card_replaced=self._neighbours.replaced,
+            certificate_days=(self._certificate_ends - datetime.now(UTC)).days,
             epoch_age_ms=validator.epoch_age_ms,
             divergence=validator.divergence,
             missing_batches=validator.missing_batches(),
@@ -95,7 +100,15 @@ class Diagnosis:
     def _peer(self, organisation: str) -> PeerFacts:
         link, standing = self._peers.links[organisation], self._servicer.standing(organisation)
         return PeerFacts(
-            link.organisation, link.connected, link.problem, standing.offences, standing.reason, standing.ignored_s
+            organisation=link.organisation,
+            connected=link.connected,
+            problem=link.problem.text,
+            offences=standing.offences,
+            last_offence=standing.reason,
+            ignored_s=standing.ignored_s,
+            turns_away=link.problem.turns_away,
+            speaks_of_a_twin=link.speaks_of_a_twin,
+            twins=self._servicer.twins(organisation),
         )
 
 

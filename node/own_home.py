@@ -42,6 +42,8 @@ class OwnHome:
     """None where it is damaged: no vote rests on it."""
     vote_problem: str
     """Why there is no vote log, if there is none."""
+    certificate_ends: datetime
+    """Of the TLS certificate."""
 
     @classmethod
     def open(cls, path: Path, passphrase: str | None) -> OwnHome:
@@ -58,8 +60,8 @@ class OwnHome:
         try:
             state = open_state(genesis, stores.state, stores.blocks)
             _check_own(home, state, keys)
-            ensure_leaf(home, ledger_key_in_use(home, state), passphrase, datetime.now(UTC))
-            return cls(genesis, keys, stores, state, _open_sealed(home), vote_problem)
+            ends = ensure_leaf(home, ledger_key_in_use(home, state), passphrase, datetime.now(UTC))
+            return cls(genesis, keys, stores, state, _open_sealed(home), vote_problem, ends)
         except BaseException:
             stores.close()
             raise

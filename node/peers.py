@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import secrets
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
@@ -27,11 +28,13 @@ from lossbook.v1 import peer_pb2
 from node import peer_wire
 from node.mailbox import Mailbox
 from node.metrics import Metrics
+from node.peer_problem import Problem, problem_of
 from node.reputation import Patience, Reputation, Standing
 from node.turn import PeerConnected, PeerLost, PeerMessage, PeerMessages
+from node.twins import REPLACED, Processes, Signs
 from services.auth import caller_of
 from services.identity import Identity, UnknownMember
-from services.limits import CONNECT_MS_MAX, STREAM_CHUNK_BYTES
+from services.limits import CONNECT_MS_MAX, INSTANCE_KEY, STREAM_CHUNK_BYTES
 from services.logs import get_logger
 from services.tasks import Tasks
 
@@ -53,15 +56,28 @@ STEADY_S: Final = 5.0
 MESSAGES_PER_INPUT: Final = 16
 """Handed to the validator at once, so that a request of nothing but small messages cannot hold up the others'."""
 
+INSTANCE_CHARS_MAX: Final = 64
+"""Of what a peer says of its process: twice what this version says."""
+
 _log = get_logger("peers")
 
 
 class Link:
     """The stream this node dialled to one peer."""
 
-    def __init__(self, organisation: str, address: str, identity: Identity, mailbox: Mailbox, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        organisation: str,
+        address: str,
+        identity: Identity,
+        mailbox: Mailbox,
+        metrics: Metrics,
+        process: str = "",
+    ) -> None:
         self.organisation = organisation
         self.address = address
+        self._process = process
+        self._replaced = Signs()
         self._identity = identity
         self._mailbox = mailbox
         self._metrics = metrics
@@ -72,7 +88,12 @@ class Link:
         self._woken = asyncio.Event()
         self.connected = False
         self._connected_s = 0.0
-        self.problem = "not dialled yet"
+        self.problem = Problem("not dialled yet")
+
+    @property
+    def speaks_of_a_twin(self) -> bool:
+        """Whether the peer ends streams of this node because another process with its identity opens newer ones."""
+        return self._replaced.told(asyncio.get_running_loop().time())
 
     def send(self, raw: bytes) -> None:
         """Queue one encoded message; dropped while there is no stream."""
@@ -89,11 +110,13 @@ class Link:
         while True:
             try:
                 await self._stream()
-                self._note("the peer closed the stream")
+                self._note(Problem("the peer closed the stream"))
             except grpc.aio.AioRpcError as error:
-                self._note(f"{error.code().name}: {error.details()}")
+                if error.details() == REPLACED:
+                    self._replaced.seen(asyncio.get_running_loop().time())
+                self._note(problem_of(self.organisation, self.address, error.code(), error.details() or ""))
             except (TimeoutError, UnknownMember) as error:
-                self._note(str(error) or "no answer")
+                self._note(Problem(str(error) or f"no answer from {self.address}"))
             finally:
                 lasted_s = self._lost()
             if lasted_s is not None and lasted_s > STEADY_S:
@@ -119,7 +142,7 @@ class Link:
         channel = self._identity.channel(self.organisation, self.address)
         try:
             exchange: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(METHOD)
-            call = exchange(metadata=self._identity.metadata)
+            call = exchange(metadata=(*self._identity.metadata, (INSTANCE_KEY, self._process)))
             async with asyncio.timeout(CONNECT_S_MAX):
                 await call.wait_for_connection()
                 await call.initial_metadata()  # the peer's servicer has let us in, or has turned us away
@@ -170,7 +193,7 @@ class Link:
     def _connected(self) -> None:
         self.connected = True
         self._connected_s = asyncio.get_running_loop().time()
-        self.problem = ""
+        self.problem = Problem("")
         self._metrics.peers_connected.inc()
         self._mailbox.put_now(PeerConnected(self.organisation))
         _log.info("peer connected", peer=self.organisation, address=self.address)
@@ -188,9 +211,9 @@ class Link:
             return asyncio.get_running_loop().time() - self._connected_s
         return None
 
-    def _note(self, problem: str) -> None:
+    def _note(self, problem: Problem) -> None:
         if problem != self.problem:  # a peer that is down is reported once, not at every attempt
-            _log.warning("peer not reachable", peer=self.organisation, address=self.address, problem=problem)
+            _log.warning("peer not reachable", peer=self.organisation, address=self.address, problem=problem.text)
         self.problem = problem
 
 
@@ -214,11 +237,13 @@ class Peers:
         self._mailbox = mailbox
         self._metrics = metrics
         self._tasks = tasks
+        self._process = secrets.token_hex(16)
         self._endings: dict[str, Callable[[], bool]] = {}
         self.links = {organisation: self._link(organisation, addresses) for organisation in sorted(addresses)}
 
     def _link(self, organisation: str, addresses: Mapping[str, str]) -> Link:
-        return Link(organisation, addresses[organisation], self._identity, self._mailbox, self._metrics)
+        address = addresses[organisation]
+        return Link(organisation, address, self._identity, self._mailbox, self._metrics, self._process)
 
     def start(self) -> None:
         """Begin to dial; ``tasks`` ends it."""
@@ -284,6 +309,7 @@ class PeerServicer:
         self._streams: dict[str, _Ending] = {}
         self._reputations: defaultdict[str, Reputation] = defaultdict(Reputation)
         self._patience: defaultdict[str, Patience] = defaultdict(Patience)
+        self._processes: defaultdict[str, Processes] = defaultdict(Processes)
         self._closed = False
 
     def follow(self, addresses: Mapping[str, str], renewed: Collection[str]) -> None:
@@ -311,7 +337,9 @@ class PeerServicer:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "this node stops")
         if self._reputations[organisation].is_ignored(self._clock_s()):
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "not listened to for a while: see this node's log")
-        self._end(organisation, grpc.StatusCode.ABORTED, "replaced by a newer stream of the same node")
+        another = self._processes[organisation].opened(*_process_of(context), self._clock_s())
+        replaced = REPLACED if another else "replaced by a newer stream of the same process"
+        self._end(organisation, grpc.StatusCode.ABORTED, replaced)
         ending: _Ending = asyncio.get_running_loop().create_future()
         self._streams[organisation] = ending
         self._on_heard(organisation)
@@ -365,7 +393,17 @@ class PeerServicer:
         """What a peer's offences cost it now."""
         return self._reputations[organisation].standing(self._clock_s())
 
+    def twins(self, organisation: str) -> tuple[str, ...]:
+        """Where two processes call from that run with this organisation's identity; empty where no two do."""
+        return self._processes[organisation].twins(self._clock_s())
+
     def _end(self, organisation: str, code: grpc.StatusCode, text: str) -> None:
         ending = self._streams.pop(organisation, None)
         if ending is not None and not ending.done():
             ending.set_result((code, text))
+
+
+def _process_of(context: Context) -> tuple[str, str]:
+    """Which process calls, as it names itself, and its host."""
+    named = dict(context.invocation_metadata() or ()).get(INSTANCE_KEY, "")
+    return str(named)[:INSTANCE_CHARS_MAX], context.peer().rpartition(":")[0].partition(":")[2]

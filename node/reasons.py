@@ -18,6 +18,9 @@ from consensus.status import Status
 KEYS_DAYS_MAX: Final = 90
 """Days of block time after which consensus keys are to be renewed (consensus.md §9); the network goes on."""
 
+CERTIFICATE_DAYS_MIN: Final = 14
+"""A certificate that ends sooner is worth a word; a start renews one that has less than 30 days left."""
+
 PATIENCE_DELAYS: Final = 4
 """Times D: a view with a live leader takes at most three."""
 
@@ -29,6 +32,10 @@ TOO_MANY_MUTED: Final = "too-many-muted"
 STARTING: Final = "starting"
 MUTED: Final = "muted"
 TOO_FEW_PEERS: Final = "too-few-peers"
+CARD_REPLACED: Final = "card-replaced"
+CERTIFICATE_ENDS: Final = "certificate-ends"
+TWIN: Final = "twin"
+NOT_LET_IN: Final = "not-let-in"
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -55,6 +62,12 @@ class PeerFacts(msgspec.Struct, frozen=True):
     last_offence: str = ""
     ignored_s: int = 0
     """It is not listened to for so many seconds more."""
+    turns_away: bool = False
+    """It answers, and does not let this node in."""
+    speaks_of_a_twin: bool = False
+    """It ends streams of this node because another process with this node's identity opens newer ones."""
+    twins: Sequence[str] = ()
+    """Where two processes call from that run with its identity; empty where no two do."""
 
 
 class StoreFailure(msgspec.Struct, frozen=True):
@@ -100,6 +113,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Why the consensus key of the next epoch could not be made, or those of past ones not be destroyed."""
     card_replaced: bool = False
     """A vote has put another ledger key on the own card since the start."""
+    certificate_days: int = CERTIFICATE_DAYS_MIN
+    """Whole days until the own TLS certificate ends; below zero: it has ended."""
     epoch_age_ms: int = 0
     """Block time since the epoch began."""
     divergence: str = ""
@@ -201,9 +216,24 @@ def _card_replaced(facts: Facts) -> Reason | None:
     if not facts.card_replaced:
         return None
     return Reason(
-        "card-replaced",
-        f"A vote has put another ledger key on the card of {facts.own}: the others refuse this node's certificate.",
-        "Put the new ledger key into the home as keys/ledger.key and restart the node: it issues itself a new one.",
+        CARD_REPLACED,
+        f"A vote has put another ledger key on the card of {facts.own}: with its certificate of the key before, this "
+        "node is not let in by the others any more.",
+        "Put the new ledger key into the home as keys/ledger.key, the new card as card.json, and restart the node: it "
+        "issues itself a certificate.",
+    )
+
+
+def _certificate_ends(facts: Facts) -> Reason | None:
+    days = facts.certificate_days
+    if days >= CERTIFICATE_DAYS_MIN:
+        return None
+    return Reason(
+        CERTIFICATE_ENDS,
+        f"The TLS certificate of this node ends within {_count(days + 1, 'day')}: nobody lets it in after that."
+        if days >= 0
+        else "The TLS certificate of this node has ended: nobody lets it in any more.",
+        "Restart the node with the ledger key in its home (keys/ledger.key): it issues itself a new one.",
     )
 
 
@@ -239,6 +269,20 @@ def _diverged(facts: Facts) -> Reason | None:
         f"This node signs nothing any more: {text}. Either it is broken, or more than f validators are.",
         "Keep the home as it is. Compare state roots at one height with every member and a replica "
         "(docs/operations.md, Two daemons agree). If only this node differs: check memory and version, then resync.",
+    )
+
+
+def _twin(facts: Facts) -> Reason | None:
+    told_by = [peer.organisation for peer in facts.peers if peer.speaks_of_a_twin]
+    if not told_by:
+        return None
+    return Reason(
+        TWIN,
+        f"Another process runs as {facts.own}: {_list(told_by)} {_one(told_by, 'ends', 'end')} this node's streams "
+        "again and again, because it opens newer ones with the same certificate.",
+        "Stop this node now, and look for the other one: a copied home, an old machine that came back. Destroy or lock "
+        "away one of the two. If both sign, they contradict each other, and everybody can prove it "
+        "(docs/operations.md, Replace a machine).",
     )
 
 
@@ -302,6 +346,21 @@ def _others_muted(facts: Facts) -> Reason | None:
     )
 
 
+def _not_let_in(facts: Facts) -> Reason | None:
+    """More turn this node away than may be broken, and nobody lets it in: it is about this node."""
+    away = [peer.organisation for peer in facts.validators if peer.turns_away]
+    if len(away) <= len(facts.members) - facts.consensus.quorum or any(peer.connected for peer in facts.validators):
+        return None
+    return Reason(
+        NOT_LET_IN,
+        f"{_list(away)} answer, and hang up as soon as this node shows its certificate. So {facts.own} is no member of "
+        "the network as they know it yet, or a vote has replaced its ledger key while this node was away.",
+        "While the members still vote on its admission: nothing, it is tried again and again. If its card was "
+        "replaced: put the new ledger key into the home as keys/ledger.key, the new card as card.json, and restart the "
+        "node. What they know says `lossbook record show organisation/ID` with the profile of another member.",
+    )
+
+
 def _too_few_peers(facts: Facts) -> Reason | None:
     lost = [peer for peer in facts.validators if not peer.connected]
     reached = facts.votes + len(facts.validators) - len(lost)
@@ -347,6 +406,19 @@ def _silent(facts: Facts) -> Reason | None:
         f"{_itself(facts, 'this one')}, and {needed} are needed.",
         f"Ask {_list(silent)} to look at {_one(silent, 'its node', 'their nodes')} "
         f"(`lossbook node status` there).{hint}",
+    )
+
+
+def _peer_twin(facts: Facts) -> Reason | None:
+    doubled = [peer for peer in facts.peers if peer.twins]
+    if not doubled:
+        return None
+    told = "; ".join(f"{peer.organisation} (from {_list(sorted(set(peer.twins)))})" for peer in doubled)
+    return Reason(
+        "peer-twin",
+        f"Two processes run at a time with one identity, and push out each other's streams: {told}.",
+        "Call that organisation: two copies of its home run, and one has to be stopped before they sign different "
+        "things. `lossbook node status` there says `Another process runs`.",
     )
 
 
@@ -521,17 +593,21 @@ def _well(facts: Facts) -> Reason:
 
 _RULES: Final[Sequence[tuple[Callable[[Facts], Reason | None], bool]]] = (
     (_store_failed, True),
+    (_twin, False),
     (_diverged, True),
     (_too_many_muted, False),
     (_observing, False),
     (_no_seat, False),
     (_no_key, False),
-    (_card_replaced, False),
     (_key_problem, False),
+    (_certificate_ends, False),
+    (_card_replaced, True),
+    (_not_let_in, True),
     (_starting, False),
     (_muted, False),
     (_too_few_peers, False),
     (_silent, False),
+    (_peer_twin, False),
     (_others_muted, False),
     (_misbehaving, False),
     (_clock, False),

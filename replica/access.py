@@ -47,7 +47,7 @@ async def local_query(home: Path, environment: Mapping[str, str] | None = None) 
     opened = open_home(home, HomeKind.REPLICA)
     config = load_config(home, os.environ if environment is None else environment)
     genesis = load_genesis(opened.genesis.read_bytes(), opened.chain_id)
-    connector = Connector.from_files(genesis, opened.tls / "leaf.pem", opened.tls / "leaf.key")
+    connector = Connector.of_daemon(genesis, opened.tls / "leaf.pem", opened.tls / "leaf.key")
     if opened.card.exists():
         connector.trust.believe(decode_card(opened.card.read_bytes()))
     nodes = Nodes(connector, [Node(opened.organisation, local_address(config.settings.listen.public))])

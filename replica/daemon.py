@@ -217,7 +217,7 @@ class Replica:
         self._health = Health()
         server = Server(
             identity,
-            Authenticator(identity.members),
+            Authenticator(identity.members, own=identity),
             self._health,
             reflection_on=listen.reflection,
             on_refused=self._on_refused,

@@ -1,7 +1,8 @@
 """An own TLS identity, and the credentials of both ends of a connection made from it.
 
     server   own leaf; asks for a client certificate; lets in leaves under any member's authority
-             (whose they are is then checked on every call, services/auth.py)
+             (whose they are is then checked on every call, services/auth.py), and its own: whoever holds that
+             one's key is at this daemon's home, and learns how it stands also when its card says otherwise
     client   own leaf; trusts the one member's authority that it dials, and its name, nothing else:
              no other member, and no authority of the operating system, can stand in for it
 
@@ -69,8 +70,9 @@ class Identity(msgspec.Struct, frozen=True):
         )
 
     def _certificates(self) -> grpc.ServerCertificateConfiguration:
+        trusted = self.members.trust_bundle + self.leaf_pem
         return grpc.ssl_server_certificate_configuration(
-            [(self.leaf_key_pem, self.leaf_pem)], root_certificates=self.members.trust_bundle
+            [(self.leaf_key_pem, self.leaf_pem)], root_certificates=trusted
         )
 
     def channel(self, organisation: str, address: str) -> grpc.aio.Channel:

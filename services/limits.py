@@ -13,6 +13,9 @@ CHAIN_KEY: Final = "lossbook-chain"
 PROTOCOL_KEY: Final = "lossbook-protocol"
 """Metadata: ``PROTOCOL_VERSION``."""
 
+INSTANCE_KEY: Final = "lossbook-instance"
+"""Metadata of streams between nodes: which process of its organisation opens one, hex digits made at its start."""
+
 RETRY_AFTER_KEY: Final = "lossbook-retry-after-ms"
 """Trailing metadata beside RESOURCE_EXHAUSTED and UNAVAILABLE: when a retry may succeed."""
 

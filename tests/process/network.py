@@ -258,6 +258,14 @@ class Network:
             body: bytes = response.read()
             return body.decode()
 
+    def readyz(self, name: str) -> str:
+        """The page with every condition of being ready."""
+        try:
+            with urllib.request.urlopen(f"http://{self._http_address(name)}/readyz?verbose", timeout=5) as response:
+                return str(response.read().decode())
+        except urllib.error.HTTPError as error:
+            return error.read().decode()
+
     def _http_address(self, name: str) -> str:
         from node.config import NodeSettings
         from services.settings import load

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import threading
 import time
@@ -18,6 +19,7 @@ from ledger.wire import decode_receipt
 from ledger.wire.snapshots import decode_manifest
 from lossbook.v1 import gateway_pb2, peer_pb2, peer_pb2_grpc, query_pb2, query_pb2_grpc
 from tests.process.network import INSURERS, Network
+from tests.support.commands import lossbook
 from tests.support.insurers import policy_issue
 from tests.support.voting import proposal_id
 
@@ -102,6 +104,20 @@ def reasons(network: Network, name: str) -> list[str]:
     return [reason["kind"] for reason in found]
 
 
+def told(network: Network, name: str, *kinds: str) -> str:
+    """What an operator reads in the node's home, once it is of one of these kinds."""
+    found: dict[str, str] = {}
+
+    def said() -> bool:
+        done = lossbook("node", "status", "--home", network.home(name), "--json", code=None)
+        given = json.loads(done.stdout).get("detail", {}).get("reasons", ()) if done.stdout else ()
+        found.update({each["kind"]: each["text"] for each in given})
+        return any(kind in found for kind in kinds)
+
+    network.wait_until(f"{name} says {kinds}", said)
+    return next(found[kind] for kind in kinds if kind in found)
+
+
 def answers(network: Network, name: str) -> bool:
     try:
         network.status(name)
@@ -178,6 +194,7 @@ def test_a_member_joins_and_another_leaves_while_one_is_down_and_clients_go_on(t
         network.daemons["delta"].kill()
         card = network.newcomer("echo")
         network.start("echo")
+        assert "echo is no member of the network as they know it yet" in told(network, "echo", "not-let-in")
         decide(network, "echo joins", ops.SetChange(add=(card,)), STAYING)
         reach(network, 1, (*STAYING, "echo"))
         assert network.detail("echo")["validators"] == ["alpha", "beta", "delta", "echo", "gamma"]
@@ -205,6 +222,13 @@ def test_a_member_joins_and_another_leaves_while_one_is_down_and_clients_go_on(t
             network, "gamma's ledger key", ops.CardChange(network.renewed("gamma")), ("alpha", "beta", "delta", "echo")
         )
         network.wait_until("the others let go of gamma", lambda: "gamma" in lost_peers(network, "alpha"))
+        # Whether the vote reached it before they did: its operator is told by `node status` there, and by /readyz.
+        text = told(network, "gamma", "card-replaced", "not-let-in")
+        assert "ledger key" in text
+        assert f"[-] certificate: {text}" in network.readyz("gamma")
+        found = lossbook("doctor", "--home", network.home("gamma"), code=1).output
+        assert text in found
+        assert "put the new ledger key into the home" in found.replace("Put", "put")
         assert network.daemons["gamma"].stop() == 0
         network.put_ledger_key("gamma")
         network.start("gamma")

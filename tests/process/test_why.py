@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,14 +43,6 @@ def wait_for(network: Network, name: str, kind: str, *words: str, timeout_s: flo
         time.sleep(0.1)
 
 
-def readyz(network: Network, name: str) -> str:
-    try:
-        with urllib.request.urlopen(f"http://{network._http_address(name)}/readyz?verbose", timeout=5) as response:
-            return str(response.read().decode())
-    except urllib.error.HTTPError as error:
-        return error.read().decode()
-
-
 def height(network: Network) -> int:
     return network.status("alpha").finalized_height
 
@@ -72,7 +62,7 @@ def test_with_two_of_four_silent_the_others_name_them_and_say_what_is_missing(ne
 
     # Once its machine answers no ping either, the connection counts as lost.
     wait_for(network, "beta", "too-few-peers", "2 of 4 validators", "delta (", "gamma (")
-    assert "[-] peers: 1 of 3 connected, 2 needed. This node reaches 2 of 4" in readyz(network, "beta")
+    assert "[-] peers: 1 of 3 connected, 2 needed. This node reaches 2 of 4" in network.readyz("beta")
     shown = lossbook("node", "status", "--home", network.home("beta")).stdout
     reason, _, next_step = shown.partition(
         "\n* This node reaches 2 of 4 validators, itself included, and 3 are needed."
@@ -105,7 +95,7 @@ def test_with_two_of_four_restored_nobody_signs_and_everybody_says_who_and_that_
             network, name, "too-many-muted", "delta and gamma may have forgotten votes", "2 of 4 validators"
         )
         assert "docs/operations.md, Rebuild" in found["too-many-muted"]["next_step"]
-        assert "[-] quorum: delta and gamma may have forgotten votes" in readyz(network, name)
+        assert "[-] quorum: delta and gamma may have forgotten votes" in network.readyz(name)
     for name in restored:
         assert "signs nothing in views up to" in reasons(network, name)["muted"]["text"]
         assert network.detail(name)["signing"] == "muted"

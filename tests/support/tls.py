@@ -36,14 +36,18 @@ Registration = tuple[str, Callable[[Any, grpc.aio.Server], None], object]
 
 @asynccontextmanager
 async def serving(
-    organisation: Organisation, *services: Registration, members: Members | None = None, reflection_on: bool = False
+    organisation: Organisation,
+    *services: Registration,
+    members: Members | None = None,
+    reflection_on: bool = False,
+    of: Identity | None = None,
 ) -> AsyncIterator[tuple[str, list[tuple[str, str]]]]:
     """A server of this organisation's node; its address, and what it refused (reason, text)."""
     refused: list[tuple[str, str]] = []
-    members = members or market_members()
+    own = of or identity(organisation, members=members)
     server = Server(
-        identity(organisation, members=members),
-        Authenticator(members),
+        own,
+        Authenticator(own.members, own=own),
         Health(),
         reflection_on=reflection_on,
         on_refused=lambda reason, _, text: refused.append((reason, text)),

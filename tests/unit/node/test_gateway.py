@@ -12,7 +12,7 @@ import pytest
 from crypto.keys import verify
 from ledger.acks import accepted_message
 from ledger.codes import Code
-from ledger.organisations import KeyRecord, Kind, OrganisationRecord, find_key, find_organisation
+from ledger.organisations import KeyRecord, OrganisationRecord, find_key, find_organisation
 from ledger.proof_types import ReceiptProof
 from ledger.types import Envelope, Receipt
 from ledger.wire import decode_receipt, encode_envelope, encode_receipt
@@ -437,7 +437,7 @@ def test_invalid_message_with_too_many_envelopes_is_refused_before_any_is_looked
 
 def test_a_client_that_takes_no_answers_is_not_read_either(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway, "UNREAD_ANSWERS_MAX", 10)
-    caller = Caller(FIRST.id, Kind.INSURER, "client", is_validator=False, may_read=True, may_subscribe=True)
+    caller = Caller(FIRST.id, "client", is_validator=False, may_read=True, may_subscribe=True)
     monkeypatch.setattr(gateway, "caller_of", lambda _: caller)
     sent = 0
 

@@ -117,7 +117,7 @@ def test_the_stream_of_one_that_left_is_ended_and_refused() -> None:
             assert await inputs(node.mailbox, 1) == [PeerConnected(SECOND.id)]
             noted = asyncio.Event()
             link = node.peers.links[SECOND.id]
-            link._note = lambda problem: noted.set() if "PERMISSION_DENIED" in problem else None  # type: ignore[method-assign]
+            link._note = lambda problem: noted.set() if "PERMISSION_DENIED" in problem.text else None  # type: ignore[method-assign]
             node.receiver.follow({}, ())
             assert await inputs(node.mailbox, 1) == [PeerLost(SECOND.id)]
             await noted.wait()

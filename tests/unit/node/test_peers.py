@@ -334,6 +334,30 @@ def test_a_second_stream_of_a_peer_replaces_the_first() -> None:
     asyncio.run(main())
 
 
+def test_two_processes_with_one_identity_are_known_as_such_on_both_sides() -> None:
+    async def main() -> None:
+        receiver = Receiver()
+        told = asyncio.Event()
+        async with receiver.listening() as address, dialling(address) as (one, first, _):
+            assert await inputs(first, 1) == [PeerConnected(BETA.id)]
+            assert receiver.servicer.twins(ALPHA.id) == ()
+            async with dialling(address) as (other, _, _), asyncio.timeout(20):
+                links = (one.links[BETA.id], other.links[BETA.id])
+                opened = receiver.servicer._on_heard
+
+                def heard(organisation: str) -> None:
+                    opened(organisation)
+                    if receiver.servicer.twins(ALPHA.id) and any(link.speaks_of_a_twin for link in links):
+                        told.set()
+
+                receiver.servicer._on_heard = heard
+                await told.wait()
+        assert receiver.servicer.twins(ALPHA.id) == ("127.0.0.1", "127.0.0.1")
+        assert receiver.servicer.twins(GAMMA.id) == ()
+
+    asyncio.run(main())
+
+
 # -- fetching ------------------------------------------------------------------------------
 
 

@@ -82,16 +82,20 @@ CASES: dict[str, Facts] = {
     ),
     "store-failed": facts(WELL, failure=StoreFailure("blocks: sync failed, input/output error.", disk_full=False)),
     "diverged": facts(WELL, divergence="finalized block 42 commits to another state at height 41"),
+    "twin": facts(WELL, peers=[PeerFacts(name, False, "", speaks_of_a_twin=name != "gamma") for name in MEMBERS[1:]]),
     "too-many-muted": facts(STALLED, signing="muted", muted_until_view=60, muted_peers=((3, 58),)),
     "vote-log": facts(WELL, observing="the vote log is damaged.", signing="observer"),
     "no-seat": facts(WELL, own="omega", signing="observer", epoch=3),
     "no-key": facts(WELL, signing="observer", epoch=3),
     "card-replaced": facts(WELL, card_replaced=True),
+    "certificate-ends": facts(WELL, certificate_days=8),
+    "not-let-in": facts(WELL, peers=[PeerFacts(name, False, "hangs up", turns_away=True) for name in MEMBERS[1:]]),
     "next-key": facts(WELL, key_problem="key file keys/consensus-4.key: cannot be written: No space left on device"),
     "starting": facts(WELL, signing="starting", start_answers=(1, 2), start_missing=(2, 3)),
     "muted": facts(WELL, signing="muted", muted_until_view=60),
     "too-few-peers": facts(WELL, peers=peers(delta="UNAVAILABLE: connection refused", gamma="no answer")),
     "silent": facts(STALLED, silent=(2, 3), peers=peers(gamma="no answer")),
+    "peer-twin": facts(WELL, peers=(*peers()[:2], PeerFacts("gamma", True, "", twins=("10.0.0.4", "10.0.0.9")))),
     "others-muted": facts(WELL, muted_peers=((3, 58),)),
     "misbehaving": facts(WELL, peers=(*peers()[:2], PeerFacts("gamma", True, "", 3, "batch with a bad signature", 27))),
     "clock": facts(WELL, clocks=((1, 5_300),)),
@@ -142,6 +146,25 @@ def test_a_node_that_cannot_sign_is_not_counted_among_those_that_a_quorum_is_mad
     assert few.next_step.startswith("Ask gamma whether its node runs")
     seven = facts(CASES[kind], members=(*MEMBERS, "k", "l", "m"), quorum=5, silent=(0,), peers=peers(gamma="gone"))
     assert "goes on with 5 of 7 validators; no more may fail" in told(seven, "peers-lost").text
+
+
+def test_a_node_is_not_let_in_only_if_more_turn_it_away_than_may_be_broken_and_nobody_lets_it_in() -> None:
+    def turned_away(*names: str, connected: str = "") -> Facts:
+        return facts(
+            WELL, peers=[PeerFacts(name, name == connected, "", turns_away=name in names) for name in MEMBERS[1:]]
+        )
+
+    assert kinds_of(turned_away("beta", "delta")) == ["not-let-in"], "and not that it cannot reach them"
+    assert kinds_of(turned_away("beta")) == ["too-few-peers"]
+    assert "not-let-in" not in kinds_of(turned_away("beta", "delta", connected="gamma"))
+    seatless = facts(turned_away("beta", "delta", "gamma"), own="omega", signing="observer")
+    assert kinds_of(seatless) == ["no-seat", "not-let-in"], "a newcomer, before it is voted in"
+
+
+def test_a_certificate_that_has_ended_is_told_as_ended() -> None:
+    assert "ends within 1 day:" in told(facts(WELL, certificate_days=0), "certificate-ends").text
+    assert "has ended" in told(facts(WELL, certificate_days=-1), "certificate-ends").text
+    assert "certificate-ends" not in kinds_of(facts(WELL, certificate_days=14))
 
 
 def test_one_and_many_are_told_in_the_words_for_one_and_for_many() -> None:
@@ -200,7 +223,7 @@ def test_what_is_missing_for_milliseconds_in_every_view_is_told_only_after_patie
     assert kind not in kinds_of(facts(given, stalled_ms=PATIENCE_DELAYS * 500 - 1))
 
 
-@pytest.mark.parametrize("kind", ["disk-full", "store-failed", "diverged"])
+@pytest.mark.parametrize("kind", ["disk-full", "store-failed", "diverged", "card-replaced"])
 def test_a_node_that_takes_no_part_any_more_tells_only_that(kind: str) -> None:
     given = CASES[kind]
     assert kinds_of(facts(given, silent=(1, 2), peers=peers(beta="x", gamma="y"), clocks=((1, 9_000),))) == [kind]

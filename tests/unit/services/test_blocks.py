@@ -230,11 +230,10 @@ def test_subscriptions_end_when_the_daemon_leaves() -> None:
             yield blocks_pb2.SubscribeRequest(from_height=1, credit_bytes=1)
             await asyncio.Event().wait()
 
-        from ledger.organisations import Kind
         from services import auth
         from services.auth import Caller
 
-        auth._caller.set(Caller("alpha", Kind.INSURER, "client", True, True, True))
+        auth._caller.set(Caller("alpha", "client", True, True, True))
         stream = servicer.Subscribe(requests(), None)  # type: ignore[arg-type]
         waiting = asyncio.ensure_future(anext(stream, None))
         await asyncio.sleep(0)

@@ -12,6 +12,7 @@ from ledger import operations as ops
 from ledger.commitment import writes_to
 from ledger.organisations import CARDS, CardRecord
 from ledger.ports import BlockWrites
+from lossbook.v1 import query_pb2, query_pb2_grpc
 from node.executor import MEMBERS_TABLES
 from services.identity import Identity
 from services.members import Members, members_of
@@ -168,6 +169,34 @@ def test_a_running_server_lets_in_who_was_admitted_and_keeps_out_a_key_that_was_
             assert await outcome(newcomer, address) is grpc.StatusCode.OK
             assert await outcome(new, address) is grpc.StatusCode.OK
             assert await outcome(old, address) is grpc.StatusCode.UNAVAILABLE
+
+    asyncio.run(main())
+
+
+def test_whoever_shows_a_daemons_own_certificate_learns_how_it_stands_when_the_ledger_key_was_replaced() -> None:
+    house = Assembly()
+    members = market_members()
+    own, other = identity(SERVER, "node", members), identity(SERVER, "node", members)
+    house.pass_("rotate", ops.CardChange(plain_card(rotated(SERVER))))
+    members.update(members_of(house.ledger.state))
+    by_leaf = grpc.ssl_channel_credentials(own.leaf_pem, own.leaf_key_pem, own.leaf_pem)
+    name = (("grpc.ssl_target_name_override", f"{SERVER.id}.lossbook"),)
+
+    async def main() -> None:
+        async with serving(SERVER, QUERY, of=own) as (address, refused):
+            async with grpc.aio.secure_channel(address, by_leaf, options=name) as channel:
+                assert (await ask(channel, own.metadata)).kind == "node"
+                with pytest.raises(grpc.aio.AioRpcError) as error:
+                    await query_pb2_grpc.QueryServiceStub(channel).GetRecord(
+                        query_pb2.GetRecordRequest(key=b"k"), metadata=own.metadata
+                    )
+                assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED, "and nothing else"
+            refused.clear()
+            by_other = grpc.ssl_channel_credentials(own.leaf_pem, other.leaf_key_pem, other.leaf_pem)
+            async with grpc.aio.secure_channel(address, by_other, options=name) as channel:
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await ask(channel, own.metadata)
+            assert refused == [], "another one of the same key does not get through the handshake"
 
     asyncio.run(main())
 

@@ -12,7 +12,6 @@ import pytest
 
 from ledger.commitment import TWIG_LEAVES
 from ledger.known_epochs import KnownEpochs
-from ledger.organisations import Kind
 from ledger.snapshot import LeafChunk, ReceiptChunk, verify_leaves, verify_manifest, verify_receipts
 from ledger.snapshot_making import PIN_EVERY_S, PINS_MAX, SnapshotShelf
 from ledger.state_log import ProofUnavailable
@@ -45,7 +44,7 @@ CONTEXT: Any = Context()
 
 def calling(organisation: str) -> Token[Caller]:
     """The calls that this task makes are of this organisation's node."""
-    return auth._caller.set(Caller(organisation, Kind.INSURER, "node", True, True, True, True))
+    return auth._caller.set(Caller(organisation, "node", True, True, True, True))
 
 
 @pytest.fixture(autouse=True)
