@@ -17,7 +17,6 @@ import gc
 import secrets
 import signal
 import time
-from collections.abc import Mapping
 from typing import Any, Final
 
 import uvloop
@@ -27,7 +26,6 @@ from contracts.dispatch import CONTRACTS
 from crypto import keyfile, tls
 from crypto.keys import verify
 from ledger.cards import GenesisError
-from ledger.codes import Code
 from ledger.evidence import breaches
 from ledger.ports import StoreError as StateStoreError
 from ledger.snapshot_making import SnapshotShelf
@@ -37,7 +35,7 @@ from node.admission import RoomKeeper
 from node.assembly import assemble
 from node.checking import BatchChecker
 from node.config import NodeConfig
-from node.diagnosis import Diagnosis, described
+from node.diagnosis import Diagnosis
 from node.epoch import Sign
 from node.fetcher import Fetcher
 from node.gateway import GatewayServicer, Voucher
@@ -51,27 +49,14 @@ from node.outbox import NodeOutbox
 from node.own_home import OwnHome, StartError, at_home
 from node.peers import Peers, PeerServicer
 from node.reader import NodeReader
-from node.reasons import (
-    CARD_REPLACED,
-    CERTIFICATE_ENDS,
-    DISK_FULL,
-    DIVERGED,
-    MUTED,
-    NOT_LET_IN,
-    STARTING,
-    STORE_FAILED,
-    TOO_FEW_PEERS,
-    TOO_MANY_MUTED,
-    TWIN,
-    reasons,
-)
 from node.receipt_index import ReceiptIndex
+from node.status import NodeStatus
 from node.tracking import Tracker
 from node.turn import Tick
 from services.auth import Authenticator
 from services.blocks import BlocksServicer
 from services.health import Health
-from services.http import Check, HttpServer
+from services.http import HttpServer
 from services.identity import Identity
 from services.logs import configure, get_logger
 from services.members import Members, members_of
@@ -91,9 +76,6 @@ from store.errors import StoreError
 READY_EVERY_S: Final = 0.25
 """How often readiness is looked at."""
 
-BEHIND_S_MAX: Final = 5.0
-"""A node that was level and falls behind for less than this stays ready: it catches up by itself."""
-
 GC_THRESHOLDS: Final = (50_000, 50, 100)
 """Automatic collection at its defaults costs 2 microseconds an operation; hot values are not tracked (``gc=False``)."""
 
@@ -104,9 +86,6 @@ READING: Final = (
     "lossbook.v1.SealedService",
 )
 """Answered as long as the daemon runs, also while it does not vote."""
-
-SIGNING: Final = "signing"
-"""``consensus.status``: neither starting nor muted."""
 
 _log = get_logger("node")
 
@@ -123,7 +102,6 @@ class Node:
         self._genesis, self._stores, self._state = home.genesis, home.stores, home.state
         self._vote_problem = home.vote_problem
         self._began = time.monotonic()
-        self._level_at = 0.0
         offset_ms = config.settings.unsafe.clock_offset_ms
         self._now = clock.wrong_by(offset_ms) if offset_ms else clock.now
         self.metrics = Metrics()
@@ -239,6 +217,14 @@ class Node:
             home=self._home.path,
             now=self._now,
         )
+        self._status = NodeStatus(
+            validator=self.validator,
+            loop=self.loop,
+            vote_problem=self._vote_problem,
+            neighbours=self._neighbours,
+            diagnosis=self._diagnosis,
+            counters=self._counters,
+        )
         self._build_services()
 
     def _build_services(self) -> None:
@@ -249,7 +235,7 @@ class Node:
             organisation=self._own,
             chain_id=genesis.chain_id,
             index=self._index,
-            detail=self.detail,
+            detail=self._status.detail,
         )
         room = RoomKeeper(
             settings.gateway.waiting_bytes_max, settings.gateway.rate_bytes_s, settings.gateway.burst_bytes
@@ -262,7 +248,7 @@ class Node:
             pool=self._pool,
             mailbox=self._mailbox,
             metrics=self.metrics,
-            closed=self._closed,
+            closed=self._status.closed,
         )
         self._gateway = GatewayServicer(
             intake=intake,
@@ -292,7 +278,7 @@ class Node:
         add("lossbook.v1.GatewayService", gateway_pb2_grpc.add_GatewayServiceServicer_to_server, self._gateway)
         add("lossbook.v1.QueryService", query_pb2_grpc.add_QueryServiceServicer_to_server, QueryServicer(reader))
         add("lossbook.v1.BlocksService", blocks_pb2_grpc.add_BlocksServiceServicer_to_server, self._blocks_servicer)
-        self._http = HttpServer(self.metrics.registry, lambda: self.loop.alive, self.checks)
+        self._http = HttpServer(self.metrics.registry, lambda: self.loop.alive, self._status.checks)
 
     # -- life --------------------------------------------------------------------------------
 
@@ -376,79 +362,22 @@ class Node:
         self._index.close()
         self._opened.close()
 
-    # -- what it says of itself --------------------------------------------------------------
-
-    @property
-    def ready(self) -> bool:
-        """Whether this node takes envelopes."""
-        if self.loop.failure or self._stores.votes is None or self._neighbours.replaced:
-            return False
-        now = time.monotonic()
-        if self.validator.caught_up:
-            self._level_at = now
-        return self._level_at > 0 and now - self._level_at < BEHIND_S_MAX
-
-    def checks(self) -> list[Check]:
-        """The conditions of being ready, for /readyz, each with what is the case and what to do."""
-        facts = self._diagnosis.facts()
-        found = {reason.kind: f"{reason.text} {reason.next_step}" for reason in reasons(facts)}
-        signing = str(self.validator.status()["signing"])
-        connected = sum(peer.connected for peer in facts.validators)
-        needed = facts.consensus.quorum - facts.votes
-        executed, final = self.validator.executed_height, self.validator.finalized_height
-        return [
-            Check("store", not self.loop.failure, _first(found, DISK_FULL, STORE_FAILED) or "writes and syncs"),
-            Check("vote-log", self._stores.votes is not None, self._vote_problem or "good"),
-            Check(
-                "peers",
-                connected >= needed,
-                f"{connected} of {len(facts.validators)} connected, {needed} needed. {found.get(TOO_FEW_PEERS, '')}",
-            ),
-            Check(
-                "certificate",
-                not (text := _first(found, CARD_REPLACED, NOT_LET_IN)) and facts.certificate_days >= 0,
-                text or found.get(CERTIFICATE_ENDS, "good"),
-            ),
-            Check(
-                "signing",
-                signing == SIGNING and TWIN not in found,
-                _first(found, DIVERGED, TWIN, STARTING, MUTED) or f"this node is {signing}",
-            ),
-            Check("quorum", TOO_MANY_MUTED not in found, found.get(TOO_MANY_MUTED, "enough validators may sign")),
-            Check("caught-up", self.validator.caught_up, f"executed {executed}, final {final}"),
-        ]
-
-    def detail(self) -> dict[str, object]:
-        """Why there is or is not progress, for ``node status``."""
-        facts = self._diagnosis.facts()
-        return {
-            **self.validator.status(),
-            "ready": self.ready,
-            "failure": self.loop.failure or self._vote_problem,
-            "voting": self._seat() is not None and not self.loop.failure,
-            "peers": {peer.organisation: "connected" if peer.connected else peer.problem for peer in facts.peers},
-            "offences": {peer.organisation: peer.offences for peer in facts.peers if peer.offences},
-            "blocks_from": self._chain.first_height(),
-            "waiting_envelopes": len(self._tracker),
-            "waiting_bytes": self._tracker.waiting_bytes,
-            "mailbox_bytes": self._mailbox.held_bytes,
-            "disk_free_bytes": facts.free_bytes,
-            "subscriptions": self._blocks_servicer.subscriptions,
-            "uptime_s": int(time.monotonic() - self._began),
-            "reasons": described(reasons(facts)),
-        }
+    # -- inside ------------------------------------------------------------------------------
 
     def _seat(self) -> tuple[int, Sign] | None:
         epoch = self.validator.epoch
         return (epoch.number, epoch.sign) if epoch.own is not None else None
 
-    # -- inside ------------------------------------------------------------------------------
-
-    def _closed(self) -> Code | None:
-        """Why no envelope is taken; None if it is."""
-        if self.loop.error is not None or (self._seat() is None and not self.validator.catching_up):
-            return Code.NOT_VOTING
-        return None if self.ready else Code.NOT_READY
+    def _counters(self) -> dict[str, object]:
+        """What the running parts count, for ``node status``."""
+        return {
+            "blocks_from": self._chain.first_height(),
+            "waiting_envelopes": len(self._tracker),
+            "waiting_bytes": self._tracker.waiting_bytes,
+            "mailbox_bytes": self._mailbox.held_bytes,
+            "subscriptions": self._blocks_servicer.subscriptions,
+            "uptime_s": int(time.monotonic() - self._began),
+        }
 
     async def _watch(self) -> None:
         await self._health.set_serving(False)
@@ -459,9 +388,9 @@ class Node:
                 self._keeper.settle()
             free = self._diagnosis.free_bytes()
             self.metrics.free_bytes.set(-1 if free is None else free)
-            if self.ready != self._health.serving:
-                await self._health.set_serving(self.ready)
-                _log.info("ready" if self.ready else "not ready", height=self._state.height)
+            if self._status.ready != self._health.serving:
+                await self._health.set_serving(self._status.ready)
+                _log.info("ready" if self._status.ready else "not ready", height=self._state.height)
             await asyncio.sleep(READY_EVERY_S)
 
     def _on_refused(self, reason: str, peer: str, text: str) -> None:
@@ -470,10 +399,6 @@ class Node:
 
     def _on_final(self, since_ms: int) -> None:
         self.metrics.finality.observe((time.monotonic_ns() // 1_000_000 - since_ms) / 1000)
-
-
-def _first(found: Mapping[str, str], *kinds: str) -> str:
-    return next((found[kind] for kind in kinds if kind in found), "")
 
 
 EXPECTED: Final = (

@@ -1,22 +1,20 @@
-"""Gathers what ``node.reasons`` needs from the running parts of a daemon."""
+"""Gathers the facts that ``node.reasons`` needs from the running parts of a daemon."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-
-import msgspec
 
 from consensus.events import Now
 from node import clock
 from node.assembly import Settings
+from node.facts import Facts, PeerFacts, StoreFailure
 from node.key_keeper import KeyKeeper
 from node.loop import TurnLoop
 from node.neighbours import Neighbours
 from node.peers import Peers, PeerServicer
-from node.reasons import Facts, PeerFacts, Reason, StoreFailure
 from node.validator import Validator
 from store.errors import FailureKind, StoreFailed
 
@@ -110,11 +108,6 @@ class Diagnosis:
             speaks_of_a_twin=link.speaks_of_a_twin,
             twins=self._servicer.twins(organisation),
         )
-
-
-def described(found: Sequence[Reason]) -> list[dict[str, str]]:
-    """For the JSON of ``node status``."""
-    return [msgspec.structs.asdict(reason) for reason in found]
 
 
 def _failure(error: Exception | None) -> StoreFailure | None:

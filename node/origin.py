@@ -28,7 +28,7 @@ from ledger.block_port import BatchWrite
 from ledger.types import BATCH_BYTES_MAX, BATCH_ENVELOPES_MAX, Batch, Envelope
 from node.batches import NO_HEAD, ORIGIN_BATCHES_MAX, ORIGIN_BYTES_MAX, BatchPool, Head, Known, envelopes_of
 from node.epoch import Epoch
-from node.reasons import OwnBatch
+from node.facts import OwnBatch
 from node.turn import AcceptedNotice, OriginAnswer, OriginQuery, Turn
 
 CLOSE_BYTES = 192 << 10  #: a busy origin closes at this size (64-256 KB cost least an operation)

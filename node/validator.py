@@ -42,10 +42,10 @@ from node.dissemination import Dissemination
 from node.duties import Duties
 from node.epoch import Epoch
 from node.epochs import Epochs
+from node.facts import OwnBatch
 from node.finality import Finality
 from node.instance import Instance
 from node.peer_events import epoch_of, shows_end
-from node.reasons import OwnBatch
 from node.snapshot_sync import SnapshotSync
 from node.statements import StatementPool
 from node.turn import (

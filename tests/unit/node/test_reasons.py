@@ -11,7 +11,8 @@ import pytest
 
 import node.reasons
 from consensus.status import Status
-from node.reasons import PATIENCE_DELAYS, Facts, OwnBatch, PeerFacts, Reason, StoreFailure, reasons
+from node.facts import PATIENCE_DELAYS, Facts, OwnBatch, PeerFacts, Reason, StoreFailure
+from node.reasons import reasons
 from tests.support.pages import read_page
 
 MEMBERS = ("alpha", "beta", "delta", "gamma")
@@ -200,7 +201,8 @@ def kinds_of(given: Facts) -> list[str]:
 
 
 def test_every_reason_has_a_case_here_and_a_row_for_the_operator() -> None:
-    source = Path(node.reasons.__file__).read_text(encoding="utf-8")
+    modules = ("facts", *(path.stem for path in Path(node.reasons.__file__).parent.glob("reasons*.py")))
+    source = "".join(Path(node.reasons.__file__).with_stem(name).read_text(encoding="utf-8") for name in modules)
     known = set(re.findall(r'Reason\(\s*"([a-z-]+)"', source)) | set(
         re.findall(r'^[A-Z_]+: Final = "([a-z-]+)"', source, re.MULTILINE)
     )
