@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.base import fail, group, require_new
+from cli.base import EXIT_UNVERIFIED, Stop, fail, group, require_new
 from cli.options import FILE, FOLDER, json_option, old_genesis_option, passphrase_option, unsafe_option
 from cli.output import emit, facts, say, table
 
 if TYPE_CHECKING:
     from ledger.genesis import Genesis
     from ledger.parameters import Parameters
+    from services.books import Books
 
 KINDS = ("insurer", "reinsurer", "supervisor", "data-source", "adjuster-firm", "provider", "intermediary", "trust")
 
@@ -185,33 +188,16 @@ def check(
     on another's word. Books that end below a checkpoint you accepted of the old network, or contradict it, are refused.
     """
     from cli.books import books_given
-    from ledger.cards import decode_card
     from ledger.genesis import load_genesis
     from lossbook_sdk.values import parse_id
 
     expected = parse_id(chain_id.replace(" ", ""), "chain id", 32) if chain_id else None
-    genesis = load_genesis(file.read_bytes(), expected)
-    if card_file is not None:
-        own = decode_card(card_file.read_bytes())
-        found = genesis.organisation(own.id)
-        if found is None or found.text != own.text:
-            fail(
-                f"the card of {own.id} does not stand in {file} as it is in {card_file}",
-                "Hand your card over again and have the genesis assembled anew",
-                4,
-            )
-    books, carried = books_given(state, old_genesis), list[tuple[str, Any]]()
-    if books is not None:
-        from cli.books import check_on_books
-
-        carried = check_on_books(books, genesis)
-    elif genesis.predecessor is not None:
-        before = genesis.predecessor.chain_id.hex()[:16]
-        fail(
-            f"{genesis.name} carries on the books of network {before}, and they were not checked",
-            "Give the archive and the genesis of that network: --state ARCHIVE --old-genesis FILE",
-            4,
-        )
+    with _verifying():
+        books = books_given(state, old_genesis)
+        genesis = load_genesis(file.read_bytes(), expected)
+        if card_file is not None:
+            _require_card(genesis, file, card_file)
+        carried = _carried(genesis, books)
     if as_json:
         shown = {"chain_id": genesis.chain_id.hex(), "name": genesis.name, "organisations": len(genesis.organisations)}
         emit(shown | {name.replace(" ", "_"): value for name, value in carried})
@@ -289,6 +275,49 @@ def show(file: Path, as_json: bool) -> None:
             for key in one.body.keys
         ),
     )
+
+
+@contextmanager
+def _verifying() -> Iterator[None]:
+    """Whatever is wrong with a file that is being checked: the verification failed."""
+    from ledger.cards import GenesisError
+    from services.books import BooksIncomplete
+
+    try:
+        yield
+    except BooksIncomplete:
+        raise
+    except GenesisError as error:
+        raise Stop(error.problem, error.advice, EXIT_UNVERIFIED) from error
+
+
+def _require_card(genesis: Genesis, file: Path, card_file: Path) -> None:
+    from ledger.cards import decode_card
+
+    own = decode_card(card_file.read_bytes())
+    found = genesis.organisation(own.id)
+    if found is None or found.text != own.text:
+        fail(
+            f"the card of {own.id} does not stand in {file} as it is in {card_file}",
+            "Hand your card over again and have the genesis assembled anew",
+            EXIT_UNVERIFIED,
+        )
+
+
+def _carried(genesis: Genesis, books: Books | None) -> list[tuple[str, Any]]:
+    """What was found of the books that a rebuilt network carries on."""
+    if books is not None:
+        from cli.books import check_on_books
+
+        return check_on_books(books, genesis)
+    if genesis.predecessor is not None:
+        before = genesis.predecessor.chain_id.hex()[:16]
+        fail(
+            f"{genesis.name} carries on the books of network {before}, and they were not checked",
+            "Give the archive and the genesis of that network: --state ARCHIVE --old-genesis FILE",
+            EXIT_UNVERIFIED,
+        )
+    return []
 
 
 def aloud(chain_id: bytes) -> str:

@@ -115,7 +115,7 @@ def test_a_card_that_is_missing_from_the_genesis_is_seen(market: Path) -> None:
 def test_damaged_genesis_is_refused(market: Path) -> None:
     raw = (market / "genesis.json").read_bytes()
     (market / "bad.json").write_bytes(raw[:-200])
-    assert "not a genesis file" in lossbook("genesis", "check", market / "bad.json", code=1).output
+    assert "not a genesis file" in lossbook("genesis", "check", market / "bad.json", code=4).output
 
 
 def test_an_existing_genesis_is_not_written_over(market: Path) -> None:

@@ -173,6 +173,8 @@ def test_invalid_archive_that_is_damaged_or_of_another_network(desk: Desk, tmp_p
     assert "archive, " in lossbook(*check, "--state", damaged, "--old-genesis", desk.old, code=4).output
     said = lossbook(*check, "--state", desk.archive, "--old-genesis", other, code=4).output
     assert f"it is of network {desk.chain.genesis.chain_id.hex()[:16]}" in said
+    other.write_text("{}")
+    assert "not a genesis file" in lossbook(*check, "--state", desk.archive, "--old-genesis", other, code=4).output
     missing = ("--state", tmp_path / "none", "--old-genesis", desk.old)
     assert "No such file" in lossbook(*check, *missing, code=1).output
 
