@@ -96,19 +96,23 @@ class Gateway:
         return await self._original(await checked_status(response.status, node, self._nodes, envelope_id))
 
     async def _ask(self, node: Node, signed: Signed, wait: Stage, until_s: float, *, fresh: bool) -> Status | None:
-        """One Submit; the gateway answers a known id with what it knows. None: the node failed."""
-        stub = gateway_pb2_grpc.GatewayServiceStub(self._nodes.channel(node))
+        """One Submit; the gateway answers a known id with what it knows. None: ask again, perhaps elsewhere."""
         request = gateway_pb2.SubmitRequest(envelope=signed.raw, wait=wait.value)  # type: ignore[arg-type]
         timeout_s = CALL_S_MAX if fresh else max(0.5, min(CALL_S_MAX, until_s - self._clock_s()))
-        try:
-            response = await stub.Submit(request, timeout=timeout_s, metadata=self._nodes.connector.metadata)
-        except grpc.aio.AioRpcError as error:
-            if error.code() not in TRANSIENT:
-                raise refused(node, error) from error
-            self._nodes.failed(node, reason_of(error))
-            return None
-        self._nodes.worked(node)
-        await self._nodes.learn()
+        async with self._nodes.using(node) as link:
+            stub = gateway_pb2_grpc.GatewayServiceStub(link.channel)
+            try:
+                response = await stub.Submit(request, timeout=timeout_s, metadata=self._nodes.connector.metadata)
+            except grpc.aio.AioRpcError as error:
+                if error.code() in TRANSIENT:
+                    self._nodes.failed(node, reason_of(error))
+                elif await self._nodes.believable(link):
+                    raise refused(node, error) from error
+                return None
+            self._nodes.worked(node)
+            await self._nodes.learn()
+            if not await self._nodes.believable(link):
+                return None
         return await checked_status(response.status, node, self._nodes, signed.id)
 
     async def _original(self, status: Status) -> Status:

@@ -4,15 +4,23 @@ Transport trouble costs a node some time (doubling, with jitter, so that clients
 moves on to the next; when every node is waiting, the call waits too, until its own time is over.
 
 A node of an organisation that is not known, or that could not be reached, may have joined, or changed its TLS
-authority, since the genesis: its card is asked of a node that works, with its proof (``lossbook_sdk.trust``).
+authority, since the genesis: its card is asked of a node that works, with its proof (``lossbook_sdk.trust``). That of
+a node which answers is asked for too, now and then: it may answer by a key that was stolen, and replaced since
+(``lossbook_sdk.card_watch``).
+
+A connection trusts the one authority that stood on the card when it was dialled. Once another one is proved, new calls
+take a new connection; those that run may end, and what they bring is not believed but asked for again. That is safe:
+questions change nothing, and an envelope executes at most once under its id.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -27,8 +35,10 @@ from ledger.proofs import Proven
 from ledger.wire import WireError
 from ledger.wire.proofs import decode_record_proof
 from lossbook.v1 import query_pb2, query_pb2_grpc
+from lossbook_sdk.card_watch import CardWatch
 from lossbook_sdk.channel import Connector
 from lossbook_sdk.errors import NodeRefused, NothingReachable
+from lossbook_sdk.links import Link
 from lossbook_sdk.profile import Node
 
 BACKOFF_S_MIN: Final = 0.1
@@ -49,6 +59,8 @@ EPOCH_PAUSE_S: Final = 0.2
 """An epoch that has just begun is proved by its first blocks: some hundred milliseconds."""
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 TRANSIENT: Final = frozenset(
     {
@@ -96,7 +108,7 @@ class _Place:
         self.not_before_s = 0.0
         self.last_error = ""
         self.works = False  #: since it was last dialled
-        self.channel: grpc.aio.Channel | None = None
+        self.link: Link | None = None
 
 
 class Nodes:
@@ -121,6 +133,8 @@ class Nodes:
         self._clock_s = clock_s
         self._places = [_Place(node, backoff()) for node in nodes]
         self._asked: set[str] = set()  #: organisations whose cards were asked for since their nodes last worked
+        self._cards = CardWatch()
+        self._proving = asyncio.Lock()  #: so that no answer is believed while its node's card is being asked for
 
     @property
     def all(self) -> tuple[Node, ...]:
@@ -152,12 +166,23 @@ class Nodes:
         """Nodes of organisations that are known."""
         return [place for place in self._places if self.connector.trust.card(place.node.organisation) is not None]
 
-    def channel(self, node: Node) -> grpc.aio.Channel:
-        """The connection to a node, kept for later calls."""
+    @asynccontextmanager
+    async def using(self, node: Node) -> AsyncIterator[Link]:
+        """The connection to a node for one call, kept for later ones while its authority stands on the card.
+
+        Raises:
+            ProfileError: the organisation is not known.
+        """
         place = self._place(node)
-        if place.channel is None:
-            place.channel = self.connector.channel(node)
-        return place.channel
+        authority = self.connector.card_of(node).body.ca_certificate
+        if place.link is not None and place.link.authority != authority:
+            left, place.link = place.link, None
+            await left.give_up()
+        if place.link is None:
+            place.link = Link(node, authority, self.connector.channel(node))
+        link = place.link
+        async with link.call():
+            yield link
 
     def worked(self, node: Node) -> None:
         """It answered."""
@@ -224,17 +249,20 @@ class Nodes:
         while True:
             node = await self.ready(until_s)
             left_s = max(0.1, min(timeout_s, until_s - self._clock_s()))
-            try:
-                call = method(self.channel(node))
-                answer = await call(request, timeout=left_s, metadata=self.connector.metadata)
-            except grpc.aio.AioRpcError as error:
-                if error.code() not in TRANSIENT:
-                    raise refused(node, error) from error
-                self.failed(node, reason_of(error))
-                continue
-            self.worked(node)
-            await self.learn()
-            return answer, node
+            async with self.using(node) as link:
+                try:
+                    call = method(link.channel)
+                    answer = await call(request, timeout=left_s, metadata=self.connector.metadata)
+                except grpc.aio.AioRpcError as error:
+                    if error.code() in TRANSIENT:
+                        self.failed(node, reason_of(error))
+                    elif await self.believable(link):
+                        raise refused(node, error) from error
+                    continue
+                self.worked(node)
+                await self.learn()
+                if await self.believable(link):
+                    return answer, node
 
     # -- learning ----------------------------------------------------------------------------
 
@@ -251,7 +279,47 @@ class Nodes:
             self._asked.add(organisation)
             proven = await self._proved(helper, CARDS.prefix + organisation.encode())
             if proven is not None and trust.learn_card(proven):
-                await self._redial(organisation)
+                self._renewed(organisation)
+
+    async def believable(self, link: Link) -> bool:
+        """Whether what came over a connection may be believed; asks for a proof of the node's card where that is due.
+
+        No: another authority stands on the card by now, and the same is to be asked again, of whoever is chosen then.
+        """
+        organisation, trust = link.node.organisation, self.connector.trust
+        async with self._proving:
+            now_s, epoch = self._clock_s(), trust.latest_epoch
+            if self._cards.due(organisation, epoch, now_s):
+                self._cards.asked(organisation, epoch, now_s)
+                await self._prove_card(link.node)
+        card = trust.card(organisation)
+        return card is not None and card.body.ca_certificate == link.authority
+
+    async def _prove_card(self, node: Node) -> None:
+        """Have a node's card proved as of now: by itself, else by whichever other node can."""
+        if await self._recent_card(self._place(node), node.organisation):
+            return
+        now_s = self._clock_s()
+        others = [place for place in self._usable if place.node != node and place.not_before_s <= now_s]
+        asking = [asyncio.create_task(self._recent_card(place, node.organisation)) for place in others]
+        try:
+            for answer in asyncio.as_completed(asking):
+                if await answer:
+                    return
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+        _log.info("nobody proves the card of %s as of now: it is believed as before", node.organisation)
+
+    async def _recent_card(self, place: _Place, organisation: str) -> bool:
+        """Ask a node for a card; whether it proved it in a recent state."""
+        proven = await self._proved(place, CARDS.prefix + organisation.encode())
+        if proven is None:
+            return False
+        if self.connector.trust.learn_card(proven):
+            self._renewed(organisation)
+        return self.connector.trust.is_recent(proven)
 
     async def learn_epoch(self, epoch: int) -> bool:
         """Ask those that work for a proof that leads to an epoch; whether it is known then."""
@@ -269,10 +337,11 @@ class Nodes:
     async def _proved(self, place: _Place, key: bytes) -> Proven | None:
         """A record of one node, proved; None where it gives none."""
         trust = self.connector.trust
-        stub = query_pb2_grpc.QueryServiceStub(self.channel(place.node))
         request = query_pb2.GetRecordRequest(key=key, prove=True)
         try:
-            answer = await stub.GetRecord(request, timeout=LEARN_S, metadata=self.connector.metadata)
+            async with self.using(place.node) as link:
+                stub = query_pb2_grpc.QueryServiceStub(link.channel)
+                answer = await stub.GetRecord(request, timeout=LEARN_S, metadata=self.connector.metadata)
             if not answer.HasField("proof"):
                 return None
             proven = trust.verify(Proof(trust.genesis.chain_id, decode_record_proof(answer.proof)))
@@ -283,31 +352,29 @@ class Nodes:
             return None
         return proven if proven.key == key else None
 
-    async def _redial(self, organisation: str) -> None:
-        """Its card is another one: the next call makes a new connection, at once."""
+    def _renewed(self, organisation: str) -> None:
+        """Its card is another one: its nodes may be tried at once."""
         for place in self._places:
             if place.node.organisation == organisation:
-                if place.channel is not None:
-                    await place.channel.close()
-                place.channel = None
                 place.not_before_s = 0.0
                 place.backoff.reset()
 
     async def problem_of(self, node: Node, *, timeout_s: float = HEALTH_S) -> str:
         """Why a node does not take envelopes now, by its own word (gRPC health); empty if it does."""
-        stub = health_pb2_grpc.HealthStub(self.channel(node))
         try:
-            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
+            async with self.using(node) as link:
+                stub = health_pb2_grpc.HealthStub(link.channel)
+                answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             return reason_of(error)
         return "" if answer.status == health_pb2.HealthCheckResponse.SERVING else "it says that it does not serve yet"
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections in use."""
         for place in self._places:
-            if place.channel is not None:
-                await place.channel.close()
-                place.channel = None
+            if place.link is not None:
+                await place.link.channel.close()
+                place.link = None
 
     def _place(self, node: Node) -> _Place:
         for place in self._places:

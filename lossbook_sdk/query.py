@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -17,6 +18,7 @@ from ledger.wire import WireError, decode_block, decode_receipt
 from ledger.wire.proofs import decode_envelope_proof, decode_receipt_proof, decode_record_proof
 from lossbook.v1 import blocks_pb2, blocks_pb2_grpc, query_pb2, query_pb2_grpc
 from lossbook_sdk.errors import NodeRefused, VerificationFailed
+from lossbook_sdk.links import Link
 from lossbook_sdk.nodes import TRANSIENT, Nodes, reason_of, refused
 from lossbook_sdk.profile import Node
 from lossbook_sdk.trust import Trust
@@ -168,14 +170,22 @@ class Query:
         node = self._nodes.all[0] if self._nodes.choose() is None else self._nodes.choose()
         if node is None:
             raise self._nodes.unreachable()
-        stub = blocks_pb2_grpc.BlocksServiceStub(self._nodes.channel(node))
-        call = stub.Subscribe(metadata=self._nodes.connector.metadata)
         first = blocks_pb2.SubscribeRequest(
             from_height=from_height, credit_bytes=CREDIT_BYTES, headers_only=headers_only
         )
+        async with self._nodes.using(node) as link, aclosing(self._tail(link, first)) as blocks:
+            async for block in blocks:
+                yield block
+
+    async def _tail(self, link: Link, first: blocks_pb2.SubscribeRequest) -> AsyncGenerator[Block, None]:
+        node, stub = link.node, blocks_pb2_grpc.BlocksServiceStub(link.channel)
+        call = stub.Subscribe(metadata=self._nodes.connector.metadata)
         try:
             await call.write(first)
             async for response in call:
+                self._nodes.worked(node)
+                if not await self._nodes.believable(link):
+                    raise NodeRefused(f"{node} has another TLS authority now", advice="Try again")
                 if response.HasField("block"):
                     yield decode_block(response.block)
                     await call.write(blocks_pb2.SubscribeRequest(credit_bytes=response.ByteSize()))

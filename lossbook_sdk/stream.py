@@ -7,7 +7,8 @@
 
 The window bounds envelopes and bytes that have no last answer. When the node fails, falls silent or turns the stream
 away, everything without a last answer goes to the next node, the same bytes under the same ids: an id executes at
-most once, so nothing is lost and nothing happens twice. Once a node that is preferred to the one in use serves again,
+most once, so nothing is lost and nothing happens twice. The same happens when another TLS authority is proved for the
+node in use: what it said last is not believed. Once a node that is preferred to the one in use serves again,
 new envelopes go there: the stream in use takes nothing more and ends when all that it took is answered.
 """
 
@@ -29,6 +30,7 @@ from lossbook.v1 import gateway_pb2, gateway_pb2_grpc
 from lossbook_sdk.answers import Stage, Status, checked_status
 from lossbook_sdk.envelopes import Signed
 from lossbook_sdk.errors import Rejected, VerificationFailed
+from lossbook_sdk.links import Link
 from lossbook_sdk.nodes import TRANSIENT, Nodes, reason_of, refused
 from lossbook_sdk.profile import Node
 
@@ -216,7 +218,11 @@ class BulkSubmitter:
 
     async def _stream(self, node: Node) -> str:
         """Run one stream until it ends; the reason where that was the node's doing."""
-        stub = gateway_pb2_grpc.GatewayServiceStub(self._nodes.channel(node))
+        async with self._nodes.using(node) as link:
+            return await self._stream_on(link, node)
+
+    async def _stream_on(self, link: Link, node: Node) -> str:
+        stub = gateway_pb2_grpc.GatewayServiceStub(link.channel)
         self._streams += 1
         self._leaving = ""
         call = stub.SubmitStream(self._requests(self._streams), metadata=self._nodes.connector.metadata)
@@ -227,12 +233,15 @@ class BulkSubmitter:
             async for response in call:
                 self._last_heard_s = self._clock_s()
                 self._nodes.worked(node)
+                if not await self._nodes.believable(link):
+                    self._leaving = f"{node} has another TLS authority now"
+                    return ""
                 for message in response.statuses:
                     status = await checked_status(message, node, self._nodes)
                     self._alone_since_s = self._clock_s()  # a lie is no company: liars alone are given up like silence
                     await self._on_status(status)
         except grpc.aio.AioRpcError as error:
-            if error.code() not in TRANSIENT:
+            if error.code() not in TRANSIENT and await self._nodes.believable(link):
                 raise refused(node, error) from error
             return reason_of(error)
         except asyncio.CancelledError:

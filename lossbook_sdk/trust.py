@@ -26,6 +26,7 @@ from ledger.organisations import CARDS
 from ledger.proof_types import Proof
 from ledger.proofs import Proven, verify_proof
 from lossbook_sdk import trust_file
+from lossbook_sdk.card_watch import CARD_RECENT_S
 from lossbook_sdk.envelopes import now_ms
 from lossbook_sdk.pins import pin_path, read_pin
 from lossbook_sdk.profile import Profile
@@ -90,6 +91,7 @@ class Trust:
         self._now_ms = now_ms
         self._seen_ms = genesis.time_ms
         self._cards: dict[str, tuple[int, Card]] = {card.id: (0, card) for card in genesis.organisations}
+        self._own: set[str] = set()  #: organisations whose cards came from one's own home
         if path is not None and path.exists():
             kept = trust_file.read(path, self.known)
             self.known = kept.known
@@ -113,9 +115,13 @@ class Trust:
         return cls(genesis, path, checkpoint=pin, trusting_days=profile.trusting_period_days)
 
     def believe(self, card: Card) -> None:
-        """The card of one's own organisation, from one's own home: until a proved one is newer."""
+        """The card of one's own organisation, from one's own home: until one is proved as of now.
+
+        An older state may be all that one's own daemon can prove, and the card in the home is newer than that.
+        """
         height, _ = self._cards.get(card.id, (0, card))
         self._cards[card.id] = (height, card)
+        self._own.add(card.id)
 
     # -- asking ----------------------------------------------------------------------------------
 
@@ -172,6 +178,10 @@ class Trust:
             self._save()
         return proven
 
+    def is_recent(self, proven: Proven) -> bool:
+        """Whether it is proved as of now: by a block of the last minute, by own clock."""
+        return self._now_ms() - proven.header.timestamp_ms <= CARD_RECENT_S * 1000
+
     def learn_card(self, proven: Proven) -> bool:
         """Take in a record of the table of cards that was proved; whether it says something new.
 
@@ -180,6 +190,8 @@ class Trust:
         card = card_of_record(CARDS.decode(proven.value))
         height, before = self._cards.get(card.id, (-1, None))
         if proven.key != CARDS.prefix + card.id.encode() or proven.header.state_height <= height:
+            return False
+        if card.id in self._own and not self.is_recent(proven):
             return False
         try:
             check_card(card)
