@@ -69,7 +69,7 @@ class Status(msgspec.Struct, frozen=True):
             raise Rejected(self.rejection_code, self.rejection_text, self.node)
         if self.stage is Stage.EXPIRED:
             raise Expired(self.envelope_id)
-        if self.receipt is not None and self.receipt.code not in (Code.OK, Code.REPLAYED):
+        if self.receipt is not None and self.receipt.code != Code.OK:
             raise Failed(self.receipt)
         return self
 

@@ -139,6 +139,24 @@ class Undecided(ClientError):
         self.envelope_id = envelope_id
 
 
+class NoFirstReceipt(ClientError):
+    """The envelope was executed before, and no node gave the receipt that says what it did.
+
+    Attributes:
+        envelope_id: to ask again with.
+    """
+
+    exit_code = 3
+
+    def __init__(self, envelope_id: bytes) -> None:
+        super().__init__(
+            f"envelope {envelope_id.hex()[:16]} was executed before, and no node gave the receipt of that in time",
+            unchanged="It executed at most once; whether the ledger refused it then is not known here",
+            advice=f"Ask again: `lossbook tx show {envelope_id.hex()}`",
+        )
+        self.envelope_id = envelope_id
+
+
 class CheckpointNeeded(ClientError):
     """No proof can be believed from where this client starts: what it knows is too old. No node is to blame."""
 

@@ -12,14 +12,13 @@ from typing import Final
 
 import grpc
 
-from ledger.codes import Code
-from lossbook.v1 import gateway_pb2, gateway_pb2_grpc, query_pb2, query_pb2_grpc
+from lossbook.v1 import gateway_pb2, gateway_pb2_grpc
 from lossbook_sdk.answers import Stage, Status, checked_status
 from lossbook_sdk.envelopes import Signed
 from lossbook_sdk.errors import NothingReachable, Rejected, Undecided
 from lossbook_sdk.nodes import GIVE_UP_S, TRANSIENT, Nodes, reason_of, refused
 from lossbook_sdk.profile import Node
-from lossbook_sdk.query import read_receipt
+from lossbook_sdk.replays import with_first_receipt
 
 WAIT_S: Final = 60.0
 """Default time for the wanted stage: some view changes and the loss of a node."""
@@ -52,6 +51,7 @@ class Gateway:
         Raises:
             NothingReachable: no node took it.
             Undecided: a node took it; the stage was not reached in time.
+            NoFirstReceipt: it was executed before, and nobody says what it did.
             NodeRefused, VerificationFailed: a node's answer cannot be used.
             CheckpointNeeded: PROVEN was wanted, and what this client knows is too old to check a proof.
 
@@ -78,7 +78,7 @@ class Gateway:
             latest = answer
         if not latest.reached(wait):
             raise Undecided(signed.id, latest.stage.name)
-        return await self._original(latest)
+        return await with_first_receipt(latest, self._nodes)
 
     async def wait(self, envelope_id: bytes, not_after_ms: int, wait: Stage = Stage.FINAL, *, wait_s: float) -> Status:
         """What became of an envelope that was submitted before, here or elsewhere; errors as ``submit``."""
@@ -93,7 +93,8 @@ class Gateway:
             timeout_s=wait_s,
             give_up_s=wait_s + GIVE_UP_S,
         )
-        return await self._original(await checked_status(response.status, node, self._nodes, envelope_id))
+        status = await checked_status(response.status, node, self._nodes, envelope_id)
+        return await with_first_receipt(status, self._nodes)
 
     async def _ask(self, node: Node, signed: Signed, wait: Stage, until_s: float, *, fresh: bool) -> Status | None:
         """One Submit; the gateway answers a known id with what it knows. None: ask again, perhaps elsewhere."""
@@ -114,17 +115,3 @@ class Gateway:
             if not await self._nodes.believable(link):
                 return None
         return await checked_status(response.status, node, self._nodes, signed.id)
-
-    async def _original(self, status: Status) -> Status:
-        """For a replay, the first receipt: it says what the envelope did. Proved, where the replay was."""
-        if status.receipt is None or status.receipt.code != Code.REPLAYED:
-            return status
-        prove = status.stage is Stage.PROVEN
-        response, node = await self._nodes.call(
-            lambda channel: query_pb2_grpc.QueryServiceStub(channel).GetReceipt,
-            query_pb2.GetReceiptRequest(envelope_id=status.envelope_id, prove=prove),
-        )
-        if not response.found:
-            return status
-        receipt, proof = read_receipt(response, status.envelope_id, node, self._nodes.connector.trust, prove=prove)
-        return Status(status.envelope_id, status.stage, node.organisation, receipt, proof)

@@ -29,10 +29,11 @@ from ledger.codes import Code
 from lossbook.v1 import gateway_pb2, gateway_pb2_grpc
 from lossbook_sdk.answers import Stage, Status, checked_status
 from lossbook_sdk.envelopes import Signed
-from lossbook_sdk.errors import Rejected, VerificationFailed
+from lossbook_sdk.errors import NoFirstReceipt, Rejected, VerificationFailed
 from lossbook_sdk.links import Link
 from lossbook_sdk.nodes import TRANSIENT, Nodes, reason_of, refused
 from lossbook_sdk.profile import Node
+from lossbook_sdk.replays import with_first_receipt
 
 WINDOW_ENVELOPES: Final = 64
 """In flight at a time: keeps a node busy for some seconds with large envelopes, and memory small."""
@@ -54,6 +55,10 @@ GIVE_UP_S: Final = 120.0
 """Default time without any node before what is in flight fails."""
 
 
+FIRST_RECEIPT_S: Final = 5.0
+"""For the first receipt of an envelope that was executed before: then the next node is sent it again, and asked."""
+
+
 class Moment(msgspec.Struct, frozen=True, gc=False):
     """For measuring: when an envelope was first sent and when its last answer came (seconds, the clock given)."""
 
@@ -72,7 +77,11 @@ class _Flight:
 
 
 class _Leave(Exception):
-    """Go on with the next node."""
+    """Go on with the next node; this one is not asked for so many seconds."""
+
+    def __init__(self, why: str, patience_s: float = 0.0) -> None:
+        super().__init__(why)
+        self.patience_s = patience_s
 
 
 class BulkSubmitter:
@@ -124,6 +133,7 @@ class BulkSubmitter:
         self._last_heard_s = 0.0
         self._alone_since_s = 0.0
         self._streams = 0
+        self._patience_s = 0.0  #: how long the node of the last stream asked to be left alone
         self._leaving = ""  #: why the stream in use takes nothing more; empty while it does
 
     async def __aenter__(self) -> Self:
@@ -201,7 +211,7 @@ class BulkSubmitter:
                 self._requeue()
                 reason = await self._stream(node)
                 if reason:
-                    self._nodes.failed(node, reason)
+                    self._nodes.failed(node, reason, self._patience_s)
                 else:
                     reason = self._leaving
         except Exception as error:  # noqa: BLE001 - of whatever kind: who waits is told, and does not wait for ever
@@ -224,7 +234,7 @@ class BulkSubmitter:
     async def _stream_on(self, link: Link, node: Node) -> str:
         stub = gateway_pb2_grpc.GatewayServiceStub(link.channel)
         self._streams += 1
-        self._leaving = ""
+        self._leaving, self._patience_s = "", 0.0
         call = stub.SubmitStream(self._requests(self._streams), metadata=self._nodes.connector.metadata)
         self._last_heard_s = self._clock_s()
         watch = asyncio.create_task(self._watch(call))
@@ -237,7 +247,7 @@ class BulkSubmitter:
                     self._leaving = f"{node} has another TLS authority now"
                     return ""
                 for message in response.statuses:
-                    status = await checked_status(message, node, self._nodes)
+                    status = await self._told(await checked_status(message, node, self._nodes))
                     self._alone_since_s = self._clock_s()  # a lie is no company: liars alone are given up like silence
                     await self._on_status(status)
         except grpc.aio.AioRpcError as error:
@@ -249,7 +259,10 @@ class BulkSubmitter:
                 return f"no answer for {self._silence_s:.0f} s"
             raise
         except _Leave as leave:
+            self._patience_s = leave.patience_s
             return str(leave)
+        except NoFirstReceipt as error:
+            return error.problem
         except VerificationFailed as error:
             return error.problem  # a liar is left like a dead node; the next one answers for the same ids
         finally:
@@ -323,6 +336,16 @@ class BulkSubmitter:
             elif self._clock_s() - self._last_heard_s > self._silence_s:
                 call.cancel()
                 return
+
+    async def _told(self, status: Status) -> Status:
+        """What a status says of one envelope: of a replay, the first receipt."""
+        if status.stage is Stage.REJECTED and not status.envelope_id:
+            # Not looked at: which of those that were sent, nobody can say. The next node is sent them all.
+            refusal = Rejected(status.rejection_code, status.rejection_text, status.node)
+            raise _Leave(refusal.problem, status.retry_after_ms / 1000)
+        if status.envelope_id not in self._flights or not status.reached(self._wait):
+            return status
+        return await with_first_receipt(status, self._nodes, give_up_s=FIRST_RECEIPT_S, clock_s=self._clock_s)
 
     async def _on_status(self, status: Status) -> None:
         flight = self._flights.get(status.envelope_id)

@@ -19,6 +19,7 @@ import msgspec
 from ledger.codes import Code
 from ledger.types import Envelope, Receipt
 from ledger.wellformed import signature_jobs
+from ledger.wire import WireError, claimed_id
 from node.admission import Register, Rejection, RoomKeeper, judge, rejection
 from node.checking import SLICE_S
 from node.mailbox import Mailbox
@@ -43,7 +44,7 @@ class Ledger(Register, Protocol):
 class Outcome(msgspec.Struct, frozen=True):
     """The answer to one submitted envelope. Exactly one of ``rejection`` and ``news`` is set."""
 
-    envelope_id: bytes  #: empty where it did not decode
+    envelope_id: bytes  #: empty where it did not decode, and where its caller owes too much for anything to be read
     rejection: Rejection | None = None
     news: News | None = None
 
@@ -115,7 +116,7 @@ class Intake:
         judged = judge(raw, self._chain_id, self._ledger)
         if isinstance(judged, Rejection):
             self._room.charge_refused(caller, len(raw), now_ms)
-            return _refuse(b"", judged), None
+            return _refuse(_id_of(raw), judged), None
         known = self._known(judged)
         if known is not None:
             return known, None
@@ -164,6 +165,14 @@ class Intake:
     def _count(self, outcome: Outcome) -> None:
         label = outcome.rejection.code.name.lower() if outcome.rejection else "taken"
         self._metrics.submitted.labels(label).inc()
+
+
+def _id_of(raw: bytes) -> bytes:
+    """So that a client with many under way knows which one is meant; empty where nobody can know."""
+    try:
+        return claimed_id(raw)
+    except WireError:
+        return b""
 
 
 def _refuse(envelope_id: bytes, refusal: Rejection) -> Outcome:

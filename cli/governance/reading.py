@@ -20,6 +20,7 @@ from ledger.epochs import EPOCHS, MEMBERSHIP, EpochRecord, MembershipRecord
 from ledger.parameters import PARAMETERS
 from ledger.registrations import REGISTRATIONS
 from ledger.state import Table
+from lossbook_sdk.errors import VerificationFailed
 from lossbook_sdk.query import Found, read_record
 
 if TYPE_CHECKING:
@@ -57,14 +58,34 @@ def record_of(found: Found) -> ProposalRecord:
 
 
 async def read_book(query: Records, limit: int) -> Book:
-    """The newest proposals, each proved."""
-    listed = [read_record(PROPOSALS, found) async for found in query.records(PROPOSALS.prefix)]
+    """The newest proposals, each proved.
+
+    Which ones are the newest is the node's word: it can leave a proposal out, or date it wrongly in the list, and so
+    keep it off a page, not alter what is shown of it.
+
+    Raises:
+        VerificationFailed: the list has what no ledger holds.
+        Stop: as ``read_network``.
+    """
+    listed = [_listed(found) async for found in query.records(PROPOSALS.prefix)]
     listed.sort(key=lambda record: (record.ballots[0].time_ms, record.proposal_id), reverse=True)
     proposals = [await read_proposal(query, record.proposal_id) for record in listed[:limit]]
     found = tuple(each for each in proposals if each is not None)
     height = max((each.height for each in found), default=0)
     network = await read_network(query, [record_of(each) for each in found], height)
     return Book(network, found, len(listed) > limit)
+
+
+def _listed(found: Found) -> ProposalRecord:
+    """A proposal as a node lists it: under its own id, with its proposer's ballot."""
+    record = read_record(PROPOSALS, found)
+    if not record.ballots or found.key != PROPOSALS.prefix + record.proposal_id:
+        raise VerificationFailed(
+            f"what {found.node} served does not verify: a proposal in its list has another id, or no proposer",
+            unchanged="Nothing was changed",
+            advice="Ask another node: `--profile` chooses one; and tell the organisation that runs this one",
+        )
+    return record
 
 
 async def read_proposal(query: Records, proposal_id: bytes, height_min: int = 0) -> Found | None:

@@ -26,7 +26,7 @@ from ledger.wire.blocks import (
     encode_proposal,
 )
 from ledger.wire.checks import WireError, parse
-from ledger.wire.envelopes import decode_envelope, encode_envelope, encode_envelope_body, envelope_id
+from ledger.wire.envelopes import claimed_id, decode_envelope, encode_envelope, encode_envelope_body, envelope_id
 from ledger.wire.headers import decode_header, decode_justification, encode_header, make_justification
 from ledger.wire.operations import encode_operation
 from ledger.wire.receipts import decode_receipt, encode_receipt
@@ -53,6 +53,7 @@ from ledger.wire.votes import (
 
 __all__ = [
     "certificate_bytes",
+    "claimed_id",
     "read_certificate",
     "AckedRecord",
     "IncarnationRecord",

@@ -45,6 +45,18 @@ def envelope_id(body: bytes) -> bytes:
     return tagged(TAG_ENVELOPE_ID, body)
 
 
+def claimed_id(raw: bytes) -> bytes:
+    """The id under which whoever sent these bytes knows them, however ill-formed the envelope in them is.
+
+    Raises:
+        WireError: not even that.
+    """
+    outer = parse(envelope_pb2.Envelope, raw)
+    if not outer.body:
+        raise WireError("Envelope", "no body")
+    return envelope_id(outer.body)
+
+
 def decode_envelope(raw: bytes) -> Envelope:
     """Read an envelope; signatures are counted, not checked.
 

@@ -129,6 +129,9 @@ class EnvelopeStatus(_message.Message):
     PROOF_FIELD_NUMBER: _builtins.int
     REJECTION_FIELD_NUMBER: _builtins.int
     envelope_id: _builtins.bytes
+    """Empty only in a refusal without a look at the envelope: no envelope at all was sent, or its sender is over its
+    rate for such (retry_after_ms says until when nothing of it is looked at).
+    """
     stage: Global___Stage.ValueType
     receipt: _builtins.bytes
     """Serialized Receipt, from FINAL on."""

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.base import Stop
-from cli.governance.reading import read_network, read_proposal, record_of
+from cli.governance.reading import read_book, read_network, read_proposal, record_of
 from cli.governance.standing import OVER, Network, standing_of
 from cli.governance.words import next_in_words, waits_for
-from contracts.governance.records import Ballot, ProposalRecord, ProposalState
+from contracts.governance.records import PROPOSALS, Ballot, ProposalRecord, ProposalState
 from contracts.governance.voting import outcome
 from ledger import operations as ops
 from ledger.codes import Code, text
@@ -25,6 +25,7 @@ from ledger.epochs import EpochRecord, MembershipRecord, PassedChange, Seat, cur
 from ledger.parameters import ACTIVATION_MARGIN, latest_parameters
 from ledger.proofs import verify_bytes
 from lossbook_sdk import governance
+from lossbook_sdk.errors import VerificationFailed
 from lossbook_sdk.query import Found
 from tests.support.assembly_client import ChainSession, organisation
 from tests.support.commands import document, lossbook
@@ -378,6 +379,30 @@ def test_whoever_has_written_waits_until_the_state_after_it_is_certified(monkeyp
     with pytest.raises(Stop, match="not certified yet") as caught:
         asyncio.run(read_proposal(Behind(3), bytes(16), 5))
     assert caught.value.exit_code == 3
+
+
+class Lister(Behind):
+    """A node that lists what it likes."""
+
+    def __init__(self, *listed: Found) -> None:
+        super().__init__(3)
+        self.listed = listed
+
+    async def records(self, prefix: bytes, *, limit: int | None = None) -> AsyncIterator[Found]:
+        for found in self.listed:
+            yield found
+
+
+@pytest.mark.parametrize("wrong", ["no ballots", "another id"])
+def test_invalid_proposals_that_only_a_node_lists(wrong: str) -> None:
+    """A list is not proved: what cannot stand in a ledger is the node's doing, and told as such."""
+    ballots = () if wrong == "no ballots" else (Ballot(FIRST.id, True, 1, 1, 0, 0),)
+    record = ProposalRecord(bytes(16), 0, 100, 1, None, None, ops.ParameterChange(500, "all"), ballots, ())
+    key = PROPOSALS.prefix + (b"another".ljust(16) if wrong == "another id" else bytes(16))
+    with pytest.raises(VerificationFailed, match="a proposal in its list") as caught:
+        asyncio.run(read_book(Lister(Found(key, PROPOSALS.encode(record), 3, FIRST.id)), 10))
+    assert FIRST.id in caught.value.problem
+    assert caught.value.exit_code == 4
 
 
 def test_a_vote_that_stands_is_told_although_the_state_after_it_is_not_certified(

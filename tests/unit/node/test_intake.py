@@ -7,7 +7,7 @@ import asyncio
 from ledger.codes import Code
 from ledger.organisations import KeyRecord, OrganisationRecord, find_key, find_organisation
 from ledger.types import ENVELOPE_BYTES_MAX, Envelope, Receipt
-from ledger.wire import encode_envelope
+from ledger.wire import encode_envelope, envelope_id
 from node.admission import REFUSED_BYTES_MIN, RoomKeeper
 from node.intake import Intake, Outcome
 from node.mailbox import Mailbox
@@ -89,3 +89,28 @@ def test_one_envelope_several_times_in_one_message_is_taken_once() -> None:
     assert codes(outcomes) == {Code.OK}
     (waiting,) = target._mailbox.drain()
     assert waiting.envelopes == (sent,)  # type: ignore[union-attr]
+
+
+def test_what_is_refused_is_named_wherever_an_envelope_was_sent_at_all() -> None:
+    """A client with many under way on a stream has nothing but the id to go by."""
+    target = intake(rate_bytes_s=1 << 30)
+    elsewhere = LEDGER.envelope([policy_issue()], chain_id=bytes(32))
+    stranger = LEDGER.envelope([policy_issue()], organisation="stranger")
+    unreadable = encode_envelope(b"\xff\xff", [bytes(64)])
+    too_large = encode_envelope(bytes(ENVELOPE_BYTES_MAX), [bytes(64)])
+    sent = [elsewhere.raw, stranger.raw, unreadable, b"\xff", b"", too_large, elsewhere.raw]
+    outcomes = submit(target, sent, FIRST.id)
+    assert [outcome.rejection.code for outcome in outcomes if outcome.rejection] == [
+        Code.WRONG_CHAIN,
+        Code.UNKNOWN_ORGANISATION,
+        Code.MALFORMED,
+        Code.MALFORMED,
+        Code.MALFORMED,
+        Code.TOO_LARGE,
+        Code.OVERLOADED,
+    ]
+    named = [elsewhere.id, stranger.id, envelope_id(b"\xff\xff"), b"", b"", envelope_id(bytes(ENVELOPE_BYTES_MAX))]
+    assert [outcome.envelope_id for outcome in outcomes] == [*named, b""]
+    owes = outcomes[-1].rejection
+    assert owes is not None
+    assert owes.retry_after_ms > 0, "nothing of this caller is looked at before then"

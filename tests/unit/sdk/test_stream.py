@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 import pytest
 
 from ledger import operations as ops
 from ledger.codes import Code
-from lossbook.v1 import gateway_pb2
+from ledger.wire import decode_receipt, encode_receipt
+from lossbook.v1 import gateway_pb2, query_pb2
 from lossbook_sdk.answers import Stage, Status
 from lossbook_sdk.envelopes import Signed, build_and_sign
-from lossbook_sdk.errors import NothingReachable
+from lossbook_sdk.errors import Failed, NoFirstReceipt, NothingReachable
 from lossbook_sdk.nodes import Nodes
 from lossbook_sdk.profile import Node
+from lossbook_sdk.replays import with_first_receipt
 from lossbook_sdk.stream import BulkSubmitter
-from tests.support.gateways import FakeGateway, accepted, always, final, id_of, never, nodes_of, rejected
+from tests.support.gateways import AnyQuery, FakeGateway, accepted, always, final, id_of, never, nodes_of, rejected
 from tests.support.insurers import FIRST, market_genesis
+
+T = TypeVar("T")
 
 
 def envelopes(count: int) -> list[Signed]:
@@ -50,6 +55,11 @@ async def load(bulk: BulkSubmitter, signed: Sequence[Signed]) -> list[Status]:
         futures = [await bulk.submit(one) for one in signed]
         await bulk.drain()
         return [future.result() for future in futures]
+
+
+async def bounded(work: Coroutine[Any, Any, T]) -> T:
+    async with asyncio.timeout(30):
+        return await work
 
 
 async def start(*gateways: FakeGateway) -> None:
@@ -224,6 +234,127 @@ def test_overload_is_waited_out() -> None:
         await stop(gateway)
 
     asyncio.run(story())
+
+
+def nameless(code: int, retry_after_ms: int = 0) -> Callable[[bytes], gateway_pb2.EnvelopeStatus]:
+    def refuse(raw: bytes) -> gateway_pb2.EnvelopeStatus:
+        status = rejected(raw, code, retry_after_ms)
+        status.envelope_id = b""
+        return status
+
+    return refuse
+
+
+def test_a_refusal_that_names_no_envelope_sends_all_of_them_to_the_next_node() -> None:
+    async def story() -> None:
+        in_debt, free = (
+            FakeGateway("insurer-1", always(nameless(Code.OVERLOADED, 60_000))),
+            FakeGateway("insurer-2", always(final)),
+        )
+        await start(in_debt, free)
+        nodes = nodes_of(in_debt, free)
+        statuses = await load(BulkSubmitter(nodes), envelopes(5))
+        assert {status.stage for status in statuses} == {Stage.FINAL}
+        assert nodes.choose() == free.node, "the other one asked for a minute"
+        await nodes.close()
+        await stop(in_debt, free)
+
+    asyncio.run(bounded(story()))
+
+
+def test_a_node_that_only_refuses_what_it_does_not_name_is_given_up() -> None:
+    async def story() -> None:
+        gateway = FakeGateway("insurer-1", always(nameless(Code.MALFORMED)))
+        await start(gateway)
+        try:
+            await load(BulkSubmitter(nodes_of(gateway), give_up_s=0.5), envelopes(2))
+        finally:
+            await stop(gateway)
+
+    with pytest.raises(NothingReachable, match="MALFORMED"):
+        asyncio.run(bounded(story()))
+
+
+class FirstReceipts(AnyQuery):
+    """Knows what every envelope did when it was executed first; or nothing."""
+
+    def __init__(self, code: int | None) -> None:
+        self.code = code
+
+    async def GetReceipt(  # noqa: N802
+        self, request: query_pb2.GetReceiptRequest, context: object
+    ) -> query_pb2.GetReceiptResponse:
+        if self.code is None:
+            return query_pb2.GetReceiptResponse()
+        first = encode_receipt(
+            envelope_id=request.envelope_id,
+            height=2,
+            index=0,
+            position=0,
+            block_time_ms=1,
+            code=self.code,
+            operation_codes=(self.code,),
+        )
+        return query_pb2.GetReceiptResponse(found=True, receipt=first.raw)
+
+
+def replayed(raw: bytes) -> gateway_pb2.EnvelopeStatus:
+    return final(raw, Code.REPLAYED, ())
+
+
+@pytest.mark.parametrize("code", [Code.OK, Code.OPERATIONS_FAILED])
+def test_a_replay_is_answered_with_the_first_receipt_on_a_stream_too(code: Code) -> None:
+    async def story() -> Status:
+        gateway = FakeGateway("insurer-1", always(replayed))
+        await gateway.start(query=FirstReceipts(code))  # type: ignore[abstract]
+        (status,) = await load(BulkSubmitter(nodes_of(gateway)), envelopes(1))
+        await stop(gateway)
+        return status
+
+    status = asyncio.run(bounded(story()))
+    assert status.receipt is not None
+    assert (status.receipt.height, status.receipt.code) == (2, code)
+    if code is not Code.OK:
+        with pytest.raises(Failed):
+            status.raise_for_failure()
+
+
+def test_a_replay_of_which_a_node_does_not_hold_the_first_receipt_is_asked_about_elsewhere() -> None:
+    async def story() -> Status:
+        behind, level = FakeGateway("insurer-1", always(replayed)), FakeGateway("insurer-2", always(replayed))
+        await behind.start(query=FirstReceipts(None))  # type: ignore[abstract]
+        await level.start(query=FirstReceipts(Code.OK))  # type: ignore[abstract]
+        (status,) = await load(BulkSubmitter(nodes_of(behind, level)), envelopes(1))
+        await stop(behind, level)
+        return status
+
+    status = asyncio.run(bounded(story()))
+    assert status.receipt is not None
+    assert (status.node, status.receipt.code) == ("insurer-2", Code.OK)
+
+
+def test_invalid_a_replay_without_a_first_receipt_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lossbook_sdk.stream.FIRST_RECEIPT_S", 0.2)
+
+    async def story() -> None:
+        gateway = FakeGateway("insurer-1", always(replayed))
+        await gateway.start(query=FirstReceipts(None))  # type: ignore[abstract]
+        nodes = nodes_of(gateway)
+        (signed,) = envelopes(1)
+        replay = Status(signed.id, Stage.FINAL, "insurer-1", decode_receipt(replayed(signed.raw).receipt))
+        try:
+            with pytest.raises(Failed):
+                replay.raise_for_failure()
+            with pytest.raises(NoFirstReceipt, match="was executed before") as caught:
+                await with_first_receipt(replay, nodes, give_up_s=0.2)
+            assert f"lossbook tx show {signed.id.hex()}" in caught.value.advice
+            with pytest.raises(NothingReachable, match=r"first receipt|no node gave"):
+                await load(BulkSubmitter(nodes, give_up_s=0.5), [signed])
+        finally:
+            await nodes.close()
+            await stop(gateway)
+
+    asyncio.run(bounded(story()))
 
 
 def test_final_refusals_are_answers() -> None:
