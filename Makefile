@@ -18,7 +18,7 @@ help:
 	@echo "make proto       generate proto/lossbook/v1 from its .proto files"
 	@echo "make sim         some hundred networks attacked in virtual time"
 	@echo "make soak        the same until stopped, on all cores; FROM=SEED goes on"
-	@echo "make wheel-test  build the wheel and run the unit tests against it, outside the checkout"
+	@echo "make wheel-test  build the wheel, compare what it installs with the source tree, and use it outside the checkout"
 	@echo "make lock        resolve requirements*.lock anew (network)"
 	@echo "make clean       remove what was made, .venv too"
 

@@ -68,18 +68,13 @@ class Cluster:
 
     def transmit(self, sender: int, to: int, packet: Packet, after_ms: int = 0) -> None:
         """Put a packet on its way."""
-        self.effects.update(_STAMP.pack(self.timeline.now_ms, sender << 8 | to))
-        for raw in packet:
-            self.effects.update(raw)
+        self.effects.update(_STAMP.pack(self.timeline.now_ms, sender << 8 | to) + b"".join(packet))
         self.network.send(sender, to, packet, after_ms)
 
     def note(self, index: int, turn: Turn) -> None:
         """A turn's writes are on disk."""
-        self.effects.update(_STAMP.pack(self.timeline.now_ms, index))
-        for write in turn.block_writes:
-            self.effects.update(write.digest)
-        for record in turn.vote_records:
-            self.effects.update(record)
+        digests = [write.digest for write in turn.block_writes]
+        self.effects.update(b"".join([_STAMP.pack(self.timeline.now_ms, index), *digests, *turn.vote_records]))
 
     def decode(self, raw: bytes) -> PeerMessage | None:
         """The value of a message's bytes; the same bytes are decoded once.

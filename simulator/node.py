@@ -10,11 +10,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Sequence
 from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from consensus.core import Core
+from consensus.effects import Effect
 from consensus.events import Event, Now
 from contracts.dispatch import CONTRACTS
 from ledger.block_port import FinalizedWrite
@@ -120,6 +121,7 @@ class Node:
         self.doom: Boundary | None = None  #: where the power will fail
         self.died_at = ""  #: where the last crash was
         self.epoch = 0  #: the one its validator is in
+        self.core: Core  #: of that epoch, once it was started
         self.later = False  #: it speaks as a later minor version does
         self.paused = False
         self.notices: list[Notice] = []
@@ -208,9 +210,20 @@ class Node:
 
     def _observe(self, instance: Instance) -> None:
         """The core of the present epoch; those before it rest."""
-        self.core: Core = instance.core
+        core = self.core = instance.core
         self.epoch = instance.number
-        instance.core = _ObservedCore(instance.core, self)  # type: ignore[assignment]
+        step = core.step
+
+        def observed(event: Event, now: Now) -> list[Effect]:
+            if core is not self.core:
+                return step(event, now)  # of an epoch that is over
+            witness = self.cluster.witness
+            witness.stepping(self, event, now)
+            effects = step(event, now)
+            witness.stepped(self, event, effects, now)
+            return effects
+
+        core.step = observed  # type: ignore[method-assign]
 
     def crash(self) -> None:
         """The power fails: memory is gone, and what was not synced may be."""
@@ -464,23 +477,3 @@ class Node:
         self.paused = False
         self._turn_at = None
         self._schedule(self.cluster.timeline.now_ms)
-
-
-class _ObservedCore:
-    """The core, with the witness looking on."""
-
-    def __init__(self, core: Any, node: Node) -> None:
-        self._core = core
-        self._node = node
-
-    def step(self, event: Event, now: Now) -> Any:
-        node = self._node
-        if self._core is not node.core:
-            return self._core.step(event, now)  # of an epoch that is over
-        node.cluster.witness.stepping(node, event, now)
-        effects = self._core.step(event, now)
-        node.cluster.witness.stepped(node, event, effects, now)
-        return effects
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._core, name)

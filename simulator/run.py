@@ -250,13 +250,13 @@ class Run:
         self._compare(goal)
 
     def _reunited(self, goal: int) -> bool:
-        heights = {node.validator.executed_height for node in self.cluster.honest}
-        seats = self.watch.seats(max(node.epoch for node in self.cluster.honest))
+        honest = self.cluster.honest
+        heights = {node.validator.executed_height for node in honest}
+        if len(heights) > 1 or min(heights) < goal:
+            return False
+        seats = self.watch.seats(max(node.epoch for node in honest))
         able = {seat.node for seat in seats if seat.key}
-        as_seated = all(
-            node.signing == ("signing" if node.index in able else "observer") for node in self.cluster.honest
-        )
-        return len(heights) == 1 and min(heights) >= goal and as_seated
+        return all(node.signing == ("signing" if node.index in able else "observer") for node in honest)
 
     def _compare(self, height: int) -> None:
         """Headers, bodies, state and receipts of all honest nodes up to this height.

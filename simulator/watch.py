@@ -98,7 +98,8 @@ class Watch(Witness):
         self.oracles = all_oracles(self.world)
         self.promises = next(oracle for oracle in self.oracles if isinstance(oracle, Promises))
         self.demands = 0  #: checks of whoever drives the run
-        self._genuine: set[tuple[Vote, ...] | Vote] = set()
+        self._genuine: set[Vote] = set()
+        self._genuine_certificates: set[Certificate] = set()  #: all their votes were genuine, which votes remain
         self._seen_certificates: set[tuple[int, Certificate]] = set()
         self._seen_batches: set[bytes] = set()
         self._seen_acks: dict[Ack, bool] = {}
@@ -174,7 +175,11 @@ class Watch(Witness):
         if key in self._seen_certificates:
             return
         self._seen_certificates.add(key)
-        forged = tuple(vote.signer for vote in certificate.votes() if not self._vote(vote))
+        forged: tuple[int, ...] = ()
+        if certificate not in self._genuine_certificates:
+            forged = tuple(vote.signer for vote in certificate.votes() if not self._vote(vote))
+            if not forged:
+                self._genuine_certificates.add(certificate)
         if node.honest:
             fact = CertificateFact(
                 certificate.epoch,
@@ -330,7 +335,7 @@ class Watch(Witness):
         if messages and not any(isinstance(message, StartQuery) for message in messages):
             sent = [(int(message.kind), message.view) for message in messages if isinstance(message, Vote)]
             core = node.core
-            self._tell("retried", node.index, core.status().epoch, core.view, core.floor_view, sent)
+            self._tell("retried", node.index, node.epoch, core.view, core.floor_view, sent)
 
     def turned(self, node: Node, turn: Turn) -> None:
         """See Witness."""
