@@ -50,6 +50,10 @@ BACKOFF_S_MIN: Final = 0.1
 BACKOFF_S_MAX: Final = 3.0
 """Between attempts, with jitter: a restarted peer is found within seconds, a dead one costs nothing."""
 
+BACKOFF_SEATLESS_S_MAX: Final = 60.0
+"""The same for a member without a seat: its card may name an address where nothing ever ran. A node that starts there
+dials by itself, and is dialled at once."""
+
 STEADY_S: Final = 5.0
 """A stream that lasted so long was no attempt that failed: the next one begins with the shortest back-off."""
 
@@ -91,6 +95,11 @@ class Link:
         self.problem = Problem("not dialled yet")
 
     @property
+    def _backoff_s_max(self) -> float:
+        member = self._identity.members.get(self.organisation)
+        return BACKOFF_S_MAX if member is not None and member.is_validator else BACKOFF_SEATLESS_S_MAX
+
+    @property
     def speaks_of_a_twin(self) -> bool:
         """Whether the peer ends streams of this node because another process with its identity opens newer ones."""
         return self._replaced.told(asyncio.get_running_loop().time())
@@ -122,7 +131,7 @@ class Link:
             if lasted_s is not None and lasted_s > STEADY_S:
                 backoff = BACKOFF_S_MIN
             await self._pause(backoff * random.uniform(0.5, 1.5), cut_short=lasted_s is None)
-            backoff = min(backoff * 1.6, BACKOFF_S_MAX)
+            backoff = min(backoff * 1.6, self._backoff_s_max)
 
     def wake(self) -> None:
         """The peer was heard of: dial now, if it could not be reached before."""

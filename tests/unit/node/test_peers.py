@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
+from msgspec.structs import replace
 
 import services.identity
 from consensus.messages import Want
@@ -41,7 +42,7 @@ from services.sync import SyncServicer
 from services.tasks import Tasks
 from tests.support.insurers import INSURERS, Organisation
 from tests.support.snapshots import NoSnapshots
-from tests.support.tls import identity, serving
+from tests.support.tls import identity, market_members, serving
 from tests.unit.node.test_peer_wire import BATCH
 
 ALPHA, BETA, GAMMA = INSURERS[0], INSURERS[1], INSURERS[2]
@@ -191,6 +192,40 @@ def test_a_peer_that_drops_streams_is_dialled_less_and_less_often_however_loud_i
     assert seconds[0] == peers_module.BACKOFF_S_MIN
     assert seconds == sorted(seconds)
     assert seconds[-1] == peers_module.BACKOFF_S_MAX
+
+
+@pytest.mark.parametrize("seated", [True, False])
+def test_a_member_without_a_seat_is_dialled_seldom_until_it_is_heard_of(
+    monkeypatch: pytest.MonkeyPatch, seated: bool
+) -> None:
+    members = market_members()
+    members.update(replace(each, is_validator=each.is_validator and (seated or each.id != BETA.id)) for each in members)
+    pauses: list[tuple[float, bool]] = []
+
+    async def main() -> None:
+        link = Link(BETA.id, "127.0.0.1:9", identity(ALPHA, members=members), Mailbox(), Metrics())
+        enough = asyncio.Event()
+
+        async def pause(_: Link, seconds: float, *, cut_short: bool) -> None:
+            pauses.append((seconds, cut_short))
+            if len(pauses) == 16:
+                enough.set()
+                await asyncio.Event().wait()
+
+        async def refused() -> None:
+            raise TimeoutError
+
+        monkeypatch.setattr(Link, "_pause", pause)
+        monkeypatch.setattr(link, "_stream", refused)
+        monkeypatch.setattr(random, "uniform", lambda least, most: 1.0)
+        dialling = asyncio.create_task(link.run())
+        await enough.wait()
+        dialling.cancel()
+
+    asyncio.run(main())
+    assert all(cut_short for _, cut_short in pauses), "it is dialled at once when it is heard of"
+    longest = peers_module.BACKOFF_S_MAX if seated else peers_module.BACKOFF_SEATLESS_S_MAX
+    assert max(seconds for seconds, _ in pauses) == pauses[15][0] == longest
 
 
 def test_being_heard_of_cuts_a_pause_short_only_where_it_may() -> None:
