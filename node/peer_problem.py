@@ -11,6 +11,8 @@ from typing import Final
 import grpc
 import msgspec
 
+from node.twins import REPLACED
+
 _OF_GRPC: Final = "last error: "
 """What follows is of one address; each organisation has one."""
 
@@ -31,6 +33,8 @@ def problem_of(organisation: str, address: str, code: grpc.StatusCode, details: 
         address: host:port.
         details: gRPC's or the peer's words.
     """
+    if details == REPLACED:
+        return Problem("it has a newer stream of another process with this node's identity")
     if "Connection refused" in details:
         return Problem(f"nothing listens at {address}")
     if "CERTIFICATE_VERIFY_FAILED" in details:

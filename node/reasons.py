@@ -42,7 +42,7 @@ def _well(facts: Facts) -> Reason:
 
 _RULES: Final[Sequence[tuple[Callable[[Facts], Reason | None], bool]]] = (
     (own.store_failed, True),
-    (own.twin, False),
+    (own.twin, True),
     (own.diverged, True),
     (network.too_many_muted, False),
     (own.observing, False),

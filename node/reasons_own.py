@@ -147,10 +147,12 @@ def twin(facts: Facts) -> Reason | None:
     told_by = [peer.organisation for peer in facts.peers if peer.speaks_of_a_twin]
     if not told_by:
         return None
+    text = facts.divergence or facts.consensus.stopped
+    stopped = f" This one signs nothing any more: {text}." if text else ""
     return Reason(
         TWIN,
         f"Another process runs as {facts.own}: {listed(told_by)} {one_or_many(told_by, 'ends', 'end')} this node's "
-        "streams again and again, because it opens newer ones with the same certificate.",
+        f"streams again and again, because it opens newer ones with the same certificate.{stopped}",
         "Stop this node now, and look for the other one: a copied home, an old machine that came back. Destroy or lock "
         "away one of the two. If both sign, they contradict each other, and everybody can prove it "
         "(docs/operations.md, Replace a machine).",

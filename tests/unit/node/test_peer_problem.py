@@ -12,6 +12,7 @@ from node.mailbox import Mailbox
 from node.metrics import Metrics
 from node.peer_problem import Problem, problem_of
 from node.peers import Link, PeerServicer
+from node.twins import REPLACED
 from tests.support.insurers import INSURERS, Organisation
 from tests.support.tls import identity, serving
 
@@ -67,6 +68,11 @@ def test_what_the_peer_says_is_passed_on() -> None:
 @pytest.mark.parametrize(
     ("code", "details", "problem"),
     [
+        (
+            grpc.StatusCode.ABORTED,
+            REPLACED,
+            Problem("it has a newer stream of another process with this node's identity"),
+        ),
         (
             grpc.StatusCode.UNAUTHENTICATED,
             "the leaf of alpha: its ledger key did not sign it",

@@ -162,6 +162,14 @@ def test_a_node_is_not_let_in_only_if_more_turn_it_away_than_may_be_broken_and_n
     assert kinds_of(seatless) == ["no-seat", "not-let-in"], "a newcomer, before it is voted in"
 
 
+def test_a_second_process_explains_all_else_also_that_this_one_stopped() -> None:
+    given = facts(CASES["twin"], stopped="view 7 holds a vote this node did not cast", silent=(1, 2, 3))
+    assert kinds_of(given) == ["twin"]
+    assert told(given, "twin").text.endswith(
+        " This one signs nothing any more: view 7 holds a vote this node did not cast."
+    )
+
+
 def test_a_certificate_that_has_ended_is_told_as_ended() -> None:
     assert "ends within 1 day:" in told(facts(WELL, certificate_days=0), "certificate-ends").text
     assert "has ended" in told(facts(WELL, certificate_days=-1), "certificate-ends").text
