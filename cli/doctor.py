@@ -124,6 +124,7 @@ def check_libraries() -> Finding:
 
 
 def _home(path: Path) -> Iterator[Finding]:
+    from cli.homes import holder_of
     from store.errors import StoreError
     from store.home import HomeKind, open_home
 
@@ -142,7 +143,7 @@ def _home(path: Path) -> Iterator[Finding]:
     yield from _guarded("genesis", lambda: check_genesis(home))
     yield from _guarded("certificate", lambda: check_certificate(home.tls / "leaf.pem", home))
     yield from _guarded("disk", lambda: check_disk(path))
-    running = _lock_holder(home)
+    running = holder_of(home)
     if running:
         yield from _guarded("daemon", lambda: check_daemon(home, running))
         return
@@ -228,12 +229,13 @@ def check_daemon(home: Home, process: str) -> Finding:
     """A daemon that runs is asked how it is doing; its stores and ports are in its hands."""
     import asyncio
 
+    from cli.homes import HANGS
     from cli.reach import ask_status, failure_of, hindrance_of, is_ready, of_home
 
     connector, node = of_home(home.path, home.kind)
     answer = asyncio.run(ask_status(connector, node))
     if answer is None:
-        return bad("daemon", f"process {process} holds the home, but {node} does not answer", "Look at its log")
+        return bad("daemon", f"process {process} runs here, but {node} does not answer", HANGS)
     failure = failure_of(answer)
     if failure:
         return bad("daemon", f"it runs (process {process}), but: {failure}", "Stop it, mend that, start it again")
@@ -265,20 +267,6 @@ def check_ports(home: Home) -> Iterator[Finding]:
             yield good("port", f"{name} {address} is free")
         except OSError as error:
             yield bad("port", f"{name} {address}: {error.strerror}", "Stop what uses it, or change it in lossbook.toml")
-
-
-def _lock_holder(home: Home) -> str:
-    """Process id of the daemon that runs here; empty if none does."""
-    from store.errors import HomeInUse
-
-    try:
-        home.lock().release()
-    except HomeInUse:
-        try:
-            return (home.path / "LOCK").read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError):
-            return "unknown"
-    return ""
 
 
 # ---------------------------------------------------------------- profile

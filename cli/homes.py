@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TypeVar
 
 import click
 
@@ -24,6 +24,11 @@ from cli.output import emit, facts, say
 if TYPE_CHECKING:
     from services.books import Books
     from store.home import Home
+
+HANGS: Final = (
+    "It starts, hangs, or was paused: look at its log, and at its state with `ps`. If it stays so, end it and start it "
+    "again"
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -99,12 +104,30 @@ def make_home(
 def down(home: Path, kind: str, node: str) -> NoReturn:
     """A daemon does not answer; what it says without TLS, if it does."""
     from cli.reach import readyz_of
+    from store.home import any_home
 
     page, missing = readyz_of(home)
     if missing:
         fail(f"{node} does not answer, but {page} does", missing, EXIT_UNREACHABLE)
+    process = holder_of(any_home(home))
+    if process:
+        fail(f"process {process} runs here, but {node} does not answer", HANGS, EXIT_UNREACHABLE)
     fail(
         f"{node} does not answer",
         f"If it should run: `lossbook {kind} start --home {home}`, and `lossbook doctor --home {home}`",
         EXIT_UNREACHABLE,
     )
+
+
+def holder_of(home: Home) -> str:
+    """Process id of the daemon that runs in a home; empty if none does."""
+    from store.errors import HomeInUse
+
+    try:
+        home.lock().release()
+    except HomeInUse:
+        try:
+            return (home.path / "LOCK").read_text(encoding="ascii").strip() or "unknown"
+        except (OSError, UnicodeDecodeError):
+            return "unknown"
+    return ""

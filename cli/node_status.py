@@ -16,8 +16,11 @@ from cli.output import emit, facts, number
 if TYPE_CHECKING:
     from lossbook.v1.query_pb2 import GetStatusResponse
 
-ALWAYS: Final = frozenset({"signing", "ready", "voting", "peers"})
+ALWAYS: Final = frozenset({"signing", "ready", "peers"})
 """Shown whatever they are; of the others what is none, no or zero is left out."""
+
+UNLESS: Final = frozenset({"voting"})
+"""Shown where it is no: a node may have a seat, a key and good stores, and sign nothing yet (``signing``)."""
 
 ELSEWHERE: Final = frozenset(
     {"epoch", "validators", "view", "leader", "finalized_height", "executed_height", "origin_open", "reasons"}
@@ -52,7 +55,7 @@ def rows(answer: GetStatusResponse, detail: Mapping[str, Any]) -> Iterator[tuple
     yield "block time", render_time(answer.block_time_ms)
     yield "state root", answer.state_root.hex()
     for name, value in detail.items():
-        if name not in ELSEWHERE and (value or name in ALWAYS):
+        if name not in ELSEWHERE and (name in ALWAYS or bool(value) is not (name in UNLESS)):
             yield _named(name, value)
 
 
@@ -66,7 +69,7 @@ def _named(name: str, value: object) -> tuple[str, object]:
 
 def _plain(value: object) -> object:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_plain(inner)}" for name, inner in value.items()) or "none"
+        return ", ".join(f"{name}: {_plain(inner)}" for name, inner in value.items()) or "none"
     if isinstance(value, list):
         return ", ".join(str(_plain(inner)) for inner in value) or "none"
     return value if value not in (None, "") else "none"

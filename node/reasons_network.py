@@ -78,10 +78,16 @@ def peers_lost(facts: Facts) -> Reason | None:
     if not lost | hung or left < facts.consensus.quorum:
         return None
     told = "; ".join(f"{name} ({problem})" for name, problem in (lost | hung).items())
+    goes_on = (
+        f"The other {left} of {len(facts.members)} validators would do, but nothing became final for "
+        f"{seconds(facts.stalled_ms)}: some of them do not vote."
+        if facts.stalls
+        else f"The network goes on with {left} of {len(facts.members)} validators; "
+        f"{left - facts.consensus.quorum or 'no'} more may fail."
+    )
     return Reason(
         "peers-lost",
-        f"Not heard of: {told}. The network goes on with {left} of {len(facts.members)} validators; "
-        f"{left - facts.consensus.quorum or 'no'} more may fail.",
+        f"Not heard of: {told}. {goes_on}",
         f"Have {one_or_many(lost | hung, 'that node', 'those nodes')} looked at before another one fails.",
     )
 
@@ -90,10 +96,10 @@ def silent(facts: Facts) -> Reason | None:
     """Fewer than a quorum are heard."""
     silent, needed = facts.others_silent, facts.consensus.quorum
     heard = len(facts.members) - len(silent) - (facts.seated and not facts.votes)
-    if not silent or heard >= needed:
-        return None
     connected = {peer.organisation for peer in facts.peers if peer.connected}
     hung = [name for name in silent if name in connected]
+    if not silent or heard >= needed or (not hung and too_few_peers(facts) is not None):
+        return None  # the last: those that are not reached are named there, and nothing is heard of them for that
     hint = f" The connection to {listed(hung)} is up: the process there may hang." if hung else ""
     return Reason(
         "silent",

@@ -46,7 +46,11 @@ def observing(facts: Facts) -> Reason | None:
     """There is no vote log to sign with."""
     if not facts.observing:
         return None
-    return Reason("vote-log", f"This node only observes: {facts.observing}", "Do what it says; then it votes again.")
+    return Reason(
+        "vote-log",
+        f"This node only observes: {facts.observing}",
+        "Stop this node, do that, start it again. It votes once the others have said what it may have signed.",
+    )
 
 
 def no_seat(facts: Facts) -> Reason | None:

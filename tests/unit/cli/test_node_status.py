@@ -53,16 +53,23 @@ def test_each_thing_is_shown_once_with_its_unit_and_what_is_nothing_is_not() -> 
     assert shown["epoch"] == "0: alpha, beta"
     assert (shown["disk free"], shown["uptime"]) == ("12,000 bytes", "8 s")
     assert (shown["ready"], shown["voting"]) == (True, False)
-    assert shown["peers"] == "beta connected, gamma no answer"
+    assert shown["peers"] == "beta: connected, gamma: no answer"
     assert not {"muted", "muted until view", "snapshot", "diverged", "failure", "waiting", "leader"} & shown.keys()
     text = " ".join(str(value) for value in shown.values())
     assert [text.count(number) for number in ("1,041", "1,040")] == [1, 1]
 
 
+def test_a_node_that_could_vote_and_signs_nothing_yet_is_not_said_to_vote() -> None:
+    muted = DETAIL | {"voting": True, "signing": "muted"}
+    shown = dict(rows(answer(muted), muted))
+    assert shown["signing"] == "muted"
+    assert "voting" not in shown
+
+
 def test_what_is_something_is_shown() -> None:
     detail = DETAIL | {"muted": {"gamma": 58}, "diverged": True, "failure": "votes: disk full", "waiting_bytes": 7}
     shown = dict(rows(answer(detail), detail))
-    assert shown["muted"] == "gamma 58"
+    assert shown["muted"] == "gamma: 58"
     assert (shown["diverged"], shown["failure"], shown["waiting"]) == (True, "votes: disk full", "7 bytes")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from cli.base import EXIT_UNREACHABLE, Stop
-from cli.homes import down
+from cli.homes import HANGS, down
 from cli.reach import hindrance_of, readyz_of
 from lossbook.v1.query_pb2 import GetStatusResponse
+from store.home import HomeKind, any_home, create_home
 
 PAGE = "[-] certificate: The TLS certificate of this node has ended: nobody lets it in any more. Restart the node."
 
@@ -41,8 +43,9 @@ def serving(status: int, body: str) -> Iterator[int]:
 
 
 def home(path: Path, http: str) -> Path:
-    (path / "lossbook.toml").write_text(f'[listen]\nhttp = "{http}"\n')
-    return path
+    made = create_home(path / http.replace(":", "-"), HomeKind.NODE, b"{}", bytes(32), "alpha")
+    made.config.write_text(f'[listen]\nhttp = "{http}"\n')
+    return made.path
 
 
 def test_where_a_daemon_cannot_be_asked_over_tls_its_readiness_page_is_quoted(tmp_path: Path) -> None:
@@ -58,12 +61,20 @@ def test_where_a_daemon_cannot_be_asked_over_tls_its_readiness_page_is_quoted(tm
 def test_a_daemon_that_does_not_run_or_says_nothing_is_told_as_before(tmp_path: Path) -> None:
     with serving(200, "ready\n") as port:
         assert readyz_of(home(tmp_path, f"127.0.0.1:{port}"))[1] == ""
-    for address in ("", "nowhere", "127.0.0.1:9", "nosuch.invalid:80"):
+    for address in ("nowhere", "127.0.0.1:9"):
         given = home(tmp_path, address)
         assert readyz_of(given) == ("", "")
         with pytest.raises(Stop, match=r"alpha does not answer$") as stop:
             down(given, "node", "alpha")
         assert "lossbook node start --home" in stop.value.advice
+
+
+def test_a_daemon_that_runs_and_does_not_answer_is_not_to_be_started_again(tmp_path: Path) -> None:
+    given = home(tmp_path, "127.0.0.1:9")
+    with any_home(given).lock(), pytest.raises(Stop, match=f"process {os.getpid()} runs here, but alpha") as stop:
+        down(given, "node", "alpha")
+    assert stop.value.advice == HANGS
+    assert stop.value.exit_code == EXIT_UNREACHABLE
 
 
 def test_the_first_reason_that_stands_in_the_way_is_what_hinders() -> None:

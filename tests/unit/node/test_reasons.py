@@ -249,9 +249,10 @@ def test_what_to_look_at_first_comes_first() -> None:
         time_outs=3,
         own_batches=(OwnBatch(1, (0, 1)),),
     )
-    assert kinds_of(given) == ["too-few-peers", "silent", "votes", "acknowledgement", "time-outs"]
-    assert "view 57 was given up" not in reasons(given)[2].text
-    assert reasons(given)[2].text.startswith("View 57 was given up and waits for 2 of 3 nullify votes (alpha and beta)")
+    assert kinds_of(given) == ["too-few-peers", "votes", "acknowledgement", "time-outs"], "who is not reached is silent"
+    hung = facts(given, peers=peers(delta="no answer"))
+    assert kinds_of(hung) == ["silent", "votes", "acknowledgement", "time-outs"]
+    assert reasons(given)[1].text.startswith("View 57 was given up and waits for 2 of 3 nullify votes (alpha and beta)")
 
 
 def test_one_muted_node_is_no_deadlock_and_two_of_four_are() -> None:
@@ -263,6 +264,15 @@ def test_one_muted_node_is_no_deadlock_and_two_of_four_are() -> None:
 def test_where_most_others_are_apart_the_own_clock_is_suspected() -> None:
     (found,) = reasons(facts(WELL, clocks=((1, 5_000), (2, 5_100))))
     assert found.next_step.startswith("Most others differ, so it is probably this machine's clock")
+
+
+def test_a_network_that_stands_still_is_not_said_to_go_on() -> None:
+    """One is down, and another one follows without voting: its vote log is damaged."""
+    given = facts(STALLED, peers=peers(gamma="no answer"), notarizers=(0, 1))
+    assert kinds_of(given) == ["votes", "peers-lost"]
+    lost = told(given, "peers-lost").text
+    assert lost.startswith("Not heard of: gamma (no answer). The other 3 of 4 validators would do, but nothing became")
+    assert "goes on" in told(facts(given, stalled_ms=0), "peers-lost").text
 
 
 def test_a_few_silent_nodes_are_not_told_of_while_the_network_goes_on() -> None:
