@@ -81,6 +81,7 @@ class Diagnosis:
             observing=self._observing,
             key_problem=self._keeper.problem,
             card_replaced=self._neighbours.replaced,
+            suspended=self._neighbours.suspended,
             certificate_days=(self._certificate_ends - datetime.now(UTC)).days,
             epoch_age_ms=validator.epoch_age_ms,
             divergence=validator.divergence,

@@ -104,6 +104,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Why the consensus key of the next epoch could not be made, or those of past ones not be destroyed."""
     card_replaced: bool = False
     """A vote has put another ledger key on the own card since the start."""
+    suspended: bool = False
+    """A vote has suspended the own seat."""
     certificate_days: int = CERTIFICATE_DAYS_MIN
     """Whole days until the own TLS certificate ends; below zero: it has ended."""
     epoch_age_ms: int = 0

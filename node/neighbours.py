@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
+from ledger.epochs import membership
 from ledger.state import StateView
 from services.logs import get_logger
 from services.members import Members, members_of
@@ -50,6 +51,11 @@ class Neighbours:
     def replaced(self) -> bool:
         """Whether a vote has put another authority on the own card since the start: the certificate in use is void."""
         return bool(self._authority) and self._own_authority() != self._authority
+
+    @property
+    def suspended(self) -> bool:
+        """Whether a vote has suspended the own seat."""
+        return self._own in membership(self._view).suspended
 
     def follow(self) -> None:
         """Executed state may name other members, cards or seats than before."""

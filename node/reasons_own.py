@@ -57,11 +57,16 @@ def no_seat(facts: Facts) -> Reason | None:
     """The organisation is none of the validators."""
     if facts.seated or facts.catching_up:
         return None
+    standing = " is suspended: it" if facts.suspended else ""
     return Reason(
         "no-seat",
-        f"{facts.own} has no seat in epoch {facts.consensus.epoch}: this node follows and answers queries, and does "
-        "not vote.",
-        "Nothing, if it was removed, is suspended or has still to join. A seat is given by vote of the members.",
+        f"{facts.own}{standing} has no seat in epoch {facts.consensus.epoch}. This node follows and answers queries, "
+        "and does not vote.",
+        "Ask the other members why. To take its seat again, an admin registers the key that this node has made for the "
+        f"next epoch, then the members vote for `lossbook governance propose reinstate {facts.own}` "
+        "(docs/operations.md, Seats)."
+        if facts.suspended
+        else "Nothing, if it was removed or has still to join. A seat is given by vote of the members.",
     )
 
 

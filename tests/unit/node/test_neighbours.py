@@ -64,6 +64,13 @@ def test_votes_decide_whom_a_node_speaks_to() -> None:
     assert own_of_last.replaced, "its node has to be given the new key"
     assert not neighbours.replaced
 
+    assert not own_of_last.suspended
+    market.change_set("suspend", ops.SetChange(suspend=(LAST.id,)))
+    neighbours.follow()
+    told.calls.clear()
+    assert own_of_last.suspended
+    assert not neighbours.suspended
+
     market.change_set("leave", ops.SetChange(remove=(SECOND.id,)))
     neighbours.follow()
     market.pass_("off", ops.CardChange(plain_card(SECOND, peer_address="")))

@@ -162,6 +162,12 @@ def test_a_node_is_not_let_in_only_if_more_turn_it_away_than_may_be_broken_and_n
     assert kinds_of(seatless) == ["no-seat", "not-let-in"], "a newcomer, before it is voted in"
 
 
+def test_who_is_suspended_is_told_so_and_how_the_seat_is_given_back() -> None:
+    given = told(facts(CASES["no-seat"], suspended=True), "no-seat")
+    assert given.text.startswith("omega is suspended: it has no seat in epoch 3.")
+    assert "`lossbook governance propose reinstate omega`" in given.next_step
+
+
 def test_a_second_process_explains_all_else_also_that_this_one_stopped() -> None:
     given = facts(CASES["twin"], stopped="view 7 holds a vote this node did not cast", silent=(1, 2, 3))
     assert kinds_of(given) == ["twin"]
