@@ -23,9 +23,10 @@ The map of the room, from the bottom up:
     coverage     counts which rules, corner cases and adversaries a run exercised
 
     plan         what one seed does, as data: network weather, load, faults, adversaries
+    contested    plans in which the set changes while somebody lies or forgets
     faults       carrying out a plan's faults
     load         clients
-    governance   admins who change the set of validators
+    governance   admins who change the set of validators, keys and parameters
     versions     how a later minor version speaks
     run          one seed from start to verdict: attack, heal to a quorum, drain, idle, compare
     campaign     many seeds, each twice, on many processes

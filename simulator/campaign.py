@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from simulator.adversaries import LIARS
+from simulator.contested import draw_contested
 from simulator.governance import SIZE_MIN
 from simulator.plan import Plan, draw, draw_governed, draw_mixed
 from simulator.run import Failure, Outcome, run_plan
@@ -20,6 +21,9 @@ from simulator.spread import spread
 GOVERNED_EVERY = 8
 GOVERNED_AT = 5
 """Which of so many seeds change the set."""
+
+CONTESTED_AT = 2
+"""Which of so many seeds change the set while somebody lies or forgets."""
 
 MIXED_EVERY = 6
 MIXED_AT = 1
@@ -97,8 +101,12 @@ def keep_shrunk(found: Finding, folder: Path) -> Path:
 
 def plan_of(seed: int, n: int) -> Plan:
     """The plan that a campaign draws for a seed; in some the set of validators changes, in some versions are mixed."""
-    governed = n >= SIZE_MIN and seed % GOVERNED_EVERY == GOVERNED_AT
-    plan = draw_governed(seed, n) if governed else draw(seed, n, tuple(sorted(LIARS)))
+    turn, at = divmod(seed, GOVERNED_EVERY)
+    kinds = tuple(sorted(LIARS))
+    if n >= SIZE_MIN and at == CONTESTED_AT:
+        plan = draw_contested(seed, n, turn, kinds)
+    else:
+        plan = draw_governed(seed, n) if n >= SIZE_MIN and at == GOVERNED_AT else draw(seed, n, kinds)
     return draw_mixed(plan) if n >= SIZE_MIN and seed % MIXED_EVERY == MIXED_AT else plan
 
 

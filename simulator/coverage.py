@@ -17,9 +17,10 @@ from consensus.events import Event, Now
 from consensus.evidence import ConflictingVotes, FalseJustification
 from consensus.records import BuiltBlock, Certification, HeldCertificate, OwnVote
 from consensus.state import State
-from consensus.types import Certificate, Vote, VoteKind
+from consensus.types import Certificate, ValidatorSet, Vote, VoteKind
 from node.turn import ExecutedNotice, PeerMessage, Penalty, Turn
 from simulator.adversaries import LIARS
+from simulator.faults import Faults
 from simulator.node import Node
 from simulator.plan import CHANGES, Plan
 from simulator.witness import Witness
@@ -61,8 +62,19 @@ SET_CASES: Final = (
     "vote for a tail",
     "late member shown the end of its epoch",
     "member signs again in the next epoch",
+    "liar in both sets",
+    "liar leaves",
+    "liar joins",
+    "copy of an earlier epoch put back",
+    "copy put back after a hand-over",
+    "lost disk, back by a snapshot",
+    "lost key, replaced by a change",
 )
-"""Of changes of the set (docs/consensus.md)."""
+"""Of changes of the set (docs/consensus.md). A liar counts where it lied in the sets in question; who lost a disk, or
+part of it, where it signs again."""
+
+FOLLOWED: Final = "set: hand-over verified from the genesis"
+"""By what an honest node shows at the end."""
 
 INSTALLED: Final = "snapshot: installed"
 """An honest node was so far behind that it fetched the state, and began again on it."""
@@ -74,6 +86,7 @@ REQUIRED: Final = (
     RECORDED,
     *(f"change: {name}" for name in CHANGES),
     *(f"set: {name}" for name in SET_CASES),
+    FOLLOWED,
     LATER,
     INSTALLED,
 )
@@ -85,8 +98,12 @@ DEFERRED: Final = 2
 class Coverage(Witness):
     """Counts for one run; honest nodes only, but for the lies."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, faults: Faults) -> None:
         self.counts: Counter[str] = Counter()
+        self._faults = faults
+        self._contested = plan.contested
+        self._lied_in: set[tuple[str, int]] = set()  #: (organisation, epoch) that lied where it had a seat
+        self._left: set[tuple[str, int]] = set()
         self._liars = {liar.node: liar.kind for liar in plan.liars}
         self._later = frozenset(plan.later)
         self._signed_in: dict[int, int] = {}  #: node -> epoch of its last vote
@@ -95,6 +112,23 @@ class Coverage(Witness):
     def lied(self, node: Node, kind: str) -> None:
         """See Witness."""
         self.counts[f"liar: {self._liars.get(node.index, kind)}"] += 1
+        if not self._contested or (node.id, node.epoch) in self._lied_in:
+            return
+        epoch = node.validator.epoch
+        if epoch.own is not None:
+            self._lied_in.add((node.id, epoch.number))
+            self.counts["set: liar in both sets"] += (node.id, epoch.number - 1) in self._lied_in
+            self.counts["set: liar joins"] += epoch.before is not None and not _sits(node.id, epoch.before)
+
+    def entered(self, node: Node) -> None:
+        """See Witness."""
+        if not self._contested or not node.honest:
+            return
+        epoch = node.validator.epoch
+        for organisation, lied_in in self._lied_in:
+            if lied_in == epoch.number - 1 and not _sits(organisation, epoch.validators):
+                self._left.add((organisation, lied_in))
+        self.counts["set: liar leaves"] = len(self._left)
 
     def delivered(self, node: Node, sender: int, messages: Sequence[PeerMessage]) -> None:
         """See Witness."""
@@ -117,6 +151,7 @@ class Coverage(Witness):
         """See Witness."""
         if node.honest:
             self.counts[INSTALLED] += turn.install
+            self.counts["set: lost disk, back by a snapshot"] += turn.install and node.index in self._faults.lost
             self.counts[RECORDED] += sum(
                 len(notice.breaches) for notice in turn.notices if isinstance(notice, ExecutedNotice)
             )
@@ -223,6 +258,9 @@ class Coverage(Witness):
         if vote.epoch > self._signed_in.get(node.index, 0):
             self.counts["set: member signs again in the next epoch"] += node.index in self._signed_in
         self._signed_in[node.index] = vote.epoch
+        self.counts["set: copy of an earlier epoch put back"] += node.index in self._faults.across
+        self.counts["set: copy put back after a hand-over"] += node.index in self._faults.after
+        self.counts["set: lost key, replaced by a change"] += node.made > 1
 
     def _held(self, state: State, certificate: Certificate) -> None:
         found = state.rounds.get(certificate.view)
@@ -241,6 +279,10 @@ class Coverage(Witness):
                 self._case("leader equivocates")
             case FalseJustification():
                 self._case("skipped view without nullification")
+
+
+def _sits(organisation: str, validators: ValidatorSet) -> bool:
+    return any(member.id == organisation for member in validators.members)
 
 
 def _holds_now(effects: Sequence[Effect], certificate: Certificate) -> bool:

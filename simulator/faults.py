@@ -11,15 +11,20 @@ from consensus.events import Built, Event, Now
 from consensus.records import OwnVote
 from consensus.types import Certificate, Vote, VoteKind
 from node.turn import PeerMessage
+from simulator.disk import Disk
 from simulator.node import Boundary
 from simulator.plan import Fault
 from simulator.witness import Witness
 
 if TYPE_CHECKING:
     from simulator.cluster import Cluster
-    from simulator.disk import Disk
     from simulator.node import Node
     from simulator.watch import Watch
+
+MARKED: Final = "marked"
+"""A copy that was made as backups are: with the marker that says so."""
+
+RETRY_MS: Final = 100
 
 DOOM_MS_MAX: Final = 700
 """A crash planned for a boundary that is not passed within this time comes anyway."""
@@ -36,7 +41,12 @@ class Faults(Witness):
         self._down_ms: dict[int, int] = {}  #: node -> how long it stays down after the crash that is due
         self._nullified: dict[int, int] = {}  #: node -> highest view it gave up
         self._crash_all_after: Fault | None = None
+        self.across: set[int] = set()  #: nodes on whose disks an earlier epoch was put back
+        self.after: set[int] = set()  #: nodes on whose disks a copy taken after a hand-over was put back
+        self.lost: set[int] = set()  #: nodes whose disk was lost after a hand-over
         self._at_boundary: list[Fault] = []  #: what happens to the next blocks that end an epoch
+        #: node -> epoch in which it is, and what happens after it has entered another one
+        self._hand_over: dict[int, tuple[int, Callable[[], None]]] = {}
         self._kinds: dict[str, Callable[[Fault], None]] = {
             "crash": self._crash,
             "crash-all": self._crash_all,
@@ -56,6 +66,9 @@ class Faults(Witness):
             "flip": self._flip,
             "restore": self._restore,
             "restore-unmarked": self._restore,
+            "restore-across": self._restore_across,
+            "restore-after": self._await_hand_over,
+            "lose-disk": self._await_hand_over,
         }
 
     def plan(self, faults: Sequence[Fault]) -> None:
@@ -241,12 +254,71 @@ class Faults(Witness):
 
     def _put_back(self, node: Node, backup: Disk, kind: str) -> None:
         self._count(kind)
+        self._replace(node, backup, marked=kind == "restore")
+
+    def _replace(self, node: Node, disk: Disk, *, marked: bool) -> None:
         if node.up:
             node.crash()
-        node.disk = backup
-        node.disk.marker = kind == "restore"
+        node.disk = disk
+        node.disk.marker = marked
         self._watch.rewound(node.index)
         self._later(100, self._start, node)
+
+    # -- disks, over a hand-over -------------------------------------------------------------------------
+
+    def entered(self, node: Node) -> None:
+        """See Witness: what waited for a hand-over happens a while after it."""
+        waiting = self._hand_over.get(node.index)
+        if waiting is not None and node.epoch > waiting[0]:
+            del self._hand_over[node.index]
+            waiting[1]()
+
+    def _restore_across(self, fault: Fault) -> None:
+        """A copy of an epoch is put back in a later one."""
+        node = self._cluster.nodes[fault.node]
+        if not node.up:
+            self._later(RETRY_MS, self._restore_across, fault)
+            return
+        node.stop()
+        backup, epoch = node.disk.copied(), node.epoch
+        self._hand_over[node.index] = (epoch, lambda: self._later(fault.for_ms, self._put_back_across, fault, backup))
+        node.start()
+
+    def _put_back_across(self, fault: Fault, backup: Disk) -> None:
+        self._count(f"restore of an earlier epoch, {fault.where}")
+        self.across.add(fault.node)
+        self._replace(self._cluster.nodes[fault.node], backup, marked=fault.where == MARKED)
+
+    def _await_hand_over(self, fault: Fault) -> None:
+        node = self._cluster.nodes[fault.node]
+        act = self._restore_after if fault.kind == "restore-after" else self._lose_disk
+        self._hand_over[node.index] = (node.epoch, lambda: self._later(fault.for_ms, act, fault))
+
+    def _restore_after(self, fault: Fault) -> None:
+        """A copy taken right after a hand-over is put back a while later."""
+        node = self._cluster.nodes[fault.node]
+        if not node.up or node.failed:
+            self._later(RETRY_MS, self._restore_after, fault)
+            return
+        node.stop()
+        backup = node.disk.copied()
+        node.start()
+        self._later(2 * fault.for_ms, self._put_back_after, fault, backup)
+
+    def _put_back_after(self, fault: Fault, backup: Disk) -> None:
+        self._count(f"restore after a hand-over, {fault.where}")
+        self.after.add(fault.node)
+        self._replace(self._cluster.nodes[fault.node], backup, marked=fault.where == MARKED)
+
+    def _lose_disk(self, fault: Fault) -> None:
+        """All is gone but, perhaps, the keys; ``amount``: they, too."""
+        node, market = self._cluster.nodes[fault.node], self._cluster.market
+        self._count(f"disk lost, {'with its keys' if fault.amount else 'keys kept'}, {fault.where}")
+        self.lost.add(fault.node)
+        if fault.amount:
+            node.made += 1
+            node.keys = market.keyring(node.index, node.made)
+        self._replace(node, Disk(market.genesis.chain_id, node.id), marked=fault.where == MARKED)
 
 
 def _makes_final(message: PeerMessage) -> bool:

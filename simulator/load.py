@@ -5,9 +5,11 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Final
 
+from ledger.organisations import find_organisation
 from ledger.types import Envelope
 from simulator.market import FakeMarket, policy
 from simulator.plan import Load
+from simulator.signatures import FakeKey
 
 if TYPE_CHECKING:
     from simulator.cluster import Cluster
@@ -22,15 +24,20 @@ class Clients:
     """Submits until it is told to stop.
 
     Args:
-        heal_ms: brief envelopes expire by themselves, the others not within a run.
+        joined: those who joined hand in, too.
+
+    Brief envelopes expire by themselves, the others not within a run.
     """
 
-    def __init__(self, cluster: Cluster, market: FakeMarket, load: Load, seed: str) -> None:
+    def __init__(self, cluster: Cluster, market: FakeMarket, load: Load, seed: str, *, joined: bool = False) -> None:
         self._cluster = cluster
         self._market = market
         self._load = load
+        self._joined = joined
         self._random = Random(f"{seed}/clients")
         self._stopped = False
+        self.keys: dict[int, tuple[FakeKey, ...]] = {}
+        """The signing keys of an organisation's clients, where they are not the first ones any more."""
         self.not_after: dict[bytes, int] = {}
         """Every envelope ever made: id -> not_after."""
 
@@ -46,7 +53,7 @@ class Clients:
         """One envelope, by hand, though the rest has stopped; its id."""
         number = len(self.not_after) + 1
         not_after_ms = self._market.genesis.time_ms + self._cluster.timeline.now_ms + LONG_MS
-        envelope = self._market.envelope(gateway, number, not_after_ms, [policy(number)])
+        envelope = self._market.envelope(gateway, number, not_after_ms, [policy(number)], self.keys.get(gateway))
         self.not_after[envelope.id] = envelope.not_after_ms
         self._cluster.nodes[gateway].submit(envelope)
         return envelope.id
@@ -58,16 +65,24 @@ class Clients:
         if self._stopped:
             return
         number = len(self.not_after) + 1
-        random, by = self._random, self._random.randrange(self._market.n)
+        random, by = self._random, self._by()
         brief = random.randrange(PERMILLE) < self._load.brief_permille
         patience_ms = random.randint(*BRIEF_MS) if brief else LONG_MS
         true_ms = self._market.genesis.time_ms + self._cluster.timeline.now_ms
-        envelope = self._market.envelope(by, number, true_ms + patience_ms, [policy(number)])
+        envelope = self._market.envelope(by, number, true_ms + patience_ms, [policy(number)], self.keys.get(by))
         self.not_after[envelope.id] = envelope.not_after_ms
         self._hand_in(by, envelope)
         if random.randrange(PERMILLE) < self._load.again_permille:
             self._cluster.timeline.after(AGAIN_MS, self._hand_in, random.randrange(self._market.n), envelope)
         self._next()
+
+    def _by(self) -> int:
+        """Whose client is next: of those who take part from the beginning, and of those who have joined."""
+        n = self._market.n
+        by = self._random.randrange(len(self._market.members) if self._joined else n)
+        node = self._cluster.nodes[by]
+        known = by < n or (node.life > 0 and find_organisation(node.state, node.id) is not None)
+        return by if known else by % n
 
     def _hand_in(self, gateway: int, envelope: Envelope) -> None:
         node = self._cluster.nodes[gateway]

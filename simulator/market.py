@@ -15,6 +15,7 @@ from crypto.tls import make_authority
 from ledger import operations as ops
 from ledger.cards import Card, CardBody, RoleKey, sign_card
 from ledger.genesis import Genesis, assemble, load_genesis
+from ledger.organisations import key_possession_message
 from ledger.parameters import Parameters
 from ledger.registrations import possession_message
 from ledger.types import Envelope
@@ -29,6 +30,8 @@ PERIOD_DAYS: Final = 364
 SALT_BYTES: Final = 16
 DESKS: Final = ("underwriter", "claims-handler")
 ADMIN: Final = "admin"
+SUPERVISOR: Final = "supervisor"
+CONTESTED_K: Final = 3
 EPOCHS_MAX: Final = 8
 """Every node of a governed market has a key of its own for each epoch up to this one."""
 
@@ -54,9 +57,13 @@ class Market:
         """Organisation ids of all who run a node, by number: the genesis' validators first, in signer order."""
         return tuple(card.id for card in self.genesis.validators)
 
-    def keyring(self, index: int) -> Keyring:
-        """The consensus keys of a node."""
+    def keyring(self, index: int, made: int = 1) -> Keyring:
+        """The consensus keys of a node; ``made``: how often it has had to make them."""
         return HeldKeys({self.keys[index].public: self.keys[index].sign})
+
+    def first_key(self, index: int) -> SecretKey:
+        """The consensus key on a node's first card."""
+        return self.keys[index]
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
@@ -98,23 +105,45 @@ class FakeMarket(Market):
         """See ``Market``."""
         return tuple(card.id for card in (*self.genesis.validators, *self.newcomers))
 
-    def epoch_key(self, index: int, epoch: int) -> FakeKey:
-        """The consensus key that a node makes for an epoch."""
-        return self.notary.key(_epoch_key(index, epoch).public)
+    def card(self, index: int) -> Card:
+        """The first card of who runs a node."""
+        return (*self.genesis.validators, *self.newcomers)[index]
 
-    def possession(self, index: int, epoch: int) -> bytes:
+    def first_key(self, index: int) -> FakeKey:
+        """See ``Market``."""
+        return self.notary.key(self.card(index).consensus_key)
+
+    def epoch_key(self, index: int, epoch: int, made: int = 1) -> FakeKey:
+        """The consensus key that a node makes for an epoch; ``made``: how often it has had to make them anew."""
+        return self.notary.key(_epoch_key(index, epoch, made).public)
+
+    def possession(self, index: int, epoch: int, made: int = 1) -> bytes:
         """By this key, for an admin's registration of it: a contract judges that signature, so it is a real one."""
-        key = _epoch_key(index, epoch)
+        key = _epoch_key(index, epoch, made)
         return key.sign(possession_message(self.genesis.chain_id, epoch, self.member(index), key.public))
 
-    def keyring(self, index: int) -> Keyring:
+    def keyring(self, index: int, made: int = 1) -> Keyring:
         """See ``Market``; with a key for each epoch where the set may change."""
         if not self.governed:
-            return super().keyring(index)
-        card = (*self.genesis.validators, *self.newcomers)[index]
-        made = {epoch: self.epoch_key(index, epoch) for epoch in range(1, EPOCHS_MAX + 1)}
-        keys = [self.notary.key(card.consensus_key), *made.values()]
-        return HeldKeys({key.public: key.sign for key in keys}, {epoch: key.public for epoch, key in made.items()})
+            return super().keyring(index, made)
+        epochs = {epoch: self.epoch_key(index, epoch, made) for epoch in range(1, EPOCHS_MAX + 1)}
+        keys = [*([self.first_key(index)] if made == 1 else ()), *epochs.values()]
+        return HeldKeys({key.public: key.sign for key in keys}, {epoch: key.public for epoch, key in epochs.items()})
+
+    def next_desk_key(self, index: int, made: int) -> tuple[FakeKey, bytes]:
+        """A signing key in place of the first of an organisation's desk, and its possession, by a real signature."""
+        key, member = _seeded(self.member(index), DESKS[0], str(made)), self.member(index)
+        return self.notary.key(key.public), key.sign(key_possession_message(self.genesis.chain_id, member))
+
+    def next_card(self, index: int, made: int, desk: Sequence[FakeKey]) -> Card:
+        """A card with another ledger key and another authority for the same organisation.
+
+        Args:
+            desk: the signing keys that its clients have now.
+        """
+        admin = self.desks[index].admin
+        keys = (*desk, admin) if admin is not None else tuple(desk)
+        return _card(self.member(index), validator=False, keys=tuple(key.public for key in keys), made=made)
 
     def genuine(self, raw: bytes) -> bool:
         """Whether an envelope carries a signature of each of its signers, in order; judged by the notary alone."""
@@ -130,9 +159,16 @@ class FakeMarket(Market):
         admin = self.desks[by].admin
         return self._signed(by, salt, not_after_ms, [operation], (admin,) if admin is not None else ())
 
-    def envelope(self, by: int, salt: int, not_after_ms: int, operations: Sequence[ops.Operation]) -> Envelope:
-        """A signed envelope of one insurer's clients."""
-        return self._signed(by, salt, not_after_ms, operations, self.desks[by].keys)
+    def envelope(
+        self,
+        by: int,
+        salt: int,
+        not_after_ms: int,
+        operations: Sequence[ops.Operation],
+        keys: Sequence[FakeKey] | None = None,
+    ) -> Envelope:
+        """A signed envelope of one insurer's clients; ``keys``: theirs now, if not the first ones."""
+        return self._signed(by, salt, not_after_ms, operations, keys or self.desks[by].keys)
 
     def _signed(
         self, by: int, salt: int, not_after_ms: int, operations: Sequence[ops.Operation], keys: Sequence[FakeKey]
@@ -150,29 +186,47 @@ class FakeMarket(Market):
 
 
 @cache
-def _epoch_key(index: int, epoch: int) -> SigningKey:
-    return _seeded("consensus", str(index), str(epoch))
+def _epoch_key(index: int, epoch: int, made: int) -> SigningKey:
+    again = () if made == 1 else (str(made),)
+    return _seeded("consensus", str(index), str(epoch), *again)
 
 
 def _seeded(*names: str) -> SigningKey:
     return SigningKey.from_seed(sha256("/".join(("simulator", *names)).encode()).digest())
 
 
-def _card(identifier: str, *, validator: bool, desks: Sequence[str] = DESKS) -> Card:
-    """Cards carry real signatures: the ceremony's code makes and checks them."""
-    ledger_key = _seeded(identifier, "ledger")
+@cache
+def _card(
+    identifier: str,
+    *,
+    validator: bool,
+    desks: tuple[str, ...] = DESKS,
+    keys: tuple[bytes, ...] = (),
+    made: int = 1,
+) -> Card:
+    """Cards carry real signatures: the ceremony's code makes and checks them.
+
+    Args:
+        desks: roles, each of one signing key.
+        keys: these keys in their place, in the order of ``(*DESKS, ADMIN)``.
+        made: how many cards of the organisation this makes.
+    """
+    again = () if made == 1 else (str(made),)
+    ledger_key = _seeded(identifier, "ledger", *again)
     consensus_key = _seeded(identifier, "consensus") if validator else None
     not_before = datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)
+    publics = keys or tuple(_seeded(identifier, desk).public for desk in desks)
+    roles = (*DESKS, ADMIN) if keys else desks
     body = CardBody(
         id=identifier,
-        kind="insurer" if validator else "supervisor",
+        kind="supervisor" if identifier == SUPERVISOR else "insurer",
         name=f"{identifier} of the simulator",
         ledger_key=ledger_key.public.hex(),
         ca_certificate=make_authority(ledger_key, identifier, not_before).decode(),
         consensus_key=consensus_key.public.hex() if consensus_key else "",
-        peer_address="127.0.0.1:4000" if validator else "",
+        peer_address="127.0.0.1:4000" if identifier != SUPERVISOR else "",
         public_address="127.0.0.1:4001",
-        keys=tuple(RoleKey(_seeded(identifier, desk).public.hex(), (desk,), desk) for desk in desks),
+        keys=tuple(RoleKey(public.hex(), (role,), role) for public, role in zip(publics, roles, strict=True)),
     )
     return sign_card(body, ledger_key, consensus_key)
 
@@ -189,11 +243,17 @@ def governed_market(n: int, newcomers: int) -> FakeMarket:
     return _market(n, newcomers, (*DESKS, ADMIN))
 
 
-def _market(n: int, newcomers: int, desks: Sequence[str]) -> FakeMarket:
+@cache
+def contested_market(n: int, newcomers: int) -> FakeMarket:
+    """The same, and execution may lag behind by so few blocks that it does, and that decisions come into force soon."""
+    return _market(n, newcomers, (*DESKS, ADMIN), Parameters(k_max=CONTESTED_K))
+
+
+def _market(n: int, newcomers: int, desks: tuple[str, ...], parameters: Parameters | None = None) -> FakeMarket:
     cards = [_card(f"insurer-{number:03d}", validator=True, desks=desks) for number in range(1, n + 1)]
-    cards.append(_card("supervisor", validator=False))
+    cards.append(_card(SUPERVISOR, validator=False))
     joining = [_card(f"newcomer-{number:03d}", validator=True, desks=desks) for number in range(1, newcomers + 1)]
-    raw = assemble(cards, name="simulated-market", time_ms=GENESIS_TIME_MS, parameters=Parameters())
+    raw = assemble(cards, name="simulated-market", time_ms=GENESIS_TIME_MS, parameters=parameters or Parameters())
     genesis = load_genesis(raw)
     notary = Notary()
     keys = tuple(notary.key(card.consensus_key) for card in genesis.validators)

@@ -108,6 +108,7 @@ class Node:
         self.index = index
         self.id = cluster.market.member(index)
         self.keys = cluster.market.keyring(index)
+        self.made = 1  #: how often its keys were made: again once they were lost
         self.random = Random(f"{cluster.seed}/node/{index}")
         self.clock = Clock()
         self.pace = Pace()

@@ -20,7 +20,7 @@ FIRST_FAULT_MS: Final = 300
 PERMILLE: Final = 1000
 HOPELESS_PERMILLE: Final = 60
 
-AMNESIA: Final = ("flip", "restore", "restore-unmarked")
+AMNESIA: Final = ("flip", "restore", "restore-unmarked", "restore-across", "restore-after", "lose-disk")
 """Faults that may take votes from a node: it counts among the f."""
 
 
@@ -55,16 +55,20 @@ class Load(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One change of the set of validators, proposed at a time or once the one before is in force."""
+    """One decision of the members, mostly about their set, proposed at a time or once the one before is in force."""
 
     at_ms: int
     kind: str
     """One of ``CHANGES``."""
     node: int = -1
-    """Whom it is about; nobody for ``rotate``, which gives every seat its next key."""
+    """Whom it is about; nobody for ``rotate``, which gives every seat its next key, and ``parameters``."""
 
 
-CHANGES: Final = ("add", "remove", "suspend", "rotate")
+SET_CHANGES: Final = ("add", "remove", "suspend", "reinstate", "rotate")
+"""Each ends an epoch."""
+
+CHANGES: Final = (*SET_CHANGES, "card", "key", "parameters")
+"""``card``: another ledger key and authority of a node's organisation; ``key``: another signing key of its clients."""
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,7 +89,12 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     newcomers: int = 0
     """Nodes of organisations that the genesis does not know, numbered after its validators."""
     changes: tuple[Change, ...] = ()
-    """Of the set of validators; each waits for the one before."""
+    """Of the set of validators, keys and parameters; each waits for the one before."""
+
+    contested: bool = False
+    """Somebody lies or forgets while the set changes. Admins then see to it that everybody else of the next set has a
+    key there, and let nobody in with whom more than f of it might lie or forget; execution may lag behind by a few
+    blocks only; those who have joined hand in, too."""
 
     later: tuple[int, ...] = ()
     """Nodes that speak as a later minor version of the protocol does."""
@@ -94,6 +103,12 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def governed(self) -> bool:
         """Whether its set may change."""
         return bool(self.changes or self.newcomers)
+
+    @property
+    def weak(self) -> frozenset[int]:
+        """Nodes that lie, or may forget what they signed: at most f of any set."""
+        forgetful = [fault.node for fault in self.faults if fault.kind in AMNESIA]
+        return frozenset([*(liar.node for liar in self.liars), *forgetful])
 
     def to_json(self) -> bytes:
         """As it is kept under tests/regressions."""
@@ -125,7 +140,7 @@ def draw(seed: int, n: int, liars: tuple[str, ...] = ()) -> Plan:
     chosen = tuple(Liar(node, kind) for node, kind in zip(nodes[:byzantine], kinds, strict=False))
     forgetful = nodes[byzantine : faulty_max(n)]
     honest = nodes[byzantine:]
-    faults = [_fault(random, honest, forgetful, n, safety_ms) for _ in range(random.randint(1, 4 + n // 2))]
+    faults = [any_fault(random, honest, forgetful, n, safety_ms) for _ in range(random.randint(1, 4 + n // 2))]
     hopeless = random.randrange(PERMILLE) < HOPELESS_PERMILLE
     if hopeless:
         faults += _many_restored(random, honest, safety_ms)
@@ -162,8 +177,8 @@ def draw_governed(seed: int, n: int) -> Plan:
     base = draw(seed, n)
     safety_ms, newcomers = random.randint(*GOVERNED_MS), random.randint(1, 2)
     honest = list(range(n + newcomers))
-    faults = [_fault(random, honest, [], n + newcomers, safety_ms) for _ in range(random.randint(1, 3))]
-    faults += [_at_boundary(random, safety_ms) for _ in range(random.randint(1, 3))]
+    faults = [any_fault(random, honest, [], n + newcomers, safety_ms) for _ in range(random.randint(1, 3))]
+    faults += [at_boundary(random, safety_ms) for _ in range(random.randint(1, 3))]
     joining = [Change(random.randint(100, 600), "add", n + number) for number in range(newcomers)]
     begin = [Change(200, "rotate")] if random.random() < 0.3 else []
     leaving = [Change(1_500, random.choice(("remove", "suspend")), random.randrange(n + 1)) for _ in range(2)]
@@ -198,7 +213,7 @@ def draw_mixed(plan: Plan) -> Plan:
     return msgspec.structs.replace(plan, later=tuple(later))
 
 
-def _at_boundary(random: Random, safety_ms: int) -> Fault:
+def at_boundary(random: Random, safety_ms: int) -> Fault:
     """Whoever builds the next block that ends an epoch dies within that very turn; or all that would make it final is
     lost for a while, so that tails have to."""
     if random.random() < 0.4:
@@ -249,7 +264,8 @@ _KINDS: Final[Kinds] = (
 _AMNESIC: Final[Kinds] = (("flip", 2), ("restore", 2), ("restore-unmarked", 2))
 
 
-def _fault(random: Random, honest: list[int], forgetful: list[int], n: int, safety_ms: int) -> Fault:
+def any_fault(random: Random, honest: list[int], forgetful: list[int], n: int, safety_ms: int) -> Fault:
+    """One of those that need nothing of the set; ``forgetful``: who may lose votes."""
     kinds = _KINDS + (_AMNESIC if forgetful else ())
     kind = random.choices([name for name, _ in kinds], [weight for _, weight in kinds])[0]
     node, other = random.sample(range(n), 2)

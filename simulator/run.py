@@ -18,21 +18,24 @@ from typing import Final
 
 import msgspec
 
+from consensus.types import Header
+from ledger.known_epochs import KnownEpochs
+from ledger.proof_errors import ProofError
 from ledger.types import Block
 from simulator.adversaries import LIARS
 from simulator.cluster import Cluster
-from simulator.coverage import Coverage
+from simulator.coverage import FOLLOWED, Coverage
 from simulator.faults import Faults
 from simulator.governance import Governors
 from simulator.load import Clients
-from simulator.market import governed_market, market_of
+from simulator.market import FakeMarket, contested_market, governed_market, market_of
 from simulator.model import model_roots
 from simulator.network import FAIR
 from simulator.node import SETTINGS, Node
 from simulator.oracles.base import Violation
 from simulator.plan import Plan
-from simulator.serving import block_at
-from simulator.watch import Watch, genesis_block, governed_genesis_block
+from simulator.serving import StoredBlocks, block_at
+from simulator.watch import Watch, contested_genesis_block, genesis_block, governed_genesis_block
 from simulator.witness import Both, Witness
 
 LIVE_BLOCKS: Final = 4
@@ -80,16 +83,17 @@ class Run:
 
     def __init__(self, plan: Plan, witnesses: Sequence[Witness] = ()) -> None:
         self.plan = plan
-        self.market = governed_market(plan.n, plan.newcomers) if plan.governed else market_of(plan.n)
+        self.market, genesis = _market(plan)
         liars = {liar.node: LIARS[liar.kind] for liar in plan.liars}
         honest = [index for index in range(plan.n + plan.newcomers) if index not in liars]
-        genesis = governed_genesis_block(plan.n, plan.newcomers) if plan.governed else genesis_block(plan.n)
         self.watch = Watch(self.market, honest, genesis)
         self.cluster = Cluster(self.market, f"{plan.seed}/{plan.n}", liars=liars)
         self.faults = Faults(self.cluster, self.watch)
-        self.clients = Clients(self.cluster, self.market, plan.load, f"{plan.seed}/{plan.n}")
-        self.governors = Governors(self.cluster, self.market, self.watch, self.clients, plan.changes)
-        self.coverage = Coverage(plan)
+        seed = f"{plan.seed}/{plan.n}"
+        self.clients = Clients(self.cluster, self.market, plan.load, seed, joined=plan.contested)
+        self.governors = Governors(self.cluster, self.market, self.watch, self.clients, plan)
+        self.coverage = Coverage(plan, self.faults)
+        self.watch.tell("limit", b"", 0, 0, self.market.genesis.parameters.k_max)
         self.cluster.witness = Both((self.watch, self.faults, self.coverage, *witnesses))
         for node in self.cluster.nodes:
             node.pace = plan.pacing
@@ -111,6 +115,7 @@ class Run:
                 self._drain()
                 self._rest()
                 self._reunite()
+            self._check_premise()
             self.watch.finish()
         except Violation as violation:
             return Failure(violation.oracle, violation.text, self.cluster.timeline.now_ms)
@@ -119,6 +124,14 @@ class Run:
             told = f"{type(error).__name__}: {error} ({Path(at.filename).name}:{at.lineno} {at.name})"
             return Failure("defect", told, self.cluster.timeline.now_ms)
         return None
+
+    def _check_premise(self) -> None:
+        """What the plan may do to a set: more than f liars and forgetful in one would prove nothing."""
+        if self.plan.contested:
+            world = self.watch.world
+            for epoch, members in world.sets.items():
+                weak = self.plan.weak & set(members)
+                self._demand(len(weak) <= world.faulty_max(epoch), "premise", f"epoch {epoch} has {len(weak)} faulty")
 
     def _attack(self) -> None:
         cluster, plan = self.cluster, self.plan
@@ -172,8 +185,11 @@ class Run:
     def _choose(self) -> list[Node]:
         """A quorum of honest nodes; those whose votes may be lost come last.
 
-        Where the set changes, all but one that neither the present set nor the next needs.
+        Where the set changes, all but one that neither the present set nor the next needs; all where somebody lies or
+        forgets besides.
         """
+        if self.plan.contested:
+            return self.cluster.honest
         if self.plan.governed:
             spare = next(filter(self.governors.can_spare, self.cluster.honest[self.plan.seed % self.plan.n :]), None)
             return [node for node in self.cluster.honest if node is not spare]
@@ -250,12 +266,13 @@ class Run:
         self._compare(goal)
 
     def _reunited(self, goal: int) -> bool:
-        honest = self.cluster.honest
+        honest, nodes = self.cluster.honest, self.cluster.nodes
         heights = {node.validator.executed_height for node in honest}
         if len(heights) > 1 or min(heights) < goal:
             return False
-        seats = self.watch.seats(max(node.epoch for node in honest))
-        able = {seat.node for seat in seats if seat.key}
+        epoch = max(node.epoch for node in honest)
+        seats = self.watch.seats(epoch)
+        able = {seat.node for seat in seats if nodes[seat.node].keys.sign_for(epoch, seat.key) is not None}
         return all(node.signing == ("signing" if node.index in able else "observer") for node in honest)
 
     def _compare(self, height: int) -> None:
@@ -276,6 +293,8 @@ class Run:
             records = {record for node in self.cluster.honest if (record := node.state.height_record(at)) is not None}
             self._demand(len(records) == 1, "I13", f"{len(records)} states at {at}")
 
+        for node in self.cluster.honest:
+            self._follow_hand_overs(node)
         first = next((node for node in self.cluster.honest if node.disk.blocks.first_height() == 1), None)
         if first is None:
             return  # everybody took a snapshot: the blocks the model needs are gone
@@ -283,6 +302,24 @@ class Run:
             record = first.state.height_record(at)
             told = f"the model has other roots at height {at} than node {first.index}"
             self._demand(record is not None and (record.state_root, record.receipts_root) == roots, "model", told)
+
+    def _follow_hand_overs(self, node: Node) -> None:
+        """As a client does: from the genesis to the epoch a node is in, by what it has to show of each end."""
+        source, market = StoredBlocks(node.disk.blocks, node.state), self.market
+        shown = [source.hand_over(epoch) for epoch in range(market.genesis.first_epoch, node.epoch)]
+        told = f"node {node.index}, in epoch {node.epoch}, "
+        known = [each for each in shown if each is not None]
+        self._demand(len(known) == len(shown), "hand-over", f"{told}cannot show how each epoch before ended")
+        try:
+            followed, jobs = KnownEpochs.of_genesis(market.genesis).follow(known)
+        except ProofError as error:
+            raise Violation("hand-over", f"{told}shows one that does not hold: {error}") from error
+        good = market.verify_many([job for _, job in jobs])
+        self._demand(all(good), "hand-over", f"{told}shows one with a signature that is nobody's")
+        members = tuple(seat.key for seat in self.watch.seats(node.epoch))
+        reached = tuple(member.public_key for member in followed.latest.validators.members)
+        self._demand(reached == members, "hand-over", f"{told}leads to other validators than those")
+        self.coverage.counts[FOLLOWED] += len(known)
 
     def _demand(self, holds: bool, oracle: str, text: str) -> None:
         self.watch.demands += 1
@@ -310,6 +347,15 @@ class Run:
             faults=dict(sorted((Counter(cluster.network.counts) + self.faults.counts).items())),
             coverage=dict(sorted(coverage.items())),
         )
+
+
+def _market(plan: Plan) -> tuple[FakeMarket, Header]:
+    """Who takes part, and block 0."""
+    if plan.contested:
+        return contested_market(plan.n, plan.newcomers), contested_genesis_block(plan.n, plan.newcomers)
+    if plan.governed:
+        return governed_market(plan.n, plan.newcomers), governed_genesis_block(plan.n, plan.newcomers)
+    return market_of(plan.n), genesis_block(plan.n)
 
 
 def run_plan(plan: Plan, witnesses: Sequence[Witness] = ()) -> Outcome:

@@ -29,7 +29,7 @@ from node.turn import (
     Penalty,
     Turn,
 )
-from simulator.market import Market, governed_market, market_of
+from simulator.market import Market, contested_market, governed_market, market_of
 from simulator.node import SETTINGS, Node
 from simulator.oracles import all_oracles
 from simulator.oracles.base import (
@@ -164,7 +164,8 @@ class Watch(Witness):
 
     def _signs(self, node: Node) -> bool:
         """Whether it has a seat and its key in the epoch it is in: who only observes keeps nothing of a core."""
-        return any(seat.node == node.index and seat.key for seat in self._seats.get(node.epoch, ()))
+        seats = self._seats.get(node.epoch, ())
+        return any(s.node == node.index and node.keys.sign_for(node.epoch, s.key) is not None for s in seats)
 
     def _is_own(self, node: Node, epoch: int, signer: int) -> bool:
         seat = self._seat(epoch, signer)
@@ -326,7 +327,8 @@ class Watch(Witness):
                     if header is not None:
                         self._tell("notarized", node.index, header, now.wall_ms, self._floor_before)
                 case Report(evidence) if node.honest:
-                    self._tell("evidence", node.index, self._node_of(node.epoch, evidence.culprit), str(evidence))
+                    culprit = self._node_of(evidence.vote.epoch, evidence.culprit)
+                    self._tell("evidence", node.index, culprit, str(evidence))
                 case Finalized(certificate):
                     self._certificate(node, certificate)
 
@@ -385,3 +387,9 @@ def genesis_block(n: int) -> Header:
 def governed_genesis_block(n: int, newcomers: int) -> Header:
     """Block 0 of such a market."""
     return genesis_header_of(governed_market(n, newcomers).genesis)
+
+
+@cache
+def contested_genesis_block(n: int, newcomers: int) -> Header:
+    """Block 0 of such a market."""
+    return genesis_header_of(contested_market(n, newcomers).genesis)

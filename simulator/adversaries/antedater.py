@@ -16,7 +16,7 @@ class Antedater(Liar):
     def outgoing(self, sends: Sequence[Send]) -> Iterable[Send]:
         """Own proposals are one millisecond younger than their parent, or a minute ahead."""
         for to, message in sends:
-            if isinstance(message, Proposal) and message.vote.signer == self.index:
+            if isinstance(message, Proposal) and message.vote.signer == self.seat:
                 parent = self.core._state.blocks.header(message.header.parent_digest)
                 ahead = self.random.random() < 0.2
                 time_ms = message.header.timestamp_ms + AHEAD_MS if ahead or parent is None else parent.timestamp_ms + 1

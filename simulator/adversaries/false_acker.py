@@ -23,7 +23,7 @@ class FalseAcker(Liar):
                 header = message.header
                 like = Ack(1, header.epoch, 0, header.origin, header.incarnation, header.sequence, header.digest, b"")
                 self._acknowledge(like)
-            elif isinstance(message, Ack) and message.acker == sender:
+            elif isinstance(message, Ack) and message.acker == self.seat_of(sender):
                 self._acknowledge(message)
         super().receive(sender, packet)
 

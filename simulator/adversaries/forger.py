@@ -33,7 +33,7 @@ class Forger(Liar):
                     yield self.random.choice(self.others), forged
 
     def _forged(self) -> PeerMessage | None:
-        n, quorum = self.cluster.market.n, len(self.others)
+        n, quorum = self.size, self.size - 1
         kind = self.random.choice(list(VoteKind))
         digest = b"" if kind is VoteKind.NULLIFY else self.random.randbytes(32)
         view = self.core.view + self.random.randrange(FAR)
@@ -47,7 +47,7 @@ class Forger(Liar):
             case 2:
                 self.lie("certificate of too few")
                 own = self.vote(VoteKind.NULLIFY, view)
-                return Certificate(own.kind, self.epoch, view, 0, b"", (self.index,), (own.signature,))
+                return Certificate(own.kind, self.epoch, view, 0, b"", (self.seat,), (own.signature,))
             case 3:
                 self.lie("vote in another's name")
                 return replace(self.vote(VoteKind.NULLIFY, self.core.view), signer=self.random.choice(self.others))

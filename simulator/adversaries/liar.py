@@ -8,17 +8,15 @@ from typing import Any
 
 import msgspec
 
-from consensus.events import Now
 from consensus.types import Certificate, Header, Justification, Proposal, Vote, VoteKind
 from consensus.votes import vote_message
 from crypto.hashing import TAG_BATCH_SIGNATURE
 from ledger import wire
 from ledger.acks import ack_message
 from ledger.types import Ack, Batch
+from node.instance import Instance
 from node.turn import PeerMessage
-from node.validator import Validator
 from simulator.node import START_AGAIN_MS, Node, Send
-from simulator.signatures import SecretKey
 
 
 class Liar(Node):
@@ -26,10 +24,9 @@ class Liar(Node):
 
     honest = False
 
-    def _assemble(self, nonce: bytes, now: Now) -> Validator:
-        validator = super()._assemble(nonce, now)
+    def _observe(self, instance: Instance) -> None:
+        super()._observe(instance)
         self.core._tally.notice_own = lambda vote, found: None  # type: ignore[method-assign]
-        return validator
 
     def _turn(self) -> None:
         try:
@@ -53,9 +50,24 @@ class Liar(Node):
         return self.cluster.market.genesis.chain_id
 
     @property
-    def key(self) -> SecretKey:
-        """Of its seat in the first epoch."""
-        return self.cluster.market.keys[self.index]
+    def size(self) -> int:
+        """n of the epoch it is in."""
+        return self.validator.epoch.validators.n
+
+    @property
+    def seat(self) -> int:
+        """Its signer index in the epoch it is in; one that nobody has where it has no seat."""
+        own = self.validator.epoch.own
+        return self.size if own is None else own
+
+    def seat_of(self, node: int) -> int | None:
+        """The signer index of another node."""
+        return self.validator.epoch.index(self.cluster.market.member(node))
+
+    def sign(self, message: bytes) -> bytes:
+        """By the key of its seat; by one that counts no more, or not yet, where it has none."""
+        epoch = self.validator.epoch
+        return (self.cluster.market.first_key(self.index).sign if epoch.own is None else epoch.sign)(message)
 
     def read(self, raw: bytes) -> PeerMessage | None:
         """A message's value; None for what another liar garbled."""
@@ -75,7 +87,7 @@ class Liar(Node):
     def vote(self, kind: VoteKind, view: int, parent_view: int = 0, digest: bytes = b"") -> Vote:
         """Any vote, by the own key."""
         message = vote_message(self.chain_id, kind, self.epoch, view, parent_view, digest)
-        return Vote(kind, self.epoch, view, parent_view, digest, self.index, self.key.sign(message))
+        return Vote(kind, self.epoch, view, parent_view, digest, self.seat, self.sign(message))
 
     def vote_for(self, kind: VoteKind, header: Header) -> Vote:
         """N or F for a block, or X for its view."""
@@ -109,13 +121,13 @@ class Liar(Node):
             "attachment_root": old.attachment_root,
         }
         header = wire.encode_batch_header(**(known | changes), envelopes=envelopes)
-        signature = self.key.sign(TAG_BATCH_SIGNATURE + header)
+        signature = self.sign(TAG_BATCH_SIGNATURE + header)
         return wire.decode_batch(wire.encode_batch(header, signature, envelopes))
 
     def ack(self, like: Ack, **changes: Any) -> Ack:
         """Another acknowledgement of this node's."""
-        unsigned = msgspec.structs.replace(like, signature=b"", acker=self.index, **changes)
-        return msgspec.structs.replace(unsigned, signature=self.key.sign(ack_message(self.chain_id, unsigned)))
+        unsigned = msgspec.structs.replace(like, signature=b"", acker=self.seat, **changes)
+        return msgspec.structs.replace(unsigned, signature=self.sign(ack_message(self.chain_id, unsigned)))
 
     def forged_certificate(self, kind: VoteKind, view: int, digest: bytes, signers: Iterable[int]) -> Certificate:
         """Signatures of nobody in the names of these."""

@@ -15,7 +15,7 @@ class LyingLeader(Liar):
     def outgoing(self, sends: Sequence[Send]) -> Iterable[Send]:
         """Own proposals name a parent from further back."""
         for to, message in sends:
-            if isinstance(message, Proposal) and message.vote.signer == self.index:
+            if isinstance(message, Proposal) and message.vote.signer == self.seat:
                 self.lie("false parent")
                 yield to, self._on_older(message)
             else:
@@ -49,16 +49,16 @@ class LyingLeader(Liar):
 
     def _forged(self, parent_view: int, view: int) -> list[Certificate]:
         skipped = range(parent_view + 1, view)
-        quorum = self.cluster.market.n - (self.cluster.market.n - 1) // 3
+        quorum = self.size - (self.size - 1) // 3
         match self.random.randrange(4):
             case 0:
                 self.lie("missing nullifications")
                 return []
             case 1:  # one signer, a quorum of times
-                names: Sequence[int] = (self.index,) * quorum
+                names: Sequence[int] = (self.seat,) * quorum
             case 2:  # signatures of nobody
                 names = tuple(range(quorum))
             case _:  # too few
-                names = (self.index,)
+                names = (self.seat,)
         self.lie("forged nullifications")
         return [self.forged_certificate(VoteKind.NULLIFY, each, b"", names) for each in skipped]

@@ -18,7 +18,8 @@ class LyingServer(Liar):
     """The malicious sync and batch server; as a voter it is honest."""
 
     def serve(self, fetch: Fetch) -> Answer:
-        """Batches with other envelopes, blocks without a part of theirs, proposals with another justification."""
+        """Batches with other envelopes, blocks without a part of theirs, proposals with another justification, parts
+        of a snapshot with a bit turned."""
         answer = super().serve(fetch)
         if answer.empty or self.random.random() < 0.2:
             return answer
@@ -27,7 +28,16 @@ class LyingServer(Liar):
             batches=tuple(self._batch(raw) for raw in answer.batches),
             proposals=tuple(self._proposal(raw) for raw in answer.proposals),
             blocks=tuple(self._block(raw) for raw in answer.blocks),
+            manifest=self._garbled(answer.manifest),
+            chunks=tuple(self._garbled(raw) for raw in answer.chunks),
         )
+
+    def _garbled(self, raw: bytes) -> bytes:
+        """One bit of a part of a snapshot turned: mostly it still reads."""
+        if not raw:
+            return raw
+        at, bit = self.random.randrange(len(raw)), 1 << self.random.randrange(8)
+        return raw[:at] + bytes([raw[at] ^ bit]) + raw[at + 1 :]
 
     def _batch(self, raw: bytes) -> bytes:
         batch = wire.decode_batch(raw)
@@ -51,6 +61,6 @@ class LyingServer(Liar):
             case 2:
                 forged = msgspec.structs.replace(block, finalization=None)
             case _:
-                like = as_proposal(block.header, block.justification, block.payload, self.index)
+                like = as_proposal(block.header, block.justification, block.payload, self.seat)
                 forged = msgspec.structs.replace(block, header=self.proposal(like, state_root=bytes(32)).header)
         return wire.encode_block(forged).SerializeToString(deterministic=True)

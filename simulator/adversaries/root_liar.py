@@ -15,7 +15,7 @@ class RootLiar(Liar):
     def outgoing(self, sends: Sequence[Send]) -> Iterable[Send]:
         """Own proposals commit to a state that nobody has."""
         for to, message in sends:
-            if isinstance(message, Proposal) and message.vote.signer == self.index:
+            if isinstance(message, Proposal) and message.vote.signer == self.seat:
                 self.lie("false root")
                 which = self.random.choice(("state_root", "receipts_root"))
                 changes: dict[str, Any] = {which: b"lie!" * 8}

@@ -45,7 +45,7 @@ class Twins(Half):
 
     def start(self) -> None:
         """Both."""
-        self.twin.pace = self.pace
+        self.twin.pace, self.twin.settings = self.pace, self.settings
         super().start()
         self.twin.start()
         self._split(self.life)
@@ -54,6 +54,11 @@ class Twins(Half):
         """Both."""
         self.twin.crash()
         super().crash()
+
+    def stop(self) -> None:
+        """Both."""
+        self.twin.stop()
+        super().stop()
 
     def _split(self, life: int) -> None:
         """Who can talk to whom, from now on."""

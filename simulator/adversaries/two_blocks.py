@@ -14,7 +14,7 @@ class TwoBlocks(Liar):
     def outgoing(self, sends: Sequence[Send]) -> Iterable[Send]:
         """One half gets one, the other half the other; some get both votes."""
         for to, message in sends:
-            if to is not None or not isinstance(message, Proposal) or message.vote.signer != self.index:
+            if to is not None or not isinstance(message, Proposal) or message.vote.signer != self.seat:
                 yield to, message
                 continue
             self.lie("two blocks in one view")

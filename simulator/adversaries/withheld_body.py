@@ -25,7 +25,7 @@ class WithheldBody(Liar):
                 for target in to_each(self.others, to):
                     if target in lucky:
                         yield target, message
-            elif to is None and isinstance(message, Proposal) and message.vote.signer == self.index:
+            elif to is None and isinstance(message, Proposal) and message.vote.signer == self.seat:
                 yield to, self._listing_own(message)
             else:
                 yield to, message

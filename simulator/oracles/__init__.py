@@ -13,6 +13,7 @@ arithmetic would hide itself.
     promises       I14                 ACCEPTED is kept
     retries        retry               what is said again
     membership     set                 who votes in which epoch, with which keys
+    limits         limit               what is listed far above the state
     blame          I11, penalty, alarm, memory  nobody honest is accused, or forgets
 """
 
@@ -26,6 +27,7 @@ from simulator.oracles.certificates import Certificates
 from simulator.oracles.chain import Chain
 from simulator.oracles.clocks import Clocks
 from simulator.oracles.durable import Durable
+from simulator.oracles.limits import Limits
 from simulator.oracles.membership import Membership
 from simulator.oracles.position import Position
 from simulator.oracles.promises import Promises
@@ -46,6 +48,7 @@ ORACLES: tuple[type[Oracle], ...] = (
     Promises,
     Retries,
     Membership,
+    Limits,
     Blame,
 )
 """In this order: ``Certificates`` fills the boxes that ``Chain`` reads."""

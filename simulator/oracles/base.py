@@ -202,6 +202,10 @@ class Oracle:
     def ballot(self, envelope_id: bytes, proposal_id: bytes, voter: int) -> None:
         """A client submits a validator's vote for a proposal; the proposer's is in the proposal."""
 
+    def limit(self, envelope_id: bytes, epoch: int, height: int, k: int) -> None:
+        """A client proposes, in an epoch, that blocks from a height on lie at most K above their state; without an
+        envelope: the genesis says so."""
+
     def ready(self, proposal_id: bytes, key: bytes) -> None:
         """The holder of a key of the next epoch says, genuinely, that it is ready for this change."""
 
