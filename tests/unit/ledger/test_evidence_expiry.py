@@ -108,3 +108,15 @@ def test_marks_are_forgotten_but_for_the_youngest_expired_one_that_tells_what_is
     assert not ledger.is_due(view=1)
     assert not ledger.is_due(view=280)
     assert ledger.is_due(view=281)
+
+
+def test_a_view_that_never_came_is_as_old_as_the_epoch_after_its_own() -> None:
+    """A thief who kept the key of an epoch that is over may sign any view of it, however high."""
+    ledger = Blocks()
+    ledger.at(1)
+    state, first = ledger.state, ledger.genesis.time_ms // HOUR * HOUR
+    for number in range(12):
+        moment = Moment(2 + number, first + (2 + number) * HOUR, 1, 1 + number)
+        evidence.end_block(state, moment, moment.time_ms - HOUR)
+        due = statements.is_due(statement(1, 10**12), state, moment)
+        assert due == (number <= 10), "epoch 1 began with block 2, at hour 2"
