@@ -158,7 +158,9 @@ _UNVERIFIED: Final = (
     "CheckpointError",
     "ArchiveError",
     "BooksMismatch",
+    "UnreadableCard",
     "BadCardSignature",
+    "UnreadableGenesis",
     "WrongNetwork",
     "VerificationFailed",
 )

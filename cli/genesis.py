@@ -14,6 +14,7 @@ from cli.options import FILE, FOLDER, json_option, old_genesis_option, passphras
 from cli.output import emit, facts, say, table
 
 if TYPE_CHECKING:
+    from ledger.cards import Card
     from ledger.genesis import Genesis
     from ledger.parameters import Parameters
     from services.books import Books
@@ -134,14 +135,13 @@ def assemble(
 ) -> None:
     """Put the cards together into the genesis file; the same file whoever does it with the same words."""
     from cli.books import books_given
-    from ledger.cards import decode_card
     from ledger.genesis import assemble as put_together
     from ledger.genesis import load_genesis
     from ledger.parameters import Parameters
     from store.home import write_durably
 
     require_new(out)
-    read = [decode_card(path.read_bytes()) for path in cards]
+    read = [_read_card(path) for path in cards]
     time_ms, books = _time_ms(time_text), books_given(archive, old_genesis)
     if books is None:
         raw = put_together(
@@ -291,10 +291,18 @@ def _verifying() -> Iterator[None]:
         raise Stop(error.problem, error.advice, EXIT_UNVERIFIED) from error
 
 
-def _require_card(genesis: Genesis, file: Path, card_file: Path) -> None:
-    from ledger.cards import decode_card
+def _read_card(path: Path) -> Card:
+    """The card in a file; of one that is no card, the file is named."""
+    from ledger.cards import UnreadableCard, decode_card
 
-    own = decode_card(card_file.read_bytes())
+    try:
+        return decode_card(path.read_bytes())
+    except UnreadableCard as error:
+        raise Stop(f"{path}: {error.problem}", error.advice, EXIT_UNVERIFIED) from error
+
+
+def _require_card(genesis: Genesis, file: Path, card_file: Path) -> None:
+    own = _read_card(card_file)
     found = genesis.organisation(own.id)
     if found is None or found.text != own.text:
         fail(

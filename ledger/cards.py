@@ -75,6 +75,10 @@ class CardError(GenesisError):
         self.organisation = organisation
 
 
+class UnreadableCard(CardError):
+    """It is no card, or was damaged."""
+
+
 class BadCardSignature(CardError):
     """The card was altered after it was signed, or was signed by another key."""
 
@@ -214,15 +218,15 @@ def read_card(raw: bytes) -> Card:
     """Read a card file; nothing of it is checked but that it is one.
 
     Raises:
-        CardError: not a card.
+        UnreadableCard: not a card.
     """
     if len(raw) > 2 * CARD_BYTES_MAX:
-        raise CardError("", f"{len(raw)} bytes", f"A card has at most {2 * CARD_BYTES_MAX} bytes.")
+        raise UnreadableCard("", f"{len(raw)} bytes", f"A card has at most {2 * CARD_BYTES_MAX} bytes.")
     try:
         file = msgspec.json.decode(raw, type=CardFile)
         plain(raw)
     except (msgspec.DecodeError, ValueError) as error:
-        raise CardError("", f"not a card file ({error})", "Ask for the file `lossbook genesis card` wrote.") from error
+        raise _unreadable(f"not a card file ({error})") from error
     return _card_of(file)
 
 
@@ -239,7 +243,11 @@ def _card_of(file: CardFile) -> Card:
         plain(file.card)
         return Card(body, file.card, _hex("signature", file.signature), _hex("possession", file.possession))
     except (msgspec.DecodeError, ValueError) as error:
-        raise CardError("", f"does not parse ({error})", "Ask for the file `lossbook genesis card` wrote.") from error
+        raise _unreadable(f"does not parse ({error})") from error
+
+
+def _unreadable(problem: str) -> UnreadableCard:
+    return UnreadableCard("", problem, "Ask for the file `lossbook genesis card` wrote.")
 
 
 def organisation_record(card: Card, *, may_read: bool, may_subscribe: bool) -> OrganisationRecord:

@@ -58,6 +58,10 @@ NETWORK_NAME_CHARACTERS_MAX: Final = 64
 TIME_MS_MAX: Final = 253_402_300_799_999  #: end of the year 9999
 
 
+class UnreadableGenesis(GenesisError):
+    """It is no genesis file, or was damaged."""
+
+
 class DuplicateInGenesis(GenesisError):
     """Two cards claim the same id or the same key.
 
@@ -273,12 +277,12 @@ def write_genesis_state(genesis: Genesis, view: StateView) -> None:
 def _parse(raw: bytes) -> _GenesisFile:
     advice = "Get the file that `lossbook genesis assemble` wrote."
     if len(raw) > GENESIS_BYTES_MAX:
-        raise GenesisError(f"the genesis file has {len(raw)} bytes, at most {GENESIS_BYTES_MAX} are read", advice)
+        raise UnreadableGenesis(f"the genesis file has {len(raw)} bytes, at most {GENESIS_BYTES_MAX} are read", advice)
     try:
         file = msgspec.json.decode(raw, type=_GenesisFile)
         written = plain(raw)["parameters"]
     except (msgspec.DecodeError, ValueError) as error:
-        raise GenesisError(f"this is not a genesis file ({error})", advice) from error
+        raise UnreadableGenesis(f"this is not a genesis file ({error})", advice) from error
     missing = [name for name in Parameters.__struct_fields__ if name not in written]
     if missing:
         raise GenesisError(

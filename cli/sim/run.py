@@ -46,7 +46,7 @@ class SeedRange(click.ParamType[range]):
 
 
 validators_option = click.option(
-    "--validators", type=click.IntRange(1, 40), default=4, show_default=True, help="How many insurers take part."
+    "--validators", type=click.IntRange(2, 40), default=4, show_default=True, help="How many insurers take part."
 )
 jobs_option = click.option(
     "--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes to use."

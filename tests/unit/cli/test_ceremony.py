@@ -91,7 +91,8 @@ def test_altered_card_is_refused_and_its_organisation_named(market: Path) -> Non
 @pytest.mark.parametrize("raw", [b"", b"{}", b"\xff\xfe", b'{"card": 1}', b"[]"])
 def test_files_that_are_no_cards_are_refused(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "card.json").write_bytes(raw)
-    shown = lossbook("genesis", "assemble", tmp_path / "card.json", "--name", "x", "--out", tmp_path / "g", code=1)
+    shown = lossbook("genesis", "assemble", tmp_path / "card.json", "--name", "x", "--out", tmp_path / "g", code=4)
+    assert f"{tmp_path / 'card.json'}: " in shown.output, "which of many it is"
     assert "lossbook genesis card" in shown.output
 
 

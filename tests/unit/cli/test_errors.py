@@ -12,6 +12,8 @@ import pytest
 from cli import base
 from ledger import codes
 from ledger.archive import ArchiveError
+from ledger.cards import UnreadableCard
+from ledger.genesis import DuplicateInGenesis, UnreadableGenesis
 from ledger.invariant import InvariantViolated
 from ledger.proof_errors import BadSignature
 from ledger.wire import encode_receipt
@@ -28,6 +30,9 @@ from tests.support.insurers import market_genesis
         (BadSignature("certificate", "the signature is bad"), 4, "keep this file as evidence"),
         (NothingReachable([("alpha", "down")], unchanged="Nothing was changed", advice="Look"), 3, "alpha: down"),
         (ArchiveError("file", "it was cut off"), 4, "get the archive again"),
+        (UnreadableGenesis("this is not a genesis file", "Get another"), 4, "Get another"),
+        (UnreadableCard("", "not a card file", "Ask for it"), 4, "Ask for it"),
+        (DuplicateInGenesis("key 00", ("alpha", "beta")), 1, "ask them for new cards"),
         (SettingError("listen.nosuch", "command line", "there is no such setting"), 2, "no such setting"),
         (Rejected(codes.Code.OVERLOADED, "", "alpha"), 1, "or to another insurer's node"),
         (FileNotFoundError(2, "No such file or directory", "x.json"), 1, "x.json: No such file or directory"),

@@ -53,6 +53,13 @@ def test_invalid_mutant_is_a_usage_error() -> None:
     assert "sim mutants --list" in lossbook("sim", "mutants", "--only", "nosuch", code=2).stderr
 
 
+def test_the_smallest_network_is_two() -> None:
+    assert (
+        json.loads(lossbook("sim", "run", "--seeds", "1", "--once", "--validators", "2", "--json").stdout)["seeds"] == 1
+    )
+    assert "2<=x" in lossbook("sim", "run", "--seeds", "1", "--validators", "1", code=2).stderr
+
+
 @pytest.mark.parametrize("seeds", ["", "a..b", "5..1", "1..", "-3", "1..99999999999"])
 def test_invalid_ranges_are_refused_with_what_to_write(seeds: str) -> None:
     result = lossbook("sim", "run", "--seeds", seeds, code=2)
