@@ -394,8 +394,14 @@ def reason_of(error: grpc.aio.AioRpcError) -> str:
 
 def refused(node: Node, error: grpc.aio.AioRpcError) -> NodeRefused:
     """What to tell a person of an error that is final."""
+    advice = "Check organisation, genesis and certificate of the profile: `lossbook profile show`"
+    if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+        advice += (
+            ". Where a vote has replaced the organisation's ledger key, perhaps this very one: make the profile anew, "
+            "with the new card (`lossbook profile create`)"
+        )
     return NodeRefused(
         f"{node} refused the call: {(error.details() or error.code().name).strip()}",
-        unchanged="Nothing was changed on the ledger",
-        advice="Check organisation, genesis and certificate of the profile: `lossbook profile show`",
+        unchanged="This call changed nothing on the ledger; what was sent before it may have been executed",
+        advice=advice,
     )

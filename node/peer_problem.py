@@ -38,7 +38,7 @@ def problem_of(organisation: str, address: str, code: grpc.StatusCode, details: 
     if "Connection refused" in details:
         return Problem(f"nothing listens at {address}")
     if "CERTIFICATE_VERIFY_FAILED" in details:
-        return Problem(f"who answers at {address} shows no certificate of the ledger key of {organisation}")
+        return Problem(f"{address} shows a certificate of another ledger key than that on the card of {organisation}")
     if code is grpc.StatusCode.UNAUTHENTICATED:
         return Problem(f"it refuses this node's certificate: {details}", turns_away=True)
     of_one = details.partition(_OF_GRPC)[2]

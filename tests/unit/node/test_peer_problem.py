@@ -57,7 +57,7 @@ def test_a_node_whose_ledger_key_the_peer_does_not_know_is_turned_away() -> None
 
 def test_another_one_at_the_peers_address_is_told_as_such() -> None:
     problem, address = dialled(ALPHA, GAMMA)
-    assert problem == Problem(f"who answers at {address} shows no certificate of the ledger key of {BETA.id}")
+    assert problem == Problem(f"{address} shows a certificate of another ledger key than that on the card of {BETA.id}")
 
 
 def test_what_the_peer_says_is_passed_on() -> None:
