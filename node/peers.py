@@ -28,11 +28,11 @@ from lossbook.v1 import peer_pb2
 from node import peer_wire
 from node.mailbox import Mailbox
 from node.metrics import Metrics
-from node.peer_problem import Problem, problem_of
 from node.reputation import Patience, Reputation, Standing
 from node.turn import PeerConnected, PeerLost, PeerMessage, PeerMessages
 from node.twins import REPLACED, Processes, Signs
 from services.auth import caller_of
+from services.dial_problem import Problem, problem_of
 from services.identity import Identity, UnknownMember
 from services.limits import CONNECT_MS_MAX, INSTANCE_KEY, STREAM_CHUNK_BYTES
 from services.logs import get_logger
@@ -121,9 +121,7 @@ class Link:
                 await self._stream()
                 self._note(Problem("the peer closed the stream"))
             except grpc.aio.AioRpcError as error:
-                if error.details() == REPLACED:
-                    self._replaced.seen(asyncio.get_running_loop().time())
-                self._note(problem_of(self.organisation, self.address, error.code(), error.details() or ""))
+                self._note(self._ended_by(error.code(), error.details() or ""))
             except (TimeoutError, UnknownMember) as error:
                 self._note(Problem(str(error) or f"no answer from {self.address}"))
             finally:
@@ -219,6 +217,12 @@ class Link:
             self._mailbox.put_now(PeerLost(self.organisation))
             return asyncio.get_running_loop().time() - self._connected_s
         return None
+
+    def _ended_by(self, code: grpc.StatusCode, details: str) -> Problem:
+        if details != REPLACED:
+            return problem_of(self.organisation, self.address, code, details)
+        self._replaced.seen(asyncio.get_running_loop().time())
+        return Problem("it has a newer stream of another process with this node's identity")
 
     def _note(self, problem: Problem) -> None:
         if problem != self.problem:  # a peer that is down is reported once, not at every attempt

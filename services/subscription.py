@@ -17,6 +17,7 @@ import msgspec
 from ledger.types import Block
 from ledger.wire import decode_block
 from lossbook.v1 import blocks_pb2, blocks_pb2_grpc
+from services.dial_problem import problem_of
 from services.identity import Identity
 
 CREDIT_BYTES: Final = 8 << 20
@@ -93,7 +94,8 @@ async def subscribe(
         except TimeoutError as error:
             raise FeedLost(organisation, f"no message for {silence_s:g} s") from error
         except grpc.aio.AioRpcError as error:
-            raise FeedLost(organisation, f"{error.code().name}: {error.details()}") from error
+            problem = problem_of(organisation, address, error.code(), error.details() or "")
+            raise FeedLost(organisation, problem.text) from error
         except asyncio.InvalidStateError as error:
             raise FeedLost(organisation, "the stream broke") from error
         finally:

@@ -1,6 +1,6 @@
-"""Why a peer is not reached, in words: gRPC's own name its machinery.
+"""Why another member's daemon is not reached, in words: gRPC's own name its machinery.
 
-Why a peer's node turns a certificate away is not heard: under TLS 1.3 the handshake is over for the one who dials
+Why a daemon turns a certificate away is not heard: under TLS 1.3 the handshake is over for the one who dials
 before the other one has looked at its certificate, so there is a connection that ends at once, and no more.
 """
 
@@ -11,8 +11,6 @@ from typing import Final
 import grpc
 import msgspec
 
-from node.twins import REPLACED
-
 _OF_GRPC: Final = "last error: "
 """What follows is of one address; each organisation has one."""
 
@@ -22,7 +20,7 @@ class Problem(msgspec.Struct, frozen=True):
 
     text: str
     turns_away: bool = False
-    """Somebody answers there, and lets this node not in."""
+    """Somebody answers there, and lets this daemon not in."""
 
 
 def problem_of(organisation: str, address: str, code: grpc.StatusCode, details: str) -> Problem:
@@ -31,17 +29,15 @@ def problem_of(organisation: str, address: str, code: grpc.StatusCode, details: 
     Args:
         organisation: that was dialled.
         address: host:port.
-        details: gRPC's or the peer's words.
+        details: gRPC's words, or those of who was dialled.
     """
-    if details == REPLACED:
-        return Problem("it has a newer stream of another process with this node's identity")
     if "Connection refused" in details:
         return Problem(f"nothing listens at {address}")
     if "CERTIFICATE_VERIFY_FAILED" in details:
         return Problem(f"{address} shows a certificate of another ledger key than that on the card of {organisation}")
     if code is grpc.StatusCode.UNAUTHENTICATED:
-        return Problem(f"it refuses this node's certificate: {details}", turns_away=True)
+        return Problem(f"it refuses this daemon's certificate: {details}", turns_away=True)
     of_one = details.partition(_OF_GRPC)[2]
     if "Socket closed" in of_one or "Connection reset" in of_one:
-        return Problem(f"{address} hangs up as soon as this node shows its certificate", turns_away=True)
+        return Problem(f"{address} hangs up as soon as it sees this daemon's certificate", turns_away=True)
     return Problem(f"{code.name}: {of_one or details}")

@@ -10,9 +10,8 @@ import pytest
 from lossbook.v1 import peer_pb2_grpc
 from node.mailbox import Mailbox
 from node.metrics import Metrics
-from node.peer_problem import Problem, problem_of
 from node.peers import Link, PeerServicer
-from node.twins import REPLACED
+from services.dial_problem import Problem, problem_of
 from tests.support.insurers import INSURERS, Organisation
 from tests.support.tls import identity, serving
 
@@ -52,7 +51,7 @@ def test_where_nobody_listens_the_address_is_named() -> None:
 
 def test_a_node_whose_ledger_key_the_peer_does_not_know_is_turned_away() -> None:
     problem, address = dialled(STRANGER)
-    assert problem == Problem(f"{address} hangs up as soon as this node shows its certificate", turns_away=True)
+    assert problem == Problem(f"{address} hangs up as soon as it sees this daemon's certificate", turns_away=True)
 
 
 def test_another_one_at_the_peers_address_is_told_as_such() -> None:
@@ -69,15 +68,11 @@ def test_what_the_peer_says_is_passed_on() -> None:
     ("code", "details", "problem"),
     [
         (
-            grpc.StatusCode.ABORTED,
-            REPLACED,
-            Problem("it has a newer stream of another process with this node's identity"),
-        ),
-        (
             grpc.StatusCode.UNAUTHENTICATED,
             "the leaf of alpha: its ledger key did not sign it",
             Problem(
-                "it refuses this node's certificate: the leaf of alpha: its ledger key did not sign it", turns_away=True
+                "it refuses this daemon's certificate: the leaf of alpha: its ledger key did not sign it",
+                turns_away=True,
             ),
         ),
         (
