@@ -40,13 +40,14 @@ test: claims
 	scripts/test
 
 # The same seeds every time, each twice, on networks of 4, 7 and 10; fails if a rule, corner case or liar was never met.
+# What fails is minimised, shown, and kept in KEEP, where a test runs it from then on.
 SIM_SEEDS ?= 77
-sim: setup
-	$(bin)/lossbook sim soak --from 1 --seeds $(SIM_SEEDS) --coverage-required
-
-# Until stopped; says with which FROM to go on. What fails is minimised and kept in KEEP.
-FROM ?= 1000
 KEEP ?= tests/regressions
+sim: setup
+	$(bin)/lossbook sim soak --from 1 --seeds $(SIM_SEEDS) --coverage-required --keep $(KEEP)
+
+# Until stopped; says with which FROM to go on.
+FROM ?= 1000
 soak: setup
 	$(bin)/lossbook sim soak --from $(FROM) --keep $(KEEP)
 

@@ -90,13 +90,13 @@ def finding(plan: Plan, failure: Failure) -> Finding:
     return Finding(plan.seed, plan.n, failure.oracle, command, failure.text, failure.at_ms)
 
 
-def keep_shrunk(found: Finding, folder: Path) -> Path:
+def keep_shrunk(found: Finding, folder: Path) -> tuple[Path, Plan]:
     """Minimise a failed seed's plan and keep it as a file, which a test runs from then on (tests/regressions)."""
     plan = shrink(plan_of(found.seed, found.validators), found.oracle)
     path = folder / f"{found.oracle.lower()}-{found.validators}-{found.seed}.json"
     folder.mkdir(parents=True, exist_ok=True)
     path.write_bytes(plan.to_json())
-    return path
+    return path, plan
 
 
 def plan_of(seed: int, n: int) -> Plan:

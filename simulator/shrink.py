@@ -18,7 +18,8 @@ from simulator.plan import Fault, Load, Plan
 from simulator.run import run_plan
 
 RUNS_MAX = 150
-"""A run takes half a second; some minutes at most."""
+EVENTS_MAX = 1_500_000
+"""Of all these runs together: one or two minutes. Counted in events, so that the same failure always shrinks alike."""
 
 
 class Shrinker:
@@ -103,11 +104,16 @@ def _simpler(plan: Plan) -> Iterator[Plan]:
         yield msgspec.structs.replace(plan, load=calm)
 
 
-def shrink(plan: Plan, oracle: str, runs_max: int = RUNS_MAX) -> Plan:
-    """The shortest plan found that makes the same oracle object."""
+def shrink(plan: Plan, oracle: str, runs_max: int = RUNS_MAX, events_max: int = EVENTS_MAX) -> Plan:
+    """The shortest plan found that makes the same oracle object, within so many runs and events."""
+    events = 0
 
     def fails(candidate: Plan) -> bool:
-        failure = run_plan(candidate).failure
-        return failure is not None and failure.oracle == oracle
+        nonlocal events
+        if events >= events_max:
+            return False
+        outcome = run_plan(candidate)
+        events += outcome.events
+        return outcome.failure is not None and outcome.failure.oracle == oracle
 
     return Shrinker(fails, runs_max).shrink(plan)

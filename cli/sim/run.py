@@ -25,6 +25,8 @@ SOAK_SIZES: Final = (4, 4, 4, 7, 4, 4, 10)
 """Validators of one seed after another: f = 1 is searched most, as it costs least."""
 
 TELL_EVERY: Final = 100
+KEPT_MAX: Final = 3
+"""Failures of one command that are minimised: each may take minutes, and many at once have mostly one cause."""
 
 
 class SeedRange(click.ParamType[range]):
@@ -51,7 +53,9 @@ validators_option = click.option(
 jobs_option = click.option(
     "--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes to use."
 )
-keep_option = click.option("--keep", type=FOLDER, help="Minimise what fails, and keep its plan in this folder.")
+keep_option = click.option(
+    "--keep", type=FOLDER, help="Minimise what fails (the first three), and keep the plans here."
+)
 
 
 @click.command(cls=Command, example="lossbook sim run --seeds 1..200 --validators 7 --json")
@@ -136,11 +140,18 @@ def _take(report: Report, outcomes: list[Outcome], keep: Path | None) -> None:
     report.add(outcomes)
     for found in report.failures[before:]:
         _tell_failure(found)
-        if keep is not None and found.oracle != "determinism":
-            from simulator.campaign import keep_shrunk
+        if keep is not None and found.oracle != "determinism" and len(report.failures) <= KEPT_MAX:
+            _keep(found, keep)
 
-            path = keep_shrunk(found, keep)
-            say(f"  minimised: lossbook sim replay --plan {path} --trace")
+
+def _keep(found: Finding, folder: Path) -> None:
+    """The plan is in a file, and on one line for whoever has nothing but this log."""
+    import msgspec
+
+    from simulator.campaign import keep_shrunk
+
+    path, plan = keep_shrunk(found, folder)
+    say(f"  minimised: lossbook sim replay --plan {path} --trace\n  {msgspec.json.encode(plan).decode()}")
 
 
 def _tell_failure(found: Finding) -> None:

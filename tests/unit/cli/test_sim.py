@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from simulator.campaign import plan_of
+from simulator.mutants.gate import named
+from simulator.mutants.planting import planted
+from simulator.plan import Plan
+from simulator.run import run_plan
 from tests.support.commands import lossbook
 
 KEYS = {
@@ -47,6 +53,26 @@ def test_replay_is_the_run_of_that_seed() -> None:
     first, second = (json.loads(lossbook("sim", "replay", "2", "--json").stdout) for _ in range(2))
     assert first == second
     assert first["failure"] is None
+
+
+def test_a_seed_that_fails_is_told_minimised_shown_and_kept(tmp_path: Path) -> None:
+    [fault] = named(["quorum-off-by-one"])
+    with planted(fault):
+        # As `make sim` does it, but for the number of seeds; in this process, where the fault is.
+        words = ("--from", "1", "--seeds", "1", "--coverage-required", "--keep", tmp_path, "--jobs", "1")
+        said = lossbook("sim", "soak", *words, code=1).stderr
+        [path] = tmp_path.iterdir()
+        kept = Plan.from_json(path.read_bytes())
+        failure = run_plan(kept).failure
+        assert failure is not None
+        assert f"seed 1 breaks {failure.oracle}" in said
+    assert "lossbook sim replay 1 --validators 4 --trace" in said
+    assert f"lossbook sim replay --plan {path} --trace" in said
+    shown = next(line for line in said.splitlines() if line.startswith("  {"))
+    assert Plan.from_json(shown.encode()) == kept
+    assert kept.safety_ms < plan_of(1, 4).safety_ms
+    assert kept.faults == ()
+    assert lossbook("sim", "replay", "--plan", path).exit_code == 0, "it fails without the planted fault, too"
 
 
 def test_invalid_mutant_is_a_usage_error() -> None:
