@@ -8,7 +8,11 @@ In this order, each refusal with a text that says what to do:
 3. ``lossbook-chain`` is this network's id                                 FAILED_PRECONDITION
 4. ``lossbook-protocol`` is the version spoken here                        FAILED_PRECONDITION
 5. the service is open to this kind of caller (``ACCESS``)                 PERMISSION_DENIED
-6. its organisation's callers of this role have calls left                 RESOURCE_EXHAUSTED
+6. its organisation's callers of this role have calls left, and of this
+   method where a call may hold megabytes                                  RESOURCE_EXHAUSTED
+
+A call counts until gRPC is rid of it: an answer that its caller does not read lies in memory here long after the
+servicer has returned it.
 
 One more is let in, and told nothing but ``OWN_METHOD``: who shows the very certificate of this daemon where that fails
 at 2, because the organisation is no member yet, or a vote has replaced its ledger key. That is the operator, in this
@@ -34,7 +38,13 @@ import msgspec
 
 from crypto.tls import TlsIdentityError, check_leaf, claimed_org
 from services.identity import Identity
-from services.limits import CALLS_PER_CALLER_MAX, CHAIN_KEY, PROTOCOL_KEY, PROTOCOL_VERSION
+from services.limits import (
+    CALLS_PER_CALLER_MAX,
+    CHAIN_KEY,
+    METHOD_CALLS_PER_CALLER_MAX,
+    PROTOCOL_KEY,
+    PROTOCOL_VERSION,
+)
 from services.members import Members
 
 OWN_METHOD: Final = "lossbook.v1.QueryService/GetStatus"
@@ -232,7 +242,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         """``on_refused(reason, peer address, text)`` is told of each refusal."""
         self._authenticator = authenticator
         self._on_refused = on_refused
-        self._calls: Counter[tuple[str, str]] = Counter()  #: running, by organisation and role
+        self._calls: Counter[tuple[str, ...]] = Counter()  #: running, by organisation and role, and by method
 
     async def intercept_service(
         self,
@@ -256,33 +266,45 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
             response_serializer=handler.response_serializer,
         )
 
-    @contextlib.asynccontextmanager
-    async def _entered(self, name: str, metadata: Mapping[str, str | bytes], context: Any) -> AsyncIterator[None]:
+    async def _enter(self, name: str, metadata: Mapping[str, str | bytes], context: Any) -> None:
+        """Let a call in; it keeps its places until gRPC is rid of it, its last answer sent or its connection lost."""
         try:
             caller = self._authenticator.authenticate(name, context.auth_context(), metadata)
-            self._check_room(caller)
+            places = self._places(caller, name)
         except Refusal as refusal:
             self._on_refused(refusal.reason, context.peer(), str(refusal))
             await context.abort(refusal.status, str(refusal))
             raise
         _caller.set(caller)
+        self._calls.update(places)
+        context.add_done_callback(lambda _: self._release(places))
+
+    def _places(self, caller: Caller, name: str) -> list[tuple[str, ...]]:
+        """What a call is counted under.
+
+        Raises:
+            Refusal: too many are running there.
+        """
         place = (caller.organisation, caller.role)
-        self._calls[place] += 1
-        try:
-            yield
-        finally:
+        places: list[tuple[tuple[str, ...], int, str]] = [(place, CALLS_PER_CALLER_MAX, "calls")]
+        most_of_method = METHOD_CALLS_PER_CALLER_MAX.get(name)
+        if most_of_method is not None:
+            places.append(((*place, name), most_of_method, f"calls of {name.rpartition('/')[2]}"))
+        for counted, most, what in places:
+            if self._calls[counted] >= most:
+                raise Refusal(
+                    grpc.StatusCode.RESOURCE_EXHAUSTED,
+                    "calls",
+                    f"{most} {what} of {caller.organisation} ({caller.role}) are running here: "
+                    "let some end, or use one stream, which carries any number of envelopes",
+                )
+        return [counted for counted, _, _ in places]
+
+    def _release(self, places: list[tuple[str, ...]]) -> None:
+        for place in places:
             self._calls[place] -= 1
             if not self._calls[place]:
                 del self._calls[place]
-
-    def _check_room(self, caller: Caller) -> None:
-        if self._calls[(caller.organisation, caller.role)] >= CALLS_PER_CALLER_MAX:
-            raise Refusal(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                "calls",
-                f"{CALLS_PER_CALLER_MAX} calls of {caller.organisation} ({caller.role}) are running here: "
-                "let some end, or use streams, which carry any number of envelopes",
-            )
 
     def _guard(
         self, method: Callable[[Any, Any], Any], name: str, metadata: Mapping[str, str | bytes], *, streams: bool
@@ -290,17 +312,15 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         if streams and inspect.isasyncgenfunction(method):
 
             async def generate(request: object, context: object) -> AsyncIterator[object]:
-                async with (
-                    self._entered(name, metadata, context),
-                    contextlib.aclosing(method(request, context)) as responses,
-                ):
+                await self._enter(name, metadata, context)
+                async with contextlib.aclosing(method(request, context)) as responses:
                     async for response in responses:
                         yield response
 
             return generate
 
         async def call(request: object, context: object) -> object:
-            async with self._entered(name, metadata, context):
-                return await method(request, context)
+            await self._enter(name, metadata, context)
+            return await method(request, context)
 
         return call

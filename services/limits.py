@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 PROTOCOL_VERSION: Final = "1"
@@ -42,6 +43,19 @@ CALLS_MAX: Final = 4096
 
 CALLS_PER_CALLER_MAX: Final = 512
 """Of them by one organisation's clients, or its node, or its replica: so that no client can shut the validators out."""
+
+METHOD_CALLS_PER_CALLER_MAX: Final[Mapping[str, int]] = {
+    "lossbook.v1.SyncService/GetBlocks": 8,
+    "lossbook.v1.SyncService/GetBatches": 8,
+    "lossbook.v1.SyncService/GetProposals": 8,
+    "lossbook.v1.QueryService/GetBlock": 8,
+    "lossbook.v1.GatewayService/SubmitStream": 16,
+}
+"""Of them by one such caller for one method, where a call may hold megabytes here for as long as its caller likes: an
+answer that is not read (a block has up to 4 MiB by default, 64 MiB at most, and lies here twice), or a stream with
+messages and unread answers (some 25 MiB). An honest node makes 4 calls of a kind at a time (``node.fetcher``), and as
+many again may have ended there and not yet here; a submitter keeps one stream with dozens of envelopes under way.
+Parts of snapshots are counted where they are made (``services.sync``)."""
 
 RECONNECT_MS_MIN: Final = 100
 RECONNECT_MS_MAX: Final = 2_000
