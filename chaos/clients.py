@@ -17,7 +17,7 @@ import msgspec
 
 from chaos.casework import DESKS, UNDERWRITER, claim_of, operations_of, policy_of
 from chaos.claim_model import ABSENT, Claim, Kind, Request, Stage
-from chaos.history import Accepted, Executed, Failed, History, Invoked, Proven, Read, Unknown
+from chaos.history import EXPIRED, Accepted, Executed, Failed, History, Invoked, Proven, Read, Unknown
 from contracts.records import CLAIMS
 from crypto.keys import SigningKey
 from ledger import codes
@@ -170,7 +170,7 @@ class _Asked(msgspec.Struct, gc=False):
     op: int
     answered: asyncio.Event
     node: str = ""
-    final: bool = False
+    receipt: Receipt | None = None
 
 
 class Client:
@@ -259,6 +259,7 @@ class Client:
                 amount=request.amount,
                 envelope=signed.id.hex(),
                 not_after_ms=signed.not_after_ms,
+                lives_ms=lives_ms,
             )
         )
         _proven = await bulk.submit(signed)
@@ -282,7 +283,7 @@ class Client:
         elif status.receipt is not None:
             self._final(asked, status, status.receipt, now_us)
         elif status.stage.over:
-            why = status.stage.name if status.stage is Answered.EXPIRED else codes.name(status.rejection_code)
+            why = EXPIRED if status.stage is Answered.EXPIRED else codes.name(status.rejection_code)
             self._history.record(Failed(now_us, asked.op, status.node, why))
             del self._asked[status.envelope_id]
             asked.answered.set()
@@ -290,9 +291,9 @@ class Client:
     def _final(self, asked: _Asked, status: Status, receipt: Receipt, now_us: int) -> None:
         if receipt.code == Code.REPLAYED:
             return  # of a second copy: the first receipt is asked for in the end
-        if not asked.final:
+        if asked.receipt != receipt:  # the first; or another than before, which is for the judge
             self._history.record(told(asked.op, status.node, receipt, now_us))
-            asked.final = True
+            asked.receipt = receipt
         if status.stage is Answered.PROVEN:
             self._history.record(Proven(now_us, asked.op, status.node))
             del self._asked[status.envelope_id]

@@ -19,6 +19,24 @@ class _Event(msgspec.Struct, frozen=True, tag_field="event", gc=False):
     at_us: int
 
 
+class Began(_Event, frozen=True, tag="begin", gc=False):
+    """The first event: the clients begin."""
+
+    clients: tuple[str, ...]
+
+
+class Stopped(_Event, frozen=True, tag="stop", gc=False):
+    """The clients are told to ask for nothing new."""
+
+
+class Ended(_Event, frozen=True, tag="end", gc=False):
+    """The last event: a history without it is cut."""
+
+    events: int
+    """Before this one."""
+    operations: int
+
+
 class Invoked(_Event, frozen=True, tag="invoke", gc=False):
     """A client signed an operation and is about to submit it."""
 
@@ -33,6 +51,8 @@ class Invoked(_Event, frozen=True, tag="invoke", gc=False):
     """Its id."""
     not_after_ms: int
     """Block time after which it can no longer execute."""
+    lives_ms: int
+    """From its signing until then, by the client's clock."""
 
 
 class Accepted(_Event, frozen=True, tag="accepted", gc=False):
@@ -92,6 +112,8 @@ class Read(_Event, frozen=True, tag="read", gc=False):
     """Whether it came with a proof, which verified."""
 
 
+EXPIRED: Final = "EXPIRED"
+"""Why an operation failed that came too late."""
 SETTLEMENT: Final = "settlement"
 """Client of the last reads, when nothing is in flight any more."""
 
@@ -110,7 +132,9 @@ class FaultEnded(_Event, frozen=True, tag="healed", gc=False):
     what: str
 
 
-Event = Invoked | Accepted | Executed | Proven | Failed | Unknown | Read | FaultBegan | FaultEnded
+Event = (
+    Began | Stopped | Ended | Invoked | Accepted | Executed | Proven | Failed | Unknown | Read | FaultBegan | FaultEnded
+)
 
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Event)
@@ -143,6 +167,10 @@ class History:
         self.events.append(event)
         self.final += isinstance(event, Executed)
         self._sink(_ENCODER.encode(event) + b"\n")
+
+    def end(self) -> None:
+        """Nothing follows."""
+        self.record(Ended(self.now_us(), len(self.events), self.operations))
 
 
 class BadHistory(Exception):
@@ -194,18 +222,24 @@ class Story(msgspec.Struct, gc=False):
 
 
 def stories(events: Iterable[Event]) -> dict[int, Story]:
-    """Operations by number, in order of their invocation."""
+    """Operations by number, in order of their invocation. Answers to what was not asked for are left out, and so is
+    who asks again under the same number (``completeness`` tells of both)."""
     found: dict[int, Story] = {}
     for event in events:
         if isinstance(event, Invoked):
-            found[event.op] = Story(event)
-        elif isinstance(event, Accepted):
-            story = found[event.op]
-            story.accepted_us = event.at_us if story.accepted_us is None else story.accepted_us
-        elif isinstance(event, Executed):
-            found[event.op].final = found[event.op].final or event
-        elif isinstance(event, Proven):
-            found[event.op].proven_us = found[event.op].proven_us or event.at_us
-        elif isinstance(event, Failed):
-            found[event.op].failed = found[event.op].failed or event
+            found.setdefault(event.op, Story(event))
+        elif isinstance(event, Accepted | Executed | Proven | Failed) and (story := found.get(event.op)) is not None:
+            _heard(story, event)
     return found
+
+
+def _heard(story: Story, event: Accepted | Executed | Proven | Failed) -> None:
+    match event:
+        case Accepted():
+            story.accepted_us = event.at_us if story.accepted_us is None else story.accepted_us
+        case Executed():
+            story.final = story.final or event
+        case Proven():
+            story.proven_us = story.proven_us or event.at_us
+        case Failed():
+            story.failed = story.failed or event

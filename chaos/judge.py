@@ -8,6 +8,7 @@ total order    Receipts place every executed envelope at one (height, index). Th
 reads          A read of a node may be old, and says how old: it shows exactly what the receipts up to its height
                make of the claim. No node goes back, and once a node has said FINAL it shows that height or more.
 one answer     No operation is answered twice differently; none both executed and failed.
+complete       Nothing is missing in the history that would have to be there (``completeness``).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from chaos.claim_model import ABSENT, Answer, Claim, Kind, Request, apply
+from chaos.completeness import gaps, lost
 from chaos.history import SETTLEMENT, Event, Executed, Invoked, Read, Story, stories
 from chaos.linearizability import Operation, SearchTooLarge, check
 
@@ -31,8 +33,13 @@ class Judgement(msgspec.Struct, frozen=True):
 
     linearizable: bool
     """Including the total order and the reads."""
+    complete: bool
+    """Whether the history is whole: otherwise the rest is said of what is left of it."""
     operations: int
     """Operations that were judged."""
+    acknowledged: int
+    lost: int
+    """Of those acknowledged, neither executed nor expired."""
     reads: int
     records: int
     configurations: int
@@ -60,15 +67,20 @@ def judge(events: Sequence[Event]) -> Judgement:
         for record, of_record in by_record.items()
         if not any(story.open for story in of_record)
     }
+    problems += _never_asked(reads, by_record)
     problems += _reads(reads, states)
     problems += _going_back(events, reads)
+    missing = gaps(events)
     return Judgement(
         not problems,
+        not missing,
         sum(story.failed is None for story in told.values()),
+        sum(story.acknowledged for story in told.values()),
+        sum(lost(story) for story in told.values()),
         len(reads),
         len(by_record),
         configurations,
-        tuple(problems),
+        (*problems, *missing),
     )
 
 
@@ -194,6 +206,13 @@ def _replayed(record: str, of_record: Iterable[Story], problems: list[str]) -> _
 # ---------------------------------------------------------------- reads
 
 
+def _never_asked(reads: Iterable[Read], by_record: Mapping[str, object]) -> list[str]:
+    shown = {read.record: read for read in reads if read.claim is not None and read.record not in by_record}
+    return [f"{read.node} showed claim {record[:16]}, which nobody asked for" for record, read in shown.items()][
+        :SHOWN_MAX
+    ]
+
+
 def _reads(reads: Iterable[Read], states: Mapping[str, _States]) -> list[str]:
     """Each read shows what the receipts up to its height make of the claim."""
     problems = []
@@ -217,15 +236,18 @@ def _going_back(events: Sequence[Event], reads: Sequence[Read]) -> list[str]:
     problems = []
     told = stories(events)
     seen: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    notified: dict[tuple[str, str], int] = {}
+    known: dict[tuple[str, str], int] = {}
+    """When a node had first shown a claim, or said that it is final that there is one."""
     for event in events:
         if isinstance(event, Executed):
             seen[event.node].append((event.at_us, event.height))
-            invoked = told[event.op].invoked
-            if invoked.kind is Kind.NOTIFY and event.codes == (0,):
-                notified.setdefault((event.node, invoked.record), event.at_us)
-        elif isinstance(event, Read) and event.claim is not None and not event.proven:
-            seen[event.node].append((event.at_us, event.height))
+            story = told.get(event.op)
+            if story is not None and story.invoked.kind is Kind.NOTIFY and event.codes == (0,):
+                known.setdefault((event.node, story.invoked.record), event.at_us)
+        elif isinstance(event, Read) and event.claim is not None:
+            known.setdefault((event.node, event.record), event.at_us)
+            if not event.proven:
+                seen[event.node].append((event.at_us, event.height))
     for node, heights in seen.items():
         heights.sort()
         seen[node] = heights[:1]
@@ -235,8 +257,10 @@ def _going_back(events: Sequence[Event], reads: Sequence[Read]) -> list[str]:
         heights = seen.get(read.node, [])
         before = bisect_right(heights, (read.began_us, -1))
         if read.claim is None:
-            if notified.get((read.node, read.record), read.began_us) < read.began_us:
-                problems.append(f"{read.node} had said that claim {read.record[:16]} is final, and then shows none")
+            if known.get((read.node, read.record), read.began_us) < read.began_us:
+                problems.append(
+                    f"{read.node} had shown claim {read.record[:16]} or said it is final, and then shows none"
+                )
         elif not read.proven and before and heights[before - 1][1] > read.height:
             problems.append(
                 f"{read.node} showed height {read.height} after it had shown or said final {heights[before - 1][1]}"

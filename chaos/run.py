@@ -23,7 +23,7 @@ from chaos import stalls
 from chaos.clients import CLIENTS, Client, Insurer, Readers
 from chaos.disk import Disk
 from chaos.fabric import Fabric, Way
-from chaos.history import History, Unknown, stories
+from chaos.history import Began, History, Stopped, Unknown, stories
 from chaos.injector import Injector
 from chaos.judge import judge
 from chaos.operators import Operators
@@ -188,6 +188,7 @@ class Run:
     async def _harm(self, injector: Injector, clients: list[Client], watch: Watch, history: History) -> None:
         stop, give_up = asyncio.Event(), asyncio.Event()
         from_us = history.now_us()
+        history.record(Began(from_us, tuple(client.name for client in clients)))
         looking = asyncio.create_task(self._look(injector, clients, watch, history))
         working = [asyncio.create_task(client.run(stop, give_up)) for client in clients]
         try:
@@ -196,6 +197,7 @@ class Run:
             await _unless_failed(asyncio.create_task(asyncio.sleep(max(0.0, left_s))), working)
             stop.set()
             until_us = history.now_us()
+            history.record(Stopped(until_us))
             self._say("faults are over; waiting until all is decided")
             await injector.heal()
             await self._recovered(watch, injector.healed_s)
@@ -271,14 +273,13 @@ class Run:
             "timed_out": sum(isinstance(event, Unknown) for event in history.events),
         }
         self.problems += found.problems
-        undecided = sum(story.open for story in told.values())
-        if undecided:
-            self.problems.append(f"nobody knows what became of {undecided} operations")
         self.problems += await read_settled(readers, {story.invoked.record for story in told.values()})
+        history.end()
         self._say("judging the history")
         judgement = await asyncio.to_thread(judge, history.events)
         self.document |= {
             "linearizable": judgement.linearizable,
+            "complete": judgement.complete,
             "records": judgement.records,
             "reads": judgement.reads,
             "configurations": judgement.configurations,

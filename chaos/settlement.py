@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from chaos.clients import Readers, told
-from chaos.history import SETTLEMENT, Failed, History, Proven, Story, stories
+from chaos.history import EXPIRED, SETTLEMENT, Failed, History, Proven, Story, stories
 from ledger.codes import Code
 from ledger.types import Receipt
 from lossbook_sdk.errors import VerificationFailed
@@ -83,7 +83,7 @@ async def _settle_one(
         _note(found, f"operation {invoked.op} was executed, and has no receipt at {missing}")
     if not story.acknowledged:
         if not held and not story.failed and _over(story, block_times_ms):
-            history.record(Failed(history.now_us(), invoked.op, "all", "EXPIRED"))
+            history.record(Failed(history.now_us(), invoked.op, "all", EXPIRED))
         return
     if proven:
         found.proven += not late
@@ -92,7 +92,7 @@ async def _settle_one(
     elif not held and story.final is None and _over(story, block_times_ms):
         found.expired += 1
         if not story.failed:
-            history.record(Failed(history.now_us(), invoked.op, "all", "EXPIRED"))
+            history.record(Failed(history.now_us(), invoked.op, "all", EXPIRED))
     else:
         found.lost += 1
         _note(found, f"operation {invoked.op} was acknowledged, and is neither proved nor expired")

@@ -12,12 +12,15 @@ from chaos.history import (
     SETTLEMENT,
     Accepted,
     BadHistory,
+    Began,
+    Ended,
     Event,
     Executed,
     Failed,
     History,
     Invoked,
     Read,
+    Stopped,
     Unknown,
     parse,
     stories,
@@ -31,7 +34,7 @@ OK = (int(Code.OK),)
 
 
 def invoke(op: int, at_us: int, kind: Kind, amount: int = 0, record: str = CLAIM) -> Invoked:
-    return Invoked(at_us, op, "alpha-1", record, kind, amount, f"{op:064x}", 60_000)
+    return Invoked(at_us, op, "alpha-1", record, kind, amount, f"{op:064x}", 60_000, 30_000)
 
 
 def final(op: int, at_us: int, height: int, index: int = 0, codes: Sequence[int] = OK, node: str = "alpha") -> Executed:
@@ -71,6 +74,12 @@ def settled(claim: Claim, *places: tuple[int, int]) -> Read:
     return Read(2_000, 1_999, SETTLEMENT, "delta", CLAIM, 100, tuple(claim), places, True)
 
 
+def whole(*events: Event) -> list[Event]:
+    """With the beginning and the end that the history of a run has."""
+    told = [Began(0, ("alpha-1",)), *events, Stopped(1_000)]
+    return [*told, Ended(3_000, len(told), len(stories(events)))]
+
+
 def problem(*events: Event) -> str:
     """What is wrong with a history that does not hold."""
     found = judge(events)
@@ -79,8 +88,8 @@ def problem(*events: Event) -> str:
 
 
 def test_a_history_that_holds() -> None:
-    found = judge([*GOOD, settled(ASSESSED, (5, 0), (7, 1), (9, 0))])
-    assert found == Judgement(True, 5, 3, 1, found.configurations, ())
+    found = judge(whole(*GOOD, settled(ASSESSED, (5, 0), (7, 1), (9, 0))))
+    assert found == Judgement(True, True, 5, 5, 0, 3, 1, found.configurations, ())
 
 
 def test_invalid_settled_state_is_not_what_the_operations_made() -> None:
@@ -99,7 +108,7 @@ def test_invalid_a_lost_write_is_seen_by_the_next_probe() -> None:
 
 def test_an_operation_that_never_took_effect_is_left_out() -> None:
     events = [*GOOD[:2], invoke(2, 110, Kind.CLOSE), Failed(150, 2, "alpha", "EXPIRED")]
-    assert judge([*events, settled(NOTIFIED, (5, 0))]).problems == ()
+    assert judge(whole(*events, settled(NOTIFIED, (5, 0)))).problems == ()
 
 
 def test_an_operation_nobody_heard_of_may_or_may_not_have_happened() -> None:
@@ -170,6 +179,17 @@ def test_invalid_a_node_goes_back() -> None:
 def test_invalid_a_final_claim_is_not_there() -> None:
     assert "then shows none" in problem(*GOOD, read(230, 240, 0, None))
     assert judge([*GOOD, read(230, 240, 0, None, node="delta")]).linearizable
+
+
+def test_invalid_a_claim_that_was_shown_is_not_there() -> None:
+    """Not only one that was said to be final."""
+    shown = read(230, 240, 7, REGISTERED, (5, 0), (7, 1), node="delta")
+    assert "then shows none" in problem(*GOOD, shown, read(250, 260, 0, None, node="delta"))
+
+
+def test_invalid_a_claim_nobody_asked_for() -> None:
+    shown = msgspec.structs.replace(read(950, 960, 9, NOTIFIED, (8, 3)), record=OTHER)
+    assert "which nobody asked for" in problem(*GOOD, shown)
 
 
 def test_a_history_survives_its_file() -> None:

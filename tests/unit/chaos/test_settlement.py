@@ -52,7 +52,7 @@ class Asked:
 
 
 def invoked(op: int = 1) -> Invoked:
-    return Invoked(0, op, "alpha-1", "c1", Kind.NOTIFY, 0, f"{op:02x}", 60_000)
+    return Invoked(0, op, "alpha-1", "c1", Kind.NOTIFY, 0, f"{op:02x}", 60_000, 30_000)
 
 
 def settled(*events: Event, alpha: Node, beta: Node, times: dict[str, int] = LATE) -> tuple[Settled, list[Event]]:
