@@ -112,6 +112,8 @@ class Read(_Event, frozen=True, tag="read", gc=False):
     """Whether it came with a proof, which verified."""
 
 
+DESTROYED: Final = "destroyed"
+"""Kind of the fault that ends with another home in the place of the one before."""
 EXPIRED: Final = "EXPIRED"
 """Why an operation failed that came too late."""
 SETTLEMENT: Final = "settlement"
@@ -123,6 +125,8 @@ class FaultBegan(_Event, frozen=True, tag="fault", gc=False):
 
     kind: str
     what: str
+    nodes: tuple[str, ...] = ()
+    """Validators whose process it hits."""
 
 
 class FaultEnded(_Event, frozen=True, tag="healed", gc=False):
@@ -130,6 +134,7 @@ class FaultEnded(_Event, frozen=True, tag="healed", gc=False):
 
     kind: str
     what: str
+    nodes: tuple[str, ...] = ()
 
 
 Event = (

@@ -83,7 +83,7 @@ class Injector:
     async def _strike(self, number: int, fault: Fault, began_s: float) -> None:
         self.struck[fault.kind] += 1
         self.active[number] = fault
-        self._history.record(FaultBegan(self._history.now_us(), fault.kind, fault.what))
+        self._history.record(FaultBegan(self._history.now_us(), fault.kind, fault.what, fault.nodes))
         await self._begin(fault)
         for strike in fault.strikes:
             await _until(began_s + strike.at_ms / 1000)
@@ -135,7 +135,7 @@ class Injector:
             case _:
                 self._apply()
         self.healed_s = time.monotonic()
-        self._history.record(FaultEnded(self._history.now_us(), fault.kind, fault.what))
+        self._history.record(FaultEnded(self._history.now_us(), fault.kind, fault.what, fault.nodes))
 
     async def _blow(self, names: Sequence[str]) -> None:
         for name in names:

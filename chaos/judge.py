@@ -13,6 +13,7 @@ complete       Nothing is missing in the history that would have to be there (``
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +22,18 @@ import msgspec
 
 from chaos.claim_model import ABSENT, Answer, Claim, Kind, Request, apply
 from chaos.completeness import gaps, lost
-from chaos.history import SETTLEMENT, Event, Executed, Invoked, Read, Story, stories
+from chaos.history import (
+    DESTROYED,
+    SETTLEMENT,
+    Event,
+    Executed,
+    FaultBegan,
+    FaultEnded,
+    Invoked,
+    Read,
+    Story,
+    stories,
+)
 from chaos.linearizability import Operation, SearchTooLarge, check
 
 SHOWN_MAX = 5
@@ -232,7 +244,11 @@ def _reads(reads: Iterable[Read], states: Mapping[str, _States]) -> list[str]:
 
 
 def _going_back(events: Sequence[Event], reads: Sequence[Read]) -> list[str]:
-    """No node shows an older state than it showed, or said was final, before the read began."""
+    """No node shows an older state than it showed, or said was final, before the read began.
+
+    A destroyed validator's new home begins with nothing, and answers while it catches up. Once it is back it is bound
+    by all that the home before it had said.
+    """
     problems = []
     told = stories(events)
     seen: dict[str, list[tuple[int, int]]] = defaultdict(list)
@@ -253,7 +269,10 @@ def _going_back(events: Sequence[Event], reads: Sequence[Read]) -> list[str]:
         seen[node] = heights[:1]
         for at_us, height in heights[1:]:
             seen[node].append((at_us, max(height, seen[node][-1][1])))
+    away = _away(events)
     for read in reads:
+        if any(from_us <= read.at_us and read.began_us <= until_us for from_us, until_us in away.get(read.node, ())):
+            continue
         heights = seen.get(read.node, [])
         before = bisect_right(heights, (read.began_us, -1))
         if read.claim is None:
@@ -266,6 +285,19 @@ def _going_back(events: Sequence[Event], reads: Sequence[Read]) -> list[str]:
                 f"{read.node} showed height {read.height} after it had shown or said final {heights[before - 1][1]}"
             )
     return problems[:SHOWN_MAX]
+
+
+def _away(events: Iterable[Event]) -> Mapping[str, Sequence[tuple[int, float]]]:
+    """From when to when each validator was destroyed and not back yet."""
+    found: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for event in events:
+        if isinstance(event, FaultBegan) and event.kind == DESTROYED:
+            for node in event.nodes:
+                found[node].append((event.at_us, math.inf))
+        elif isinstance(event, FaultEnded) and event.kind == DESTROYED:
+            for node in event.nodes:
+                found[node] = [(from_us, min(until_us, event.at_us)) for from_us, until_us in found[node]]
+    return found
 
 
 def _place(final: Executed) -> str:

@@ -21,6 +21,7 @@ from typing import Final
 
 import msgspec
 
+from chaos import history
 from chaos.links import CLIENTS, Bad, Condition, everywhere, partition
 
 QUIET_MS: Final = 3_000
@@ -56,7 +57,7 @@ class Kind(enum.StrEnum):
     """One validator is started again with a clock that is wrong."""
     DISK = "disk"
     """One validator's disk is full; later there is room, and it is started again."""
-    DESTROYED = "destroyed"
+    DESTROYED = history.DESTROYED
     """One validator's home is gone, and its consensus keys with it; its operator makes another, which votes again."""
     PARTITION = "partition"
     """Groups that do not hear each other."""

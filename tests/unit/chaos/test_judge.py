@@ -9,6 +9,7 @@ import pytest
 
 from chaos.claim_model import Claim, Kind, Stage
 from chaos.history import (
+    DESTROYED,
     SETTLEMENT,
     Accepted,
     BadHistory,
@@ -17,6 +18,8 @@ from chaos.history import (
     Event,
     Executed,
     Failed,
+    FaultBegan,
+    FaultEnded,
     History,
     Invoked,
     Read,
@@ -185,6 +188,29 @@ def test_invalid_a_claim_that_was_shown_is_not_there() -> None:
     """Not only one that was said to be final."""
     shown = read(230, 240, 7, REGISTERED, (5, 0), (7, 1), node="delta")
     assert "then shows none" in problem(*GOOD, shown, read(250, 260, 0, None, node="delta"))
+
+
+GONE = FaultBegan(940, DESTROYED, "alpha's home is gone", ("alpha",))
+BACK = FaultEnded(970, DESTROYED, "alpha's home is gone", ("alpha",))
+
+
+def test_a_home_made_anew_catches_up_and_what_it_shows_meanwhile_is_old() -> None:
+    events = [*GOOD, GONE, read(950, 960, 0, None), read(951, 961, 6, NOTIFIED, (5, 0)), BACK]
+    assert judge(events).linearizable
+    assert judge(events[:-1]).linearizable, "it never came back"
+
+
+def test_invalid_a_home_made_anew_shows_what_never_was() -> None:
+    assert "at height 6 as" in problem(*GOOD, GONE, read(950, 960, 6, REGISTERED, (5, 0), (7, 1)), BACK)
+
+
+def test_invalid_once_it_is_back_it_shows_less_than_the_home_before_it() -> None:
+    late = read(980, 990, 6, NOTIFIED, (5, 0))
+    assert "alpha showed height 6 after it had shown or said final 9" in problem(*GOOD, GONE, BACK, late)
+    other = read(950, 960, 6, NOTIFIED, (5, 0), node="gamma")
+    assert "gamma showed height 6" in problem(
+        *GOOD, read(940, 945, 7, REGISTERED, (5, 0), (7, 1), node="gamma"), GONE, other
+    )
 
 
 def test_invalid_a_claim_nobody_asked_for() -> None:
