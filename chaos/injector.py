@@ -29,6 +29,7 @@ class Injector:
         plan: what strikes when.
         disk: of the validator that DISK faults name.
         bring_back: has a destroyed validator's operator make it anew; returns once it votes.
+        say: told in words as each fault begins.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Injector:
         disk: Disk,
         history: History,
         bring_back: Callable[[str], Awaitable[None]],
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.struck: Counter[str] = Counter()
         """Faults that were made, by kind."""
@@ -52,17 +54,25 @@ class Injector:
         self._disk = disk
         self._history = history
         self._bring_back = bring_back
+        self._say = say
         self._spare = asyncio.Lock()
         """Held while a validator is destroyed, or some are cut off: never both."""
         self._endpoints = (*validators.places, CLIENTS)
 
     async def run(self) -> None:
-        """From now on, to the end of the plan. Cancelled: what is in force stays; see ``heal``."""
+        """From now on, to the end of the plan. Cancelled: what is in force stays; see ``heal``.
+
+        Raises:
+            NotBack: a destroyed validator does not vote again; the other track is not carried out either.
+        """
         began_s = time.monotonic()
         numbered = list(enumerate(self._plan))
-        async with asyncio.TaskGroup() as group:
-            for track in (PROCESSES, NETWORK):
-                group.create_task(self._track([each for each in numbered if each[1].kind in track], began_s))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for track in (PROCESSES, NETWORK):
+                    group.create_task(self._track([each for each in numbered if each[1].kind in track], began_s))
+        except ExceptionGroup as failed:  # the group's own name says nothing to a person
+            raise failed.exceptions[0] from None
 
     async def _track(self, faults: Sequence[tuple[int, Fault]], began_s: float) -> None:
         """One after another; where a destroyed validator keeps them waiting, all that follow are so much later."""
@@ -83,6 +93,7 @@ class Injector:
     async def _strike(self, number: int, fault: Fault, began_s: float) -> None:
         self.struck[fault.kind] += 1
         self.active[number] = fault
+        self._say(f"{fault.kind}: {fault.what}{_lasting(fault)}")
         self._history.record(FaultBegan(self._history.now_us(), fault.kind, fault.what, fault.nodes))
         await self._begin(fault)
         for strike in fault.strikes:
@@ -147,6 +158,10 @@ class Injector:
     def _apply(self) -> None:
         bad = [each for fault in self.active.values() for each in fault.bad]
         self._fabric.apply(conditions(self._endpoints, bad))
+
+
+def _lasting(fault: Fault) -> str:
+    return "" if fault.kind is Kind.DESTROYED else f", for {(fault.until_ms - fault.at_ms) / 1000:.0f} s"
 
 
 async def _until(at_s: float) -> None:

@@ -84,6 +84,7 @@ class Progress(msgspec.Struct, frozen=True):
     final: int
     open: int
     faults: tuple[str, ...]
+    """Kinds of those in force."""
 
 
 class Run:
@@ -164,7 +165,9 @@ class Run:
             await asyncio.gather(*(insurer.begin() for insurer in insurers))
             self._say("all are ready; clients begin")
             operators = self._operators = Operators(network, validators, self._fabric, watch, self._say)
-            injector = Injector(self._plan.faults, validators, self._fabric, disk, history, operators.bring_back)
+            injector = Injector(
+                self._plan.faults, validators, self._fabric, disk, history, operators.bring_back, self._say
+            )
             clients = _clients(self._plan.seed, insurers, readers, history)
             await self._harm(injector, clients, watch, history)
             await self._settle(watch, readers, history)
@@ -234,7 +237,7 @@ class Run:
                     {name: None if seen is None else seen.executed for name, seen in watch.seen.items()},
                     history.final,
                     sum(client.open for client in clients),
-                    tuple(fault.what for fault in injector.active.values()),
+                    tuple(fault.kind.value for fault in injector.active.values()),
                 )
             )
 
@@ -259,7 +262,7 @@ class Run:
     # -- 4 -----------------------------------------------------------------------------------
 
     async def _settle(self, watch: Watch, readers: Readers, history: History) -> None:
-        self._say("asking every validator for every operation")
+        self._say("all is decided; asking every validator for every operation")
         await self._same_roots(watch)
         found = await settle(history, readers, _block_times(watch))
         told = stories(history.events)

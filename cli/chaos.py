@@ -7,17 +7,12 @@ import shutil
 import signal
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.base import EXIT_FAILED, Stop, described, group
 from cli.options import FILE, FOLDER, json_option
 from cli.output import emit, facts, say
-
-if TYPE_CHECKING:
-    from chaos.run import Run
-
 
 FAULTS = ("kill", "storm", "pause", "clock", "disk", "destroyed", "partition", "one-way", "loss", "delay")
 """As ``chaos.schedule.Kind``, which is not imported for a help text."""
@@ -59,7 +54,8 @@ def run(
     """Harm a network of four validators from outside, and hold every promise against what its clients saw.
 
     Clients write and read single claims all the while. In the end everything is healed, every operation is asked for
-    at every validator, and the recorded history is judged. Exit code 0 only if every promise was kept.
+    at every validator, and the recorded history is judged. Exit code 0 only if every promise was kept; otherwise the
+    network's folder is left, and the last lines say where.
     """
     chosen = _kinds(kinds)
     namespaces = _namespaces(way)  # before anything is imported that starts a thread
@@ -73,7 +69,7 @@ def run(
     from chaos.namespaces import NamespaceFabric
     from chaos.run import Plan, Run
     from chaos.schedule import Kind
-    from cli.chaos_screen import Screen
+    from cli.chaos_screen import Screen, in_words, verdict
 
     number = secrets.randbelow(1 << 32) if seed is None else seed
     base = keep or Path(tempfile.mkdtemp(prefix="lossbook-chaos-"))
@@ -89,15 +85,26 @@ def run(
         )
         for number_ in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: what was started is ended
             signal.signal(number_, lambda *_: signal.raise_signal(signal.SIGINT))
+        ended = False
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(running.run())
         except Exception as error:  # noqa: BLE001 - whatever ended it, what was determined is shown; see ``described``
             running.problems.append(described(error)[0])
+            ended = True
+        else:
+            ended = True
         finally:
-            if keep is None:
+            if keep is None and not (ended and running.problems):  # all is well, or Ctrl-C
                 shutil.rmtree(base, ignore_errors=True)
-    _show(running, keep, as_json)
+    folder = base if keep is not None or running.problems else None
+    if as_json:
+        emit(running.document | {"problems": running.problems})
+    else:
+        facts(in_words(running.document))
+    faults = None if chosen == list(FAULTS) else chosen
+    for line in verdict(running.document, running.problems, faults=faults, folder=folder):
+        say(line)
     context.exit(EXIT_FAILED if running.problems else 0)
 
 
@@ -108,8 +115,9 @@ def run(
 def judge(context: click.Context, history: Path, as_json: bool) -> None:
     """Judge the recorded history of a run once more.
 
-    Linearizability of the operations on each claim, the order of the receipts, and every read; what only the running
-    network could tell (receipts everywhere, state roots) is not in the file. Exit code 0 only if all of it holds.
+    Whether it is whole, linearizability of the operations on each claim, the order of the receipts, and every read;
+    what only the running network could tell (receipts everywhere, state roots) is not in the file. Exit code 0 only if
+    all of it holds.
     """
     from chaos.history import parse
     from chaos.judge import judge as judged
@@ -123,6 +131,10 @@ def judge(context: click.Context, history: Path, as_json: bool) -> None:
         facts(document.items())
     for problem in found.problems:
         say(click.style("does not hold: ", fg="red") + problem)
+    if found.problems:
+        say(f"All that is told of one operation, for example 12: `grep '\"op\":12,' {history}`.")
+    elif not as_json:
+        say(f"The history holds: {found.acknowledged:,} operations were acknowledged, none was lost.")
     context.exit(EXIT_FAILED if found.problems else 0)
 
 
@@ -150,27 +162,3 @@ def _kinds(text: str) -> list[str]:
         if word not in FAULTS:
             raise click.BadParameter(f"{word!r} is not one of {', '.join(FAULTS)}", param_hint="--faults")
     return list(dict.fromkeys(chosen))
-
-
-def _show(running: Run, keep: Path | None, as_json: bool) -> None:
-    if as_json:
-        emit(running.document | {"problems": running.problems})
-    else:
-        facts((name.replace("_", " "), _plain(value)) for name, value in running.document.items())
-    for problem in running.problems:
-        say(click.style("does not hold: ", fg="red") + problem)
-    if not running.problems and not as_json:
-        say("Every promise was kept.")
-    again = f"lossbook chaos run --minutes {running.document['minutes']:g} --seed {running.document['seed']}"
-    if running.problems:
-        say(f"The same faults at the same times: `{again} --keep FOLDER`.")
-    if keep is not None:
-        say(f"Network, logs and history.jsonl are in {keep}.")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {inner}" for name, inner in value.items())
-    if isinstance(value, list):
-        return "; ".join(str(each) for each in value) or "none"
-    return value

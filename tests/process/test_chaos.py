@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from chaos import namespaces
+from chaos.history import parse
+from chaos.judge import judge
 
 RUNS = {
     # One is destroyed; as soon as it votes again it is killed, while others are cut off.
@@ -76,19 +78,35 @@ def test_every_promise_is_kept_under_faults_and_the_kept_history_says_so_again(t
         assert not (home / "keys" / "consensus.key").exists(), "the one on its card went with the old home"
     assert epoch == document["faults"].get("destroyed", 0)
 
-    kept = keep / "history.jsonl"
+    assert document["complete"] is True
+    assert_judged_again(keep / "history.jsonl", document["records"])
+
+
+def assert_judged_again(kept: Path, records: int) -> None:
+    """The file alone tells the same; and each of three forgeries of it is told."""
     again = chaos("judge", str(kept), "--json")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert json.loads(again.stdout)["records"] == document["records"]
+    assert json.loads(again.stdout)["records"] == records
+    lines = kept.read_bytes().splitlines()
 
-    # The same history with one answer turned round: a step that took effect is said to have been refused.
-    lines = kept.read_text().splitlines()
-    at, line = next((at, line) for at, line in enumerate(lines) if '"final"' in line and '"codes":[0]' in line)
-    lines[at] = line.replace('"codes":[0]', '"codes":[307]')
-    kept.write_text("\n".join(lines))
-    falsified = chaos("judge", str(kept), "--json")
-    assert falsified.returncode == 1
-    assert any("not linearizable" in problem for problem in json.loads(falsified.stdout)["problems"])
+    # One answer turned round: a step that took effect is said to have been refused.
+    at, line = next((at, line) for at, line in enumerate(lines) if b'"final"' in line and b'"codes":[0]' in line)
+    turned = [*lines[:at], line.replace(b'"codes":[0]', b'"codes":[307]'), *lines[at + 1 :]]
+    assert "not linearizable" in problems_of(turned)
+
+    # All that is told of one operation is dropped: one that changed nothing, which the others do not contradict.
+    (probe, *_) = (json.loads(line)["op"] for line in lines if b'"kind":"probe"' in line)
+    assert f"operation {probe} is missing" in problems_of([line for line in lines if b'"op":%d,' % probe not in line])
+
+    # An acknowledged operation of which nothing more is told.
+    acknowledged = json.loads(next(line for line in lines if b'"accepted"' in line))["op"]
+    ends = (b'"final"', b'"proven"', b'"fail"')
+    open_ = [line for line in lines if b'"op":%d,' % acknowledged not in line or not any(end in line for end in ends)]
+    assert f"nobody knows what became of operation {acknowledged}, which was acknowledged" in problems_of(open_)
+
+
+def problems_of(lines: list[bytes]) -> str:
+    return "\n".join(judge(list(parse(lines))).problems)
 
 
 @pytest.mark.parametrize(

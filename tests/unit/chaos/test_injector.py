@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import Mapping
 from typing import cast
 
+import pytest
+
 from chaos.disk import Disk
 from chaos.fabric import Fabric
 from chaos.history import FaultBegan, FaultEnded, History
 from chaos.injector import Injector
 from chaos.links import CLIENTS, Condition, Link, everywhere, partition
+from chaos.operators import NotBack
 from chaos.schedule import Fault, Kind, Strike
 from chaos.validators import Validators
 
@@ -23,6 +26,7 @@ class World:
     def __init__(self, back_s: float = 0.0) -> None:
         self.back_s = back_s
         self.done: list[str] = []
+        self.said: list[str] = []
         self.up = set(NAMES)
         self.links: Mapping[Link, Condition] = {}
         self.places = dict.fromkeys(NAMES)
@@ -75,9 +79,8 @@ class World:
         self.up.add(name)
 
     def injector(self, *plan: Fault) -> Injector:
-        return Injector(
-            plan, cast("Validators", self), cast("Fabric", self), cast("Disk", self), self.history, self.bring_back
-        )
+        parts = cast("Validators", self), cast("Fabric", self), cast("Disk", self)
+        return Injector(plan, *parts, self.history, self.bring_back, self.said.append)
 
 
 def carried_out(*plan: Fault, back_s: float = 0.0) -> World:
@@ -130,6 +133,26 @@ def test_a_destroyed_validator_is_made_anew_by_its_operator() -> None:
     world = carried_out(fault(Kind.DESTROYED, "alpha"))
     assert world.done == ["destroy alpha", "init alpha", "back alpha"]
     assert [type(event) for event in world.history.events] == [FaultBegan, FaultEnded]
+
+
+def test_invalid_one_that_does_not_come_back_ends_the_run_by_its_own_error() -> None:
+    """Not by a group of errors, whose name a person would be shown."""
+    world = World()
+    endless = fault(Kind.LOSS, until_ms=3_600_000, bad=everywhere(NAMES, Condition(loss=0.3)))
+    injector = world.injector(fault(Kind.DESTROYED, "alpha"), endless)
+
+    async def never(name: str) -> None:
+        raise NotBack(f"{name} is not back", "Look there")
+
+    injector._bring_back = never
+    with pytest.raises(NotBack, match="alpha is not back"):
+        asyncio.run(injector.run())
+
+
+def test_each_fault_is_told_as_it_begins() -> None:
+    world = World()
+    asyncio.run(world.injector(fault(Kind.PAUSE, "alpha"), fault(Kind.DESTROYED, "beta", at_ms=6)).run())
+    assert world.said == ["pause: pause, for 0 s", "destroyed: destroyed"]
 
 
 def test_nobody_else_is_taken_until_a_destroyed_validator_is_back_however_long_that_takes() -> None:
