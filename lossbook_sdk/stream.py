@@ -352,11 +352,11 @@ class BulkSubmitter:
         if flight is None:
             return
         if status.stage is Stage.REJECTED and status.retry_after_ms:
+            if status.rejection_code in (Code.NOT_READY, Code.NOT_VOTING):  # when this node would take it: not the next
+                raise _Leave(Rejected(status.rejection_code, "", status.node).problem)
             flight.not_before_s = self._clock_s() + status.retry_after_ms / 1000
             self._unsent.append(flight)
             self._changed.set()
-            if status.rejection_code in (Code.NOT_READY, Code.NOT_VOTING):
-                raise _Leave(Rejected(status.rejection_code, "", status.node).problem)
             return
         if not status.reached(self._wait):
             if self._on_stage is not None:

@@ -192,12 +192,16 @@ def test_silent_node_is_left() -> None:
     asyncio.run(story())
 
 
-def test_node_that_is_not_ready_is_left() -> None:
+@pytest.mark.parametrize(("code", "retry_ms"), [(Code.NOT_READY, 1_000), (Code.NOT_VOTING, 60_000)])
+def test_node_that_is_not_ready_is_left_and_the_next_one_is_asked_at_once(code: Code, retry_ms: int) -> None:
+    """When the node would take the envelope itself is no reason to keep it from another one."""
+
     async def story() -> None:
-        starting = FakeGateway("insurer-1", always(lambda raw: rejected(raw, Code.NOT_READY, 10)))
+        starting = FakeGateway("insurer-1", always(lambda raw: rejected(raw, code, retry_ms)))
         second = FakeGateway("insurer-2", always(final))
         await start(starting, second)
-        statuses = await load(BulkSubmitter(nodes_of(starting, second)), envelopes(4))
+        async with asyncio.timeout(retry_ms / 1_000 - 0.2):
+            statuses = await load(BulkSubmitter(nodes_of(starting, second)), envelopes(4))
         assert {status.node for status in statuses} == {"insurer-2"}
         await stop(starting, second)
 
