@@ -28,7 +28,7 @@ class WorkerLost(Exception):
 
     def __init__(self) -> None:
         super().__init__(
-            "a worker process was killed, or ran out of memory, in the middle of its work. Run it again, with fewer "
+            "a worker process was killed, or ran out of memory, in the middle of its work: run it again, with fewer "
             "--jobs if memory is short"
         )
 

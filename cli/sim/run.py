@@ -114,8 +114,9 @@ def soak(
     Every hundred seeds it says how far it is, and with which seed to go on; what fails is said at once.
     """
     from simulator.campaign import Report, run_seeds
+    from simulator.spread import WorkerLost
 
-    report = Report()
+    report, lost = Report(), False
     try:
         for seed, outcomes in run_seeds(_sizes(first, total), jobs):
             _take(report, outcomes, keep)
@@ -126,7 +127,10 @@ def soak(
                 )
     except KeyboardInterrupt:
         say(f"stopped; go on with --from {first + report.seeds}")
-    _end(context, report, coverage_required, as_json)
+    except WorkerLost as error:
+        lost = True
+        say(f"{error}; go on with --from {first + report.seeds}")
+    _end(context, report, coverage_required, as_json, failed=lost)
 
 
 def _sizes(first: int, total: int | None) -> Iterable[tuple[int, int]]:
@@ -164,7 +168,9 @@ def _progress(report: Report, total: int) -> None:
         click.echo(f"\r{report.seeds:,} of {total:,} seeds, {len(report.failures)} failed{end}", nl=False, err=True)
 
 
-def _end(context: click.Context, report: Report, coverage_required: bool, as_json: bool) -> None:
+def _end(
+    context: click.Context, report: Report, coverage_required: bool, as_json: bool, *, failed: bool = False
+) -> None:
     from simulator.coverage import REQUIRED, missing
 
     coverage = {name: report.coverage.get(name, 0) for name in REQUIRED}
@@ -175,7 +181,7 @@ def _end(context: click.Context, report: Report, coverage_required: bool, as_jso
     never = missing(report.coverage) if coverage_required else []
     if never:
         say(f"never exercised: {', '.join(never)}\nRun more seeds: what was never met is not shown.")
-    if report.failures or never:
+    if report.failures or never or failed:
         context.exit(EXIT_FAILED)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from simulator.campaign import plan_of
+from simulator.campaign import plan_of, run_seed
 from simulator.mutants.gate import named
 from simulator.mutants.planting import planted
 from simulator.plan import Plan
-from simulator.run import run_plan
+from simulator.run import Outcome, run_plan
+from simulator.spread import WorkerLost
 from tests.support.commands import lossbook
 
 KEYS = {
@@ -73,6 +75,18 @@ def test_a_seed_that_fails_is_told_minimised_shown_and_kept(tmp_path: Path) -> N
     assert kept.safety_ms < plan_of(1, 4).safety_ms
     assert kept.faults == ()
     assert lossbook("sim", "replay", "--plan", path).exit_code == 0, "it fails without the planted fault, too"
+
+
+def test_a_soak_that_loses_a_worker_reports_what_it_has_and_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def one(*_: object) -> Iterator[tuple[int, list[Outcome]]]:
+        yield 7, run_seed(7, 4, 1)
+        raise WorkerLost
+
+    monkeypatch.setattr("simulator.campaign.run_seeds", one)
+    ended = lossbook("sim", "soak", "--from", "7", "--json", code=1)
+    assert json.loads(ended.stdout)["seeds"] == 1
+    assert "a worker process was killed" in ended.stderr
+    assert "go on with --from 8" in ended.stderr
 
 
 def test_invalid_mutant_is_a_usage_error() -> None:

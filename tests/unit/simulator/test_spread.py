@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from simulator.spread import WorkerLost, spread
-from tests.support.commands import lossbook
 
 
 def square(number: int) -> int:
@@ -43,18 +42,6 @@ def test_a_worker_that_was_killed_is_told() -> None:
     with pytest.raises(WorkerLost, match="was killed, or ran out of memory"):
         list(spread(end_by_itself, range(4), jobs=1))
     assert not multiprocessing.active_children()
-
-
-def test_the_command_ends_with_a_sentence_where_a_worker_was_killed_and_keeps_what_is_finished(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: object, **__: object) -> None:
-        raise WorkerLost
-
-    monkeypatch.setattr("simulator.spread.spread", broken)
-    said = lossbook("sim", "twins", "--rounds", "1", "--state", tmp_path / "twins.json", code=1).stderr
-    assert "a worker process was killed" in said
-    assert "Run it again" in said
 
 
 ORPHANS = """
