@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from lossbook.v1 import gateway_pb2
 from store.backup import write_backup_marker
-from tests.process.network import Network
+from tests.process.network import Network, free_ports
 from tests.support.commands import document, lossbook
 from tests.support.insurers import policy_issue
 
@@ -78,6 +79,19 @@ def test_with_two_of_four_silent_the_others_name_them_and_say_what_is_missing(ne
     network.start("gamma")
     network.wait_ready("gamma")
     network.wait_until("all is well", lambda: set(reasons(network, "alpha")) <= {"well", "idle"})
+
+    # A copy of a home runs beside it: there and elsewhere that is told as what it is, not as a peer that was lost.
+    network.daemons["delta"].stop()
+    shutil.copytree(network.home("delta"), network.home("copy of delta"))
+    network.start("delta")
+    network.wait_ready("delta")
+    places = zip(("PEER", "PUBLIC", "HTTP"), free_ports(3), strict=True)
+    network.start("copy of delta", {f"LOSSBOOK_LISTEN_{place}": f"127.0.0.1:{port}" for place, port in places})
+    wait_for(network, "delta", "twin", "Another process runs as delta")
+    assert "[-] signing: Another process runs as delta" in network.readyz("delta")
+    wait_for(network, "alpha", "peer-twin", "delta (from 127.0.0.1)")
+    network.daemons["copy of delta"].kill()
+    assert not any(network.detail(name)["evidence"] for name in ("alpha", "beta", "gamma")), "nobody signed twice"
 
 
 def test_with_two_of_four_restored_nobody_signs_and_everybody_says_who_and_that_only_a_rebuild_helps(
