@@ -57,6 +57,8 @@ class Settings(msgspec.Struct, frozen=True):
     """Further behind than this a node fetches the state, not the blocks: some minutes of full load."""
     snapshot_writes: int = 50_000
     """Likewise, in records written meanwhile."""
+    close_bytes: int = CLOSE_BYTES
+    """A busy origin closes a batch at this size."""
 
 
 class StoredHeaders:
@@ -156,7 +158,7 @@ def assemble(
         incarnation=incarnation,
         nonce=origin_nonce,
         delay_ms=settings.delay_ms,
-        close_bytes=min(CLOSE_BYTES, executor.parameters(state.height + 1, state.height).batch_bytes_max),
+        close_bytes=min(settings.close_bytes, executor.parameters(state.height + 1, state.height).batch_bytes_max),
     )
     branches = Branches(
         chain_id=genesis.chain_id,

@@ -136,8 +136,9 @@ class Dissemination:
         self.origin.enter(epoch, turn)
         for known in stale:
             header = known.batch.header
-            if known.checked and (header.incarnation, header.sequence) > self.executed[header.origin].position:
-                turn.block_writes.append(BatchDrop(header.digest))
+            ahead = (header.incarnation, header.sequence) > self.executed[header.origin].position
+            if known.checked and ahead and (header.origin != self._own_id or self.origin.opened):
+                turn.block_writes.append(BatchDrop(header.digest))  # own ones only once they are made anew
             self.pool.drop(header.digest)
         self._dirty = self._unlisted_origins()
 

@@ -7,10 +7,18 @@ wait, so that an idle network answers fast and a busy one batches by itself. It 
 quorum of HELD acknowledgements, our own included, makes its envelopes ACCEPTED, once a batch of the running incarnation
 was listed (``_may_promise``).
 
-    start            ask all peers for the highest incarnation they have seen of us; Q-1 answers ->
-                     open the next one on our last executed head, re-batch what was not listed
+    start            ask all peers for the highest incarnation they have seen of us, push again what was made and not
+                     listed; Q-1 answers, and nothing left that can be listed ->
+                     open the next one on our last executed head, make anew what cannot be listed any more
     head moved away  (a batch of an older incarnation was listed) -> open the next one likewise
     next epoch       a batch made two epochs before can no longer be listed -> open the next one likewise
+
+Waiting is what keeps a promise: of batches made anew the first one that is listed leaves all of the incarnation before
+beside the chain, and this node may be gone for ever by then, with those that nobody else has yet. Nothing keeps what
+waits from being listed, as long as Q validators are connected: it is pushed, acknowledged and listed as ever, and no
+other batch takes its place. A node that has forgotten (its records are of an earlier life than its peers have seen)
+cannot know what there is to wait for, nor can count on acknowledgements of what it remembers: it waits for a while.
+Reasons: docs/adr/0035-a-restarted-origin-waits.md.
 
 Specification: ledger.md, "Batch, block, proofs" (design); docs/protocol.md for the bytes.
 """
@@ -24,15 +32,16 @@ from consensus.events import Now
 from crypto.hashing import TAG_BATCH_SIGNATURE
 from crypto.merkle import root as merkle_root
 from ledger import wire
-from ledger.block_port import BatchWrite
+from ledger.block_port import BatchDrop, BatchWrite
 from ledger.types import BATCH_BYTES_MAX, BATCH_ENVELOPES_MAX, Batch, Envelope
-from node.batches import NO_HEAD, ORIGIN_BATCHES_MAX, ORIGIN_BYTES_MAX, BatchPool, Head, Known, envelopes_of
+from node.batches import NO_HEAD, ORIGIN_BATCHES_MAX, ORIGIN_BYTES_MAX, BatchPool, Head, Known, envelopes_of, extends
 from node.epoch import Epoch
 from node.facts import OwnBatch
 from node.turn import AcceptedNotice, OriginAnswer, OriginQuery, Turn
 
 CLOSE_BYTES = 192 << 10  #: a busy origin closes at this size (64-256 KB cost least an operation)
 INCARNATION_MAX = 1 << 63  #: a higher one is a peer's lie; the bound leaves as many numbers again for honest starts
+FORGOTTEN_DELAYS = 10  #: x D: by then others have listed what they hold of an earlier life that this node forgot
 NO_ATTACHMENTS = merkle_root(())
 
 
@@ -81,6 +90,7 @@ class Origin:
         self._close_bytes = close_bytes
         self._opened = False
         self._answers: dict[str, int] = {}
+        self._began_ms: int | None = None
         self._asked_ms: int | None = None
         self._tip = NO_HEAD
         self._unacked = 0  #: own batches below quorum
@@ -135,8 +145,10 @@ class Origin:
         """The peer may have missed: the query, and own batches it has not acknowledged, made in that epoch or later."""
         if not self._opened:
             turn.sends.append((peer, OriginQuery(self._nonce)))
+            self._unlisted()  # into memory
         for known in self._pool.of_origin(self._id):
-            if not known.ackers >> index & 1 and known.batch.header.epoch >= from_epoch:
+            made_in = known.batch.header.epoch
+            if not known.ackers >> index & 1 and made_in >= from_epoch and self._epoch.may_list(made_in):
                 turn.sends.append((peer, known.batch))
 
     def enter(self, epoch: Epoch, turn: Turn) -> None:
@@ -224,13 +236,30 @@ class Origin:
     def _open(self, now: Now, turn: Turn) -> None:
         if self._epoch.own is None or self._opened:
             return
-        if len(self._answers) < self._epoch.validators.quorum - 1:
-            if self._asked_ms is None or now.monotonic_ms >= self._asked_ms + 2 * self._delay_ms:
-                self._asked_ms = now.monotonic_ms
-                turn.sends.append((None, OriginQuery(self._nonce)))
-            return
-        highest = max([self._incarnation, self._acked[self._id].incarnation, *self._answers.values()])
-        self._open_incarnation(highest + 1, turn)
+        if self._began_ms is None:
+            self._began_ms = now.monotonic_ms
+        if len(self._answers) >= self._epoch.validators.quorum - 1 and not self._waits(now, self._began_ms):
+            void = [known.batch.header for known in self._unlisted()]
+            highest = max([self._incarnation, self._acked[self._id].incarnation, *self._answers.values()])
+            self._open_incarnation(highest + 1, turn)
+            turn.block_writes += [BatchDrop(each.digest) for each in void if not self._epoch.may_list(each.epoch)]
+        elif self._asked_ms is None or now.monotonic_ms >= self._asked_ms + 2 * self._delay_ms:
+            self._asked_ms = now.monotonic_ms
+            turn.sends.append((None, OriginQuery(self._nonce)))
+
+    def _waits(self, now: Now, began_ms: int) -> bool:
+        """May something that was made before still be listed, and would a new incarnation take its place?"""
+        if self._has_forgotten:
+            return now.monotonic_ms < began_ms + FORGOTTEN_DELAYS * self._delay_ms
+        unlisted = [known.batch.header for known in self._unlisted()]
+        in_chain = bool(unlisted) and extends(self._executed[self._id], unlisted[0])
+        return in_chain and all(self._epoch.may_list(header.epoch) for header in unlisted)
+
+    @property
+    def _has_forgotten(self) -> bool:
+        """Was there a later life than this node's records know of: says executed state, or one honest peer at least?"""
+        later = sum(seen > self._incarnation for seen in self._answers.values())
+        return later > self._epoch.validators.f or self._executed[self._id].incarnation > self._incarnation
 
     def _open_incarnation(self, incarnation: int, turn: Turn) -> None:
         head = self._executed[self._id]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from consensus.effects import Effect, Persist
 from consensus.events import Built, Event, Now
 from consensus.records import OwnVote
-from consensus.types import Certificate, Vote, VoteKind
+from consensus.types import Certificate, Proposal, Vote, VoteKind
 from node.turn import PeerMessage
 from simulator.disk import Disk
 from simulator.node import Boundary
@@ -53,6 +53,7 @@ class Faults(Witness):
             "crash-all-after-nullify": self._await_nullify,
             "crash-at-boundary": self._await_boundary,
             "lose-finality": self._await_boundary,
+            "lose-proposals": self._lose_proposals,
             "pause": self._pause,
             "cut": self._cut,
             "isolate": self._isolate,
@@ -154,6 +155,12 @@ class Faults(Witness):
             node.doom = Boundary(fault.where)
             self._down_ms[node.index] = fault.for_ms
             self._later(DOOM_MS_MAX, self._crash_now, node, node.life)
+
+    def _lose_proposals(self, fault: Fault) -> None:
+        """Every leader is too slow for a while: batches are acknowledged, and wait to be listed."""
+        self._count(fault.kind)
+        self._cluster.loses = _proposes
+        self._cluster.timeline.after(fault.for_ms, self._lose_nothing)
 
     def _lose_nothing(self) -> None:
         self._cluster.loses = lambda message: False
@@ -319,6 +326,10 @@ class Faults(Witness):
             node.made += 1
             node.keys = market.keyring(node.index, node.made)
         self._replace(node, Disk(market.genesis.chain_id, node.id), marked=fault.where == MARKED)
+
+
+def _proposes(message: PeerMessage) -> bool:
+    return isinstance(message, Proposal)
 
 
 def _makes_final(message: PeerMessage) -> bool:

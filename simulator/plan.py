@@ -96,6 +96,9 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key there, and let nobody in with whom more than f of it might lie or forget; execution may lag behind by a few
     blocks only; those who have joined hand in, too."""
 
+    close_bytes: int = 0
+    """A busy origin closes a batch at this size; 0: as the daemon's own default says."""
+
     later: tuple[int, ...] = ()
     """Nodes that speak as a later minor version of the protocol does."""
 

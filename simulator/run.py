@@ -100,6 +100,8 @@ class Run:
             node.later = node.index in plan.later
             if plan.snapshot_blocks:
                 node.settings = msgspec.structs.replace(node.settings, snapshot_blocks=plan.snapshot_blocks)
+            if plan.close_bytes:
+                node.settings = msgspec.structs.replace(node.settings, close_bytes=plan.close_bytes)
         self.healed: list[Node] = []
 
     # -- the phases ----------------------------------------------------------------------------------

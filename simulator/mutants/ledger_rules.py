@@ -19,7 +19,12 @@ from node.origin import Origin
 from node.validator import Validator
 from simulator import cluster
 from simulator.mutants.planting import Mutant, seeds
-from simulator.mutants.scripts import back_by_a_snapshot, bits_flip, restored_while_others_are_away
+from simulator.mutants.scripts import (
+    back_by_a_snapshot,
+    bits_flip,
+    destroyed_after_a_restart,
+    restored_while_others_are_away,
+)
 from store import votelog_opening
 
 
@@ -163,9 +168,17 @@ MUTANTS = (
     Mutant(
         "promised-before-listed",
         "I14, incarnations",
-        ((Origin, "_may_promise", lambda original: property(lambda self: True)),),
+        # And the rule that makes this one rarely needed: who waits leaves nothing beside the chain, unless it forgot.
+        ((Origin, "_may_promise", lambda original: property(lambda self: True)), (Origin, "_waits", _returns(False))),
         seeds(2, 11, 34, 37, 41, 53),
         script=restored_while_others_are_away,
+    ),
+    Mutant(
+        "made-anew-before-listed",
+        "I14, incarnations",
+        ((Origin, "_waits", _returns(False)),),
+        seeds(1),
+        script=destroyed_after_a_restart,
     ),
     Mutant("validity-from-the-latest-state", "R4", ((Branches, "_work_out", _on_executed_heads),), seeds(1)),
     Mutant(

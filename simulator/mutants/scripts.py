@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from simulator.network import Weather
-from simulator.node import Pace
+from simulator.node import Boundary, Pace
 from simulator.plan import Fault, Load, Plan, draw_governed
 
 VALIDATORS: Final = 4
@@ -20,6 +20,7 @@ AWAY_MS: Final = 5_000
 """Some hundred views in fine weather: certificates are kept of 64 below the floor."""
 
 GONE_MS: Final = 3_000
+FOR_EVER_MS: Final = 1_000_000
 SNAPSHOT_BLOCKS: Final = 15
 
 ROUNDS: Final = 5
@@ -85,6 +86,32 @@ def back_by_a_snapshot(seed: int) -> Plan:
         liars=(),
         faults=(Fault(random.randint(300, 600), "isolate", random.randrange(VALIDATORS), for_ms=GONE_MS),),
         snapshot_blocks=SNAPSHOT_BLOCKS,
+    )
+
+
+def destroyed_after_a_restart(seed: int) -> Plan:
+    """While nothing is decided one node loses power, starts again, and is soon cut off for ever.
+
+    Every envelope is a batch, and each travels alone: of what the node had promised and makes anew, the others may have
+    a part.
+    """
+    random = Random(f"destroyed/{seed}")
+    gone = (VALIDATORS - 1 - seed) % VALIDATORS  # whom nobody mends afterwards
+    at_ms = random.randint(500, 700)
+    return Plan(
+        seed=seed,
+        n=VALIDATORS,
+        safety_ms=at_ms + 1_000,
+        weather=Weather(delay_ms_max=20, split=True),
+        load=Load(every_ms=4, brief_permille=0),
+        pacing=Pace(),
+        liars=(),
+        faults=(
+            Fault(at_ms, "lose-proposals", for_ms=600),
+            Fault(at_ms + 200, "crash", gone, for_ms=50, where=Boundary.AFTER_SENDS.value),
+            Fault(at_ms + 250 + random.randint(20, 80), "isolate", gone, for_ms=FOR_EVER_MS),
+        ),
+        close_bytes=1,
     )
 
 

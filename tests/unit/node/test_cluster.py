@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from consensus.types import Proposal
 from ledger.codes import Code
-from ledger.types import Envelope
-from node.turn import ExecutedNotice
-from tests.support.cluster import Cluster
+from ledger.types import Ack, Batch, BatchHeader, Envelope
+from node.turn import ExecutedNotice, PeerMessage
+from tests.support.cluster import SETTINGS, Cluster
 from tests.support.insurers import INSURERS, Ledger, policy_issue
 from tests.support.notices import accepted, assert_agreement, executed, proven
 
@@ -129,6 +131,38 @@ def test_a_replayed_envelope_executes_once(cluster: Cluster) -> None:
     assert codes.count(Code.OK) == 1
     assert set(codes) <= {Code.OK, Code.REPLAYED}
     assert_agreement(cluster)
+
+
+def test_what_a_destroyed_origin_had_promised_before_it_started_again_is_executed() -> None:
+    """Its batches of two lives compete: what it made anew is not all with the others when it is gone for good."""
+    cluster = Cluster(seed=1)
+    origin, others = cluster.nodes[0], cluster.nodes[1:]
+    origin.settings = msgspec.structs.replace(SETTINGS, close_bytes=1)  # every envelope is a batch
+    cluster.start()
+    cluster.run(500)
+    envelopes = [policy(cluster, number) for number in range(4)]
+    cluster.loses = lambda message: isinstance(message, Proposal)
+    origin.submit(*envelopes)
+    cluster.run(500)
+    assert all(accepted(origin, envelope) for envelope in envelopes)
+
+    origin.crash()
+    cluster.loses = lambda message: isinstance(message, Proposal) or _is_of_a_later_batch_of_the_second_life(message)
+    origin.start()
+    cluster.run(1_000)
+    assert all(executed(node, envelope) is None for node in others for envelope in envelopes)
+    cluster.loses = _is_of_a_later_batch_of_the_second_life
+    assert cluster.run(10_000, lambda: any(executed(node, envelopes[0]) is not None for node in others))
+    origin.crash()
+    cluster.loses = lambda message: False
+    assert cluster.run(20_000, lambda: all(proven(n, e) for e in envelopes for n in others))
+    assert_agreement(cluster)
+
+
+def _is_of_a_later_batch_of_the_second_life(message: PeerMessage) -> bool:
+    """Pushed, or said to be held: then it would be fetched."""
+    said = message.header if isinstance(message, Batch) else message
+    return isinstance(said, Ack | BatchHeader) and said.incarnation > 1 and said.sequence > 1
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -20,7 +20,7 @@ from node import dissemination, origin
 from node.batches import NO_HEAD, Head
 from node.dissemination import Dissemination
 from node.epoch import Epoch, no_key
-from node.origin import CLOSE_BYTES, INCARNATION_MAX
+from node.origin import CLOSE_BYTES, FORGOTTEN_DELAYS, INCARNATION_MAX
 from node.turn import AcceptedNotice, FetchBatches, OriginAnswer, OriginQuery, Turn
 from node.wanted import LISTED_MAX, TRIES_MAX, WantedBatches
 from services.sync import DIGESTS_MAX
@@ -411,13 +411,13 @@ def test_a_start_asks_and_opens_the_incarnation_above_the_answers_of_a_quorum(si
     assert (None, OriginQuery(NONCE)) in side.end().sends
     assert side.it.deadline_ms() == side.now_ms + 2 * DELAY_MS
     side.it.origin.on_answer(OriginAnswer(bytes(32), 9), WHO[1])
-    side.it.origin.on_answer(OriginAnswer(NONCE, 4), WHO[2])
-    side.it.origin.on_answer(OriginAnswer(NONCE, 4), WHO[2])
+    side.it.origin.on_answer(OriginAnswer(NONCE, 6), WHO[2])
+    side.it.origin.on_answer(OriginAnswer(NONCE, 6), WHO[2])
     side.it.origin.submit(envelopes(1))
     assert batches_in(side.end()) == []
     assert not side.it.origin.opened
     assert (None, OriginQuery(NONCE)) in side.end(after_ms=2 * DELAY_MS).sends
-    side.it.origin.on_answer(OriginAnswer(NONCE, 6), WHO[3])
+    side.it.origin.on_answer(OriginAnswer(NONCE, 0), WHO[3])
     turn = side.end()
     assert [batch.header.position for batch in batches_in(turn)] == [(INSURERS[0].id, 7, 1)]
     assert wire.IncarnationRecord(7) in [wire.decode_record(raw) for raw in turn.vote_records]
@@ -427,9 +427,9 @@ def test_no_answer_can_use_up_the_incarnations(side: Side) -> None:
     side.open(2**64 - 1, 0)
     batch = side.submit(*envelopes(1))
     assert batch.header.incarnation == INCARNATION_MAX + 1
-    again = side.restarted()
-    (anew,) = batches_in(again.open(2**64 - 1, INCARNATION_MAX + 1))
-    assert anew.header.incarnation == INCARNATION_MAX + 2
+    again = side.restarted({WHO[OWN]: head_of(batch)})
+    again.open(2**64 - 1, INCARNATION_MAX + 1)
+    assert again.submit(*envelopes(1)).header.incarnation == INCARNATION_MAX + 2
 
 
 def test_an_answer_names_the_highest_incarnation_seen(side: Side) -> None:
@@ -478,73 +478,118 @@ def test_a_cumulative_acknowledgement_marks_the_predecessors() -> None:
     assert side.listable() == [batch.header.digest for batch in batches[:2]]
 
 
-def test_a_restart_makes_unlisted_own_batches_anew_at_once_and_before_anything_else(side: Side) -> None:
+def test_a_restart_lets_what_was_made_be_listed_before_it_makes_anything(side: Side) -> None:
+    """What is made anew would leave it beside the chain, and only this origin has the rest of what it makes anew."""
     some = envelopes(4)
     side.open()
     batches = [side.submit(some[0])]
     side.acknowledged(make_ack(1, batches[0]), make_ack(2, batches[0]))
     batches.append(side.submit(some[1], some[2]))
-    again = side.restarted({INSURERS[0].id: head_of(batches[0])})
+    again = side.restarted({WHO[OWN]: head_of(batches[0])})
     again.it.origin.submit(some[3:])
+    again.it.on_connected(WHO[1], again.turn)
     turn = again.open(1, 1)
+    assert batches_in(turn) == [batches[1]], "pushed to whoever has not acknowledged it in this life"
+    assert not again.it.origin.opened
+    assert batches_in(again.end(after_ms=100 * DELAY_MS)) == [], "however long that takes"
+    turn = again.acknowledged(make_ack(1, batches[1]), make_ack(2, batches[1]))
+    assert accepted_in(turn) == [batches[1].header.digest], "nothing can take its place"
+    assert again.listable({WHO[OWN]: head_of(batches[0])}) == [batches[1].header.digest]
+    (rest,) = batches_in(again.execute(batches[1]))
+    assert rest.header.position == (WHO[OWN], 2, 1)
+    assert (rest.header.previous, rest.envelopes) == (batches[1].header.digest, (some[3].raw,))
+
+
+def test_a_restart_makes_anew_what_can_no_longer_be_listed_at_once_and_before_anything_else(side: Side) -> None:
+    some = envelopes(4)
+    side.open(1, 0)
+    beside = side.submit(*some[:2])
+    again = side.restarted({WHO[OWN]: head_of(make_batch(OWN))})
+    again.it.origin.submit(some[3:])
+    turn = again.open(2, 2)
     (anew,) = batches_in(turn)
-    assert anew.envelopes == tuple(envelope.raw for envelope in some[1:3])
-    assert anew.header.position == (INSURERS[0].id, 2, 1)
-    assert anew.header.previous == batches[0].header.digest
+    assert anew.envelopes == beside.envelopes
+    assert anew.header.position == (WHO[OWN], 3, 1)
     records = [wire.decode_record(raw) for raw in turn.vote_records]
-    assert wire.IncarnationRecord(2) in records
-    assert wire.AckedRecord(INSURERS[0].id, 2, 1, anew.header.digest) in records
+    assert wire.IncarnationRecord(3) in records
+    assert wire.AckedRecord(WHO[OWN], 3, 1, anew.header.digest) in records
     (rest,) = batches_in(again.acknowledged(make_ack(1, anew), make_ack(2, anew)))
     assert rest.envelopes == (some[3].raw,)
 
 
-def test_a_head_off_the_own_chain_opens_the_next_incarnation_with_what_was_not_listed(side: Side) -> None:
-    """An old batch is listed after all: of the incarnation after it everything is made anew, of history nothing."""
+def test_one_liar_hurries_no_origin_that_waits(side: Side) -> None:
     side.open()
-    old = [side.submit(envelope) for envelope in envelopes(1)]
-    for envelope in envelopes(4):
-        side.acknowledged(make_ack(1, old[-1]), make_ack(2, old[-1]))
-        old.append(side.submit(envelope))
-    again = side.restarted({INSURERS[0].id: head_of(old[2])})
-    (anew,) = batches_in(again.open(1, 1))
-    assert anew.envelopes == old[3].envelopes + old[4].envelopes
-    again.it.pool.get(old[3].header.digest)
-    turn = again.execute(old[3])
-    (third,) = batches_in(turn)
-    assert third.header.position == (INSURERS[0].id, 3, 1)
-    assert third.header.previous == old[3].header.digest
-    assert third.envelopes == anew.envelopes
+    made = side.submit(*envelopes(1))
+    again = side.restarted()
+    again.open(1, 9)
+    assert not again.it.origin.opened
+    again.execute(made)
+    assert again.submit(*envelopes(1)).header.position == (WHO[OWN], 10, 1)
+
+
+def test_an_origin_that_has_forgotten_waits_for_what_others_hold_and_not_for_ever(side: Side) -> None:
+    """Its records are gone: what peers acknowledge of its earlier life is listed first, where they list it in time."""
+    held, later = make_chain(OWN, 2, incarnation=4)
+    side.end()
+    side.open(4, 4)
+    assert not side.it.origin.opened
+    side.receive(held, later)
+    side.end(after_ms=FORGOTTEN_DELAYS * DELAY_MS - 1)
+    side.execute(held)
+    assert not side.it.origin.opened
+    (anew,) = batches_in(side.end(after_ms=1))
+    assert anew.header.position == (WHO[OWN], 5, 1)
+    assert (anew.header.previous, anew.envelopes) == (held.header.digest, later.envelopes)
+
+
+def test_who_finds_itself_executed_beyond_its_records_has_forgotten() -> None:
+    side = Side(heads={WHO[OWN]: head_of(make_batch(OWN, incarnation=3))})
+    side.end()
+    side.open(0, 0)
+    assert not side.it.origin.opened
+    side.end(after_ms=FORGOTTEN_DELAYS * DELAY_MS)
+    assert side.submit(*envelopes(1)).header.position == (WHO[OWN], 4, 1)
+
+
+def test_a_head_off_the_own_chain_opens_the_next_incarnation_with_what_was_not_listed(side: Side) -> None:
+    """A batch of a forgotten life is listed after all: of the incarnation after it everything is made anew."""
+    forgotten = make_batch(OWN)
+    side.open(1, 0)
+    first = side.submit(*envelopes(1))
+    side.acknowledged(make_ack(1, first), make_ack(2, first))
+    second = side.submit(*envelopes(2)[1:])
+    side.it.want(forgotten.header.digest, (WHO[1],), side.now)
+    side.receive(forgotten)
+    (third,) = batches_in(side.execute(forgotten))
+    assert third.header.position == (WHO[OWN], 3, 1)
+    assert third.header.previous == forgotten.header.digest
+    assert third.envelopes == first.envelopes + second.envelopes
 
 
 def test_after_a_restart_nothing_is_accepted_before_the_new_incarnation_is_listed(side: Side) -> None:
     """Else a batch of the incarnation before, listed after all, would leave it where only this origin finds it."""
     some = envelopes(3)
-    side.open()
-    old = side.submit(some[0])
-    again = side.restarted()
-    (anew,) = batches_in(again.open(1, 1))
-    assert accepted_in(again.acknowledged(make_ack(1, anew), make_ack(2, anew))) == []
-    follower = again.submit(some[1])
-    assert accepted_in(again.acknowledged(make_ack(1, follower), make_ack(2, follower))) == []
-    short_of_a_quorum = again.submit(some[2])
-    assert accepted_in(again.execute(anew)) == [follower.header.digest]
-    turn = again.acknowledged(make_ack(1, short_of_a_quorum), make_ack(2, short_of_a_quorum))
+    side.open(1, 0)
+    first = side.submit(some[0])
+    assert accepted_in(side.acknowledged(make_ack(1, first), make_ack(2, first))) == []
+    follower = side.submit(some[1])
+    assert accepted_in(side.acknowledged(make_ack(1, follower), make_ack(2, follower))) == []
+    short_of_a_quorum = side.submit(some[2])
+    assert accepted_in(side.execute(first)) == [follower.header.digest]
+    turn = side.acknowledged(make_ack(1, short_of_a_quorum), make_ack(2, short_of_a_quorum))
     assert accepted_in(turn) == [short_of_a_quorum.header.digest]
-    assert old.envelopes == anew.envelopes
 
 
 def test_what_an_older_incarnation_left_beside_the_chain_was_never_accepted(side: Side) -> None:
     some = envelopes(2)
-    side.open()
-    old = side.submit(some[0])
-    again = side.restarted()
-    (anew,) = batches_in(again.open(1, 1))
-    again.acknowledged(make_ack(1, anew), make_ack(2, anew))
-    lost = again.submit(some[1])
-    assert accepted_in(again.acknowledged(make_ack(1, lost), make_ack(2, lost))) == []
-    turn = again.execute(old)
+    side.open(1, 0)
+    first = side.submit(some[0])
+    side.acknowledged(make_ack(1, first), make_ack(2, first))
+    lost = side.submit(some[1])
+    assert accepted_in(side.acknowledged(make_ack(1, lost), make_ack(2, lost))) == []
+    turn = side.execute(make_batch(OWN))
     assert accepted_in(turn) == []
-    assert [batch.envelopes for batch in batches_in(turn)] == [anew.envelopes + lost.envelopes]
+    assert [batch.envelopes for batch in batches_in(turn)] == [first.envelopes + lost.envelopes]
 
 
 def test_a_connection_brings_what_the_peer_may_have_missed(side: Side) -> None:

@@ -211,6 +211,21 @@ def test_own_batches_that_can_no_longer_be_listed_are_made_anew(side: Side) -> N
     assert (anew.header.epoch, anew.envelopes) == (2, tuple(envelope.raw for envelope in some))
 
 
+def test_what_a_restarted_origin_waits_for_is_made_anew_once_it_can_no_longer_be_listed(side: Side) -> None:
+    side.open()
+    old = side.submit(*envelopes(2))
+    again = side.restarted()
+    again.it.on_connected(WHO[1], again.turn)
+    again.open(1, 1)
+    entered(again, epoch(1))
+    assert batches_in(again.open(1, 1)) == [], "it may be listed in this epoch"
+    assert dropped_in(entered(again, epoch(2))) == set(), "nobody else keeps it now"
+    turn = again.open(1, 1)
+    (anew,) = batches_in(turn)
+    assert (anew.header.epoch, anew.envelopes) == (2, old.envelopes)
+    assert dropped_in(turn) == {old.header.digest}
+
+
 def test_an_executed_batch_that_came_back_to_memory_holds_nothing_up_in_the_next_epoch(side: Side) -> None:
     side.open()
     some = envelopes(3)
