@@ -125,6 +125,9 @@ def assemble(
     core_records, acked, incarnation = _sort_records(log_records)
     executor = BlockExecutor(state, state_store, contracts)
     heads = executor.heads()
+    if state.height == start.height and organisation in heads:
+        # On the books of a network before: what was not listed there is void here, and there is nothing to remember.
+        incarnation = max(incarnation, heads[organisation].incarnation)
     epochs = Epochs(
         config=Config(
             chain_id=genesis.chain_id,
