@@ -3,6 +3,7 @@
 cut         It begins with who the clients are and ends with how many events and operations there were.
 unasked     Operations are numbered without a gap, each is invoked once, and only what was asked for is answered.
 silent      No client stops: each asks again and again until it is told to stop, and some of what it asked is final.
+unanswered  No client waits for ever: what it asked for is executed or has expired, and it is told so.
 open        In the end something is known of every operation: a receipt, or that it never took effect.
 refused     What a node had vouched for may expire, and fails in no other way.
 left out    It does not expire while the network works: operations asked for well after it was acknowledged are not
@@ -38,6 +39,8 @@ SHOWN_MAX: Final = 5
 """Gaps of one kind that are spelled out."""
 SILENT_US: Final = 20_000_000
 """A client waits 6 s for an answer and 1 s for a read, then asks for something else: thrice that, on a busy machine."""
+ANSWER_US: Final = 50_000_000
+"""An envelope lives 30 s; the next block then says that it expired, and comes within 20 s: plans stall no longer."""
 MARGIN_US: Final = 5_000_000
 """On both sides of the operations that show that the network worked: a batch is listed within two delays of its
 acknowledgement, and clocks of validators differ by 2 s."""
@@ -50,6 +53,7 @@ def gaps(events: Sequence[Event]) -> list[str]:
         *_cut(events, told),
         *_unasked(events, told)[:SHOWN_MAX],
         *_silent(events, told.values()),
+        *_unanswered(told.values())[:SHOWN_MAX],
         *_open(told.values())[:SHOWN_MAX],
         *_refused(told.values())[:SHOWN_MAX],
         *_left_out(told.values())[:SHOWN_MAX],
@@ -111,6 +115,18 @@ def _silent(events: Sequence[Event], told: Collection[Story]) -> list[str]:
             )
         if not any(story.final for story in by_client[client]):
             found.append(f"nothing that client {client} asked for became final")
+    return found
+
+
+def _unanswered(told: Collection[Story]) -> list[str]:
+    found = []
+    for story in told:
+        answered = [event.at_us for event in (story.final, story.failed) if event is not None]
+        if answered and min(answered) - story.invoked.at_us > ANSWER_US:
+            found.append(
+                f"client {story.invoked.client} asked for operation {story.invoked.op} at "
+                f"{story.invoked.at_us / 1e6:.1f} s and was told nothing until {min(answered) / 1e6:.1f} s"
+            )
     return found
 
 

@@ -120,6 +120,14 @@ def plan(
     return tuple(sorted((*processes, *network), key=lambda fault: (fault.at_ms, fault.kind)))
 
 
+def minutes_enough(seed: int, validators: Sequence[str], kinds: Collection[Kind], small_disk: str) -> float:
+    """The fewest, in twentieths, in which each of these kinds strikes."""
+    twentieths = 1
+    while not {fault.kind for fault in plan(seed, twentieths * 3_000, validators, kinds, small_disk)} >= set(kinds):
+        twentieths += 1
+    return twentieths / 20
+
+
 def _track(
     seed: int,
     duration_ms: int,

@@ -58,6 +58,8 @@ def run(
     network's folder is left, and the last lines say where.
     """
     chosen = _kinds(kinds)
+    number = secrets.randbelow(1 << 32) if seed is None else seed
+    _require_time(number, minutes, chosen)
     namespaces = _namespaces(way)  # before anything is imported that starts a thread
 
     import asyncio
@@ -71,7 +73,6 @@ def run(
     from chaos.schedule import Kind
     from cli.chaos_screen import Screen, in_words, verdict
 
-    number = secrets.randbelow(1 << 32) if seed is None else seed
     base = keep or Path(tempfile.mkdtemp(prefix="lossbook-chaos-"))
     with Screen() as screen:
         running = Run(
@@ -154,6 +155,19 @@ def _namespaces(way: str) -> bool:
         return False
     kernel.own_namespaces()
     return True
+
+
+def _require_time(seed: int, minutes: float, chosen: list[str]) -> None:
+    """Rather than after the run: that there is no time for a fault is known before."""
+    from chaos.schedule import Kind, minutes_enough
+    from cli.local import INSURERS
+
+    least = minutes_enough(seed, INSURERS, [Kind(kind) for kind in chosen], INSURERS[-1])
+    if minutes < least:
+        raise click.BadParameter(
+            f"{minutes:g} minutes are too few for {', '.join(chosen)}: give {least:g} or more, or name fewer --faults",
+            param_hint="--minutes",
+        )
 
 
 def _kinds(text: str) -> list[str]:

@@ -171,6 +171,16 @@ def test_invalid_no_client_is_ever_heard() -> None:
     assert "nothing that client beta-1 asked for became final" in said
 
 
+def test_invalid_a_client_is_told_long_after_its_envelope_has_expired() -> None:
+    """As where a submission waits for a node that will not vote instead of going to the next one."""
+    late = Failed(76 * SECOND_US, 3, "beta", EXPIRED)
+    events = [late if event == final(3, 22, 8) else event for event in EVENTS]
+    said = "client alpha-1 asked for operation 3 at 15.0 s and was told nothing until 76.0 s"
+    assert said in gaps(ended(*events))
+    in_time = [msgspec.structs.replace(event, at_us=64 * SECOND_US) if event == late else event for event in events]
+    assert said[:40] not in "".join(gaps(ended(*in_time)))
+
+
 def test_invalid_acknowledged_and_then_refused() -> None:
     refused = Failed(22 * SECOND_US, 3, "beta", "BAD_SIGNATURE")
     events = [refused if event == final(3, 22, 8) else event for event in WHOLE]

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from chaos.links import CLIENTS, Bad, Condition, conditions, everywhere, partition
-from chaos.schedule import BACK_MS, CUTS, NETWORK, PROCESSES, QUIET_MS, TAIL_MS, Fault, Kind, plan
+from chaos.schedule import BACK_MS, CUTS, NETWORK, PROCESSES, QUIET_MS, TAIL_MS, Fault, Kind, minutes_enough, plan
 
 VALIDATORS = ("alpha", "beta", "gamma", "delta")
 MINUTES_3 = 180_000
@@ -74,6 +74,15 @@ def test_anybody_is_destroyed_but_the_keeper_of_the_first_blocks_and_others_are_
     assert any(
         other.at_ms > gone.until_ms and gone.nodes[0] in other.nodes for seed, gone in found for other in make(seed)
     ), "the newcomer as well"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_time_that_is_enough_is_and_less_is_not(seed: int) -> None:
+    for kinds in ((Kind.KILL,), (Kind.DESTROYED, Kind.PARTITION), tuple(Kind)):
+        least = minutes_enough(seed, VALIDATORS, kinds, "delta")
+        assert 0.1 < least <= 1
+        assert {fault.kind for fault in make(seed, int(least * 60_000), kinds)} == set(kinds)
+        assert {fault.kind for fault in make(seed, int((least - 0.05) * 60_000), kinds)} != set(kinds)
 
 
 def test_a_run_too_short_for_a_destruction_has_the_other_faults() -> None:
