@@ -36,6 +36,8 @@ from replica.errors import ReplicaConfigError, ReplicaStateError
 from replica.execute import ReplicaExecutor
 from replica.follow import SILENCE_S, Follower
 from replica.index import Index
+from replica.introductions import Introductions, known_epochs
+from replica.introductions import follow as introduced
 from replica.metrics import Metrics
 from replica.reading import ReplicaReader
 from replica.sources import Source, Sources
@@ -45,13 +47,14 @@ from services.books import ensure_books
 from services.health import Health
 from services.http import Check, HttpServer
 from services.identity import Identity
+from services.introduction import Introduced, introduce
 from services.logs import configure, get_logger
 from services.members import Members, members_of
 from services.own_home import NoCertificate, ensure_leaf
 from services.read_only import add_read_only_services
 from services.server import ListenError, Server
 from services.settings import SettingError
-from services.subscription import ServerHeartbeat, subscribe
+from services.subscription import ServerHeartbeat
 from services.verification import VerificationPool
 from store.home import Home, HomeKind, open_all, open_home
 
@@ -181,11 +184,17 @@ class Replica:
         pool = VerificationPool(config.settings.verification.workers, lambda _: metrics.workers_died.inc())
         stack.push_async_callback(pool.stop)
 
+        async def introduction(source: Source) -> Introduced:
+            known = known_epochs(genesis, executor, pin)
+            return await introduce(identity, source.organisation, source.address, genesis, known, _wall_ms)
+
+        introductions = Introductions(introduction, lambda: executor.height)
+
         def feed(
             source: Source, from_height: int, *, headers_only: bool = False
         ) -> AsyncGenerator[Block | ServerHeartbeat, None]:
-            whom = (identity, source.organisation, source.address)
-            return subscribe(*whom, from_height, silence_s=SILENCE_S, headers_only=headers_only)
+            whom = (identity, introductions, source)
+            return introduced(*whom, from_height, silence_s=SILENCE_S, headers_only=headers_only)
 
         follower = Follower(
             genesis=genesis,

@@ -75,8 +75,11 @@ class Identity(msgspec.Struct, frozen=True):
             [(self.leaf_key_pem, self.leaf_pem)], root_certificates=trusted
         )
 
-    def channel(self, organisation: str, address: str) -> grpc.aio.Channel:
+    def channel(self, organisation: str, address: str, *, authority: bytes | None = None) -> grpc.aio.Channel:
         """A connection to one member's daemon at ``host:port``; dialled when the first call is made.
+
+        Args:
+            authority: trust this certificate instead of the member's authority, PEM.
 
         Raises:
             UnknownMember: nobody of this id is on the network.
@@ -84,6 +87,6 @@ class Identity(msgspec.Struct, frozen=True):
         member = self.members.get(organisation)
         if member is None:
             raise UnknownMember(organisation)
-        credentials = grpc.ssl_channel_credentials(member.ca_pem, self.leaf_key_pem, self.leaf_pem)
+        credentials = grpc.ssl_channel_credentials(authority or member.ca_pem, self.leaf_key_pem, self.leaf_pem)
         options = (*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", f"{organisation}.lossbook"))
         return grpc.aio.secure_channel(address, credentials, options=options)

@@ -54,6 +54,7 @@ async def subscribe(
     *,
     silence_s: float,
     headers_only: bool = False,
+    authority: bytes | None = None,
 ) -> AsyncGenerator[Block | ServerHeartbeat, None]:
     """Blocks from a height on, as they come; ends only by an exception or by being closed.
 
@@ -64,12 +65,13 @@ async def subscribe(
         from_height: first height wanted, at least 1.
         headers_only: without batches.
         silence_s: without a message for so long the server counts as lost; above its heartbeat.
+        authority: trust this one instead of the organisation's, as it is known here.
 
     Raises:
         FeedLost: see there.
         WireError: a block does not decode.
     """
-    async with identity.channel(organisation, address) as channel:
+    async with identity.channel(organisation, address, authority=authority) as channel:
         call = blocks_pb2_grpc.BlocksServiceStub(channel).Subscribe(metadata=identity.metadata)
         try:
             first = blocks_pb2.SubscribeRequest(

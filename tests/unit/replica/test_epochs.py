@@ -9,12 +9,17 @@ import pytest
 
 from consensus.types import Certificate, Proposal, Vote, VoteKind
 from consensus.votes import vote_message
+from contracts.tables import TABLES
 from crypto.hashing import TAG_BATCH_SIGNATURE
 from ledger import operations as ops
 from ledger.epochs import current_epoch
 from ledger.evidence import EVIDENCE, breaches
 from ledger.genesis import Genesis
 from ledger.invariant import InvariantViolated
+from ledger.organisations import CARDS
+from ledger.proof_errors import BelowCheckpoint
+from ledger.proof_types import Proof
+from ledger.proofs import verify_proof
 from ledger.types import Ack, Batch, Block, JustifiedHeader
 from ledger.wire import (
     decode_batch,
@@ -28,9 +33,11 @@ from node.turn import PeerMessage, PeerMessages
 from replica.errors import FeedError, ForgedBlock, ForgedCertificate, Gap
 from replica.execute import ReplicaExecutor
 from replica.follow import Follower
+from replica.introductions import known_epochs
 from replica.verify import ChainVerifier, Head, StartPoint
 from services.blocks import block_message
 from services.members import Members, members_of
+from services.state_reader import StateReader
 from store.errors import FailureKind, StoreFailed
 from tests.support.chain import altered, altered_certificate, altered_header
 from tests.support.epoch_cluster import Node
@@ -164,6 +171,31 @@ def test_a_replica_may_be_restarted_after_any_block(history: History, stores: Re
     executor = stores.executor()
     assert executor.height == len(history.blocks)
     assert_same_roots(executor, history, range(len(history.blocks) + 1))
+
+
+def test_from_any_block_on_a_replica_believes_the_proof_of_a_later_card_and_none_of_an_earlier_state(
+    history: History, stores: ReplicaStores, tmp_path: Path
+) -> None:
+    """Whoever is that far behind gets to know by it whom it dials (``replica.introductions``)."""
+    (tmp_path / "ahead").mkdir()
+    ahead = ReplicaStores(tmp_path / "ahead", history.genesis, history.cluster.contracts)
+    level = ahead.executor()
+    execute(level, history, history.blocks)
+    key = b"insurer-1"
+    reader = StateReader(level.state, level.chain, TABLES, position_of=ahead.index.position)
+    proof = Proof(history.genesis.chain_id, reader.record_proof(CARDS.prefix + key))
+    ahead.close()
+    shown = proof.subject.header.subject
+    assert shown.epoch == 2
+    executor = stores.executor()
+    for block in history.blocks:
+        known = known_epochs(history.genesis, executor, None)
+        if executor.height <= shown.height:
+            assert verify_proof(proof, history.genesis, known=known).key == CARDS.prefix + key
+        else:
+            with pytest.raises(BelowCheckpoint):
+                verify_proof(proof, history.genesis, known=known)
+        execute(executor, history, [block])
 
 
 def test_a_crash_while_the_end_of_an_epoch_is_written_costs_nothing(
