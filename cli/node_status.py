@@ -16,7 +16,7 @@ from cli.output import emit, facts, number
 if TYPE_CHECKING:
     from lossbook.v1.query_pb2 import GetStatusResponse
 
-ALWAYS: Final = frozenset({"signing", "ready", "peers"})
+ALWAYS: Final = frozenset({"signing", "ready", "peers", "disk_free_bytes"})
 """Shown whatever they are; of the others what is none, no or zero is left out."""
 
 UNLESS: Final = frozenset({"voting"})
@@ -26,8 +26,6 @@ ELSEWHERE: Final = frozenset(
     {"epoch", "validators", "view", "leader", "finalized_height", "executed_height", "origin_open", "reasons"}
 )
 """Told in words of their own, or of use to programs only."""
-
-UNITS: Final = {"_bytes": "bytes", "_s": "s"}
 
 
 def show(answer: GetStatusResponse, as_json: bool) -> None:
@@ -60,10 +58,13 @@ def rows(answer: GetStatusResponse, detail: Mapping[str, Any]) -> Iterator[tuple
 
 
 def _named(name: str, value: object) -> tuple[str, object]:
-    """The row of a value, its unit behind it."""
-    for ending, unit in UNITS.items():
-        if name.endswith(ending):
-            return name.removesuffix(ending).replace("_", " "), f"{number(value)} {unit}"
+    """The row of a value, in the unit that its name ends with."""
+    from node.words import size
+
+    if name.endswith("_bytes") and isinstance(value, int):
+        return name.removesuffix("_bytes").replace("_", " "), size(value)
+    if name.endswith("_s"):
+        return name.removesuffix("_s").replace("_", " "), f"{number(value)} s"
     return name.replace("_", " "), _plain(value)
 
 

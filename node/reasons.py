@@ -69,6 +69,7 @@ _RULES: Final[Sequence[tuple[Callable[[Facts], Reason | None], bool]]] = (
     (view.acks, False),
     (view.time_outs, False),
     (network.peers_lost, False),
+    (own.disk_low, False),
     (own.old_keys, False),
 )
 """In the order in which they are told; True: nothing after it is worth telling."""

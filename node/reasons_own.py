@@ -19,6 +19,9 @@ from node.facts import (
 )
 from node.words import count, listed, names, one_or_many, size
 
+FREE_BYTES_MIN: Final = 1_000_000_000
+"""Some hours of full load; docs/operations.md has an alarm on the same."""
+
 KEYS_DAYS_MAX: Final = 90
 """Days of block time after which consensus keys are to be renewed (consensus.md §9); the network goes on."""
 
@@ -39,6 +42,17 @@ def store_failed(facts: Facts) -> Reason | None:
         DISK_FULL,
         f"The disk is full. This node stopped voting and answers queries only: {failure.text}{free}",
         "Free space on this file system, then restart the node. Delete nothing in the home.",
+    )
+
+
+def disk_low(facts: Facts) -> Reason | None:
+    """Little is free where the home lies."""
+    if facts.free_bytes is None or facts.free_bytes >= FREE_BYTES_MIN:
+        return None
+    return Reason(
+        "disk-low",
+        f"{size(facts.free_bytes)} are free on the file system of the home: when it is full, this node stops voting.",
+        "Free space on it, or make it larger. Delete nothing in the home.",
     )
 
 

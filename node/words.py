@@ -52,4 +52,7 @@ def short(digest: bytes) -> str:
 
 def size(number: int) -> str:
     """Bytes, in the unit that fits."""
-    return f"{number / 1_000_000_000:.1f} GB" if number >= 1_000_000_000 else f"{number / 1_000_000:.1f} MB"
+    for unit, worth in (("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)):
+        if number >= worth:
+            return f"{number / worth:.1f} {unit}"
+    return f"{number} bytes"

@@ -51,7 +51,7 @@ def test_each_thing_is_shown_once_with_its_unit_and_what_is_nothing_is_not() -> 
     assert shown["height"] == "1,041 final, 1,040 executed"
     assert shown["view"] == "57, led by beta"
     assert shown["epoch"] == "0: alpha, beta"
-    assert (shown["disk free"], shown["uptime"]) == ("12,000 bytes", "8 s")
+    assert (shown["disk free"], shown["uptime"]) == ("12.0 kB", "8 s")
     assert (shown["ready"], shown["voting"]) == (True, False)
     assert shown["peers"] == "beta: connected, gamma: no answer"
     assert not {"muted", "muted until view", "snapshot", "diverged", "failure", "waiting", "leader"} & shown.keys()

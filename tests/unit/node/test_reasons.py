@@ -113,6 +113,7 @@ CASES: dict[str, Facts] = {
     "execution": facts(STALLED, unjudged=((57, DIGEST, True),), executed_height=30),
     "acknowledgement": facts(STALLED, own_batches=(OwnBatch(7, (0, 1)), OwnBatch(8, (0,)))),
     "time-outs": facts(STALLED, time_outs=5),
+    "disk-low": facts(WELL, free_bytes=434_176),
     "old-keys": facts(WELL, epoch_age_ms=91 * 86_400_000),
     "peers-lost": facts(WELL, members=(*MEMBERS, "k", "l", "m"), quorum=5, silent=(2,), peers=peers(gamma="no answer")),
 }
