@@ -189,6 +189,11 @@ def check_certificate(path: Path, home: Home) -> Finding:
     card = decode_card(home.card.read_bytes()) if home.card.exists() else card
     if card is None:
         return bad("certificate", f"{home.organisation} is not in the genesis", "Make the home anew, with its card")
+    if not path.exists():
+        text = f"there is none yet ({path})"
+        if own.exists():
+            return warn("certificate", text, "The daemon issues itself one at its start")
+        return bad("certificate", text, f"Put the ledger key into the home as {own}: the daemon issues itself one")
     ledger_key = public_key(own) if own.exists() else card.ledger_key
     return _leaf(check_leaf(path.read_bytes(), ledger_key).not_after)
 

@@ -89,6 +89,11 @@ class Connector(msgspec.Struct, frozen=True):
         Raises:
             ProfileError: a file cannot be read.
         """
+        if not certificate.exists():
+            raise ProfileError(
+                f"this home has no TLS certificate yet ({certificate})",
+                advice="Start the daemon with keys/ledger.key in the home: it issues itself one. Then ask again",
+            )
         connector = cls.from_files(genesis, certificate, key)
         return msgspec.structs.replace(connector, authority=connector.certificate)
 

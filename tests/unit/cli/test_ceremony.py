@@ -304,6 +304,26 @@ def test_doctor_looks_at_a_home(market: Path) -> None:
     assert "failure  stores" in shown.stdout
 
 
+def test_a_home_without_a_certificate_gets_one_at_its_start_where_the_ledger_key_is_there(market: Path) -> None:
+    home = market / "restored"
+    lossbook("node", "init", "--home", home, "--genesis", market / "genesis.json", "--keys", market / "alpha" / "keys")
+    (home / "tls" / "leaf.pem").unlink()
+
+    def certificate() -> dict[str, str]:
+        found = json.loads(lossbook("doctor", "--home", home, "--json", code=None).stdout)["findings"]
+        (one,) = [each for each in found if each["what"] == "certificate"]
+        return dict(one)
+
+    assert certificate()["verdict"] == "warning"
+    assert "issues itself one at its start" in certificate()["advice"]
+    asked = lossbook("node", "status", "--home", home, code=1).output
+    assert "this home has no TLS certificate yet" in asked
+    assert "Start the daemon with keys/ledger.key" in asked
+    (home / "keys" / "ledger.key").unlink()
+    assert certificate()["verdict"] == "failure"
+    assert "Put the ledger key into the home as" in certificate()["advice"]
+
+
 def test_doctor_names_what_is_missing(tmp_path: Path) -> None:
     shown = lossbook("doctor", "--home", tmp_path, code=1).stdout
     assert "lossbook node init" in shown
