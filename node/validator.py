@@ -121,7 +121,8 @@ class Validator:
         self._rules = epochs.rules(present.epoch)
         self._budget = Budget(HELP_PER_INTERVAL, retry_ms)
         self._nonce = b""
-        self._restored = False  #: the home carries the marker of a backup
+        self._restored = False  #: votes may be lost, also of epochs to come: the home carries the marker of a backup
+        self._answered = False  #: the present core's question about that is answered, its bound logged
         self._tip: Header = finality.header  #: highest certified header
         self._turn = Turn()
         self._events: deque[tuple[Instance, into.Event]] = deque()
@@ -142,6 +143,7 @@ class Validator:
     def _begin(self) -> None:
         """The present core begins; a query for one epoch must not be answered by what was said of another."""
         nonce = sha256(self._nonce + self._present.number.to_bytes(8, "big")).digest()
+        self._answered = False
         self._step(into.Started(nonce, self._restored))
 
     def handle(self, item: Input, now: Now) -> None:
@@ -259,6 +261,8 @@ class Validator:
         self._step(into.HeadersStored(self._finality.header.digest))  # a core that only caught up sees its end now
         if old.signs:
             self._epochs.log.replace(old.number, old.live_records())
+            if old.core.status().muted_until_view >= self._finality.header.view:
+                self._restored = True  # others showed it that votes are lost, perhaps of this epoch as well
         epoch = self._epochs.present()
         self._present = self._epochs.instance(epoch, self._now)
         self._before = old if old.core.ended is not None else None
@@ -326,8 +330,7 @@ class Validator:
                 turn.notices.append(AlarmNotice("evidence", _in_words(evidence, of)))
                 self._statements.found(evidence, turn)
             case out.RemoveBackupMarker():
-                turn.remove_backup_marker = True
-                self._restored = False
+                self._answered = of.signs  # whoever only observes has asked nobody
 
     def _store_own(self, proposal: Proposal) -> None:
         """The own block, with the vote just signed: stored before it leaves."""
@@ -374,6 +377,7 @@ class Validator:
                 self._tip = finality.header
             self._final_written = finality.header.digest
             self._progress_ms = now.monotonic_ms
+            self._lay_marker_down()
         judged = branches.judge(now, self._turn)
         for judgement in judged:
             verdict = into.Verdict.VALID if judgement.valid else into.Verdict.INVALID
@@ -386,6 +390,20 @@ class Validator:
             self._work = work
             self._step(into.Work(work))
         return moved or bool(judged) or built is not None
+
+    def _lay_marker_down(self) -> None:
+        """The backup marker goes once no epoch to come can hold votes that this node has forgotten.
+
+        To have signed in the next epoch it must have held the Finalization of the end of this one. Of the Q-1 that have
+        answered since, one that is honest had signed it, so the bound lies above its view. A final block above the
+        bound therefore is no older than the answers: this epoch had not ended before.
+        """
+        if not self._restored or not self._answered:
+            return
+        header = self._finality.header
+        if header.epoch == self._present.number and header.view > self._present.core.status().muted_until_view:
+            self._restored = False
+            self._turn.remove_backup_marker = True
 
     def _catch_up(self, height: int) -> None:
         """Blocks above this height are missing here."""

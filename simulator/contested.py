@@ -59,13 +59,15 @@ def draw_contested(seed: int, n: int, turn: int, kinds: tuple[str, ...]) -> Plan
     liar, victim, guest, other = random.sample(range(n), 4)
     if lie == "joins":
         liar = n
+    elif loss and random.random() < 0.3:
+        victim = n  # whom an earlier epoch knows as an observer
     safety_ms = random.randint(*CONTESTED_MS)
     liars = (Liar(liar, kinds[turn % len(kinds)]),) if lie else ()
     honest = [node for node in range(n + NEWCOMERS) if not (lie and node == liar)]
     faults = [any_fault(random, honest, [], n + NEWCOMERS, safety_ms) for _ in range(random.randint(1, 3))]
     faults += [at_boundary(random, safety_ms) for _ in range(random.randint(0, 2))]
     if loss:
-        faults.append(_loss(random, loss, victim))
+        faults += _loss(random, loss, victim, other)
     weather = base.weather
     if weather.drop_permille > GOVERNED_DROP_PERMILLE_MAX:
         weather = msgspec.structs.replace(weather, drop_permille=GOVERNED_DROP_PERMILLE_MAX)
@@ -101,8 +103,17 @@ def _changes(random: Random, n: int, lie: str, liar: int, guest: int, other: int
     return (Change(50, "parameters"), first, *middle, Change(0, "rotate"))
 
 
-def _loss(random: Random, loss: str, node: int) -> Fault:
+def _loss(random: Random, loss: str, node: int, other: int) -> list[Fault]:
+    """What a node loses; often while nobody hears what it signs in the new epoch, and so few are left that it waits."""
     at_ms, for_ms = random.randint(300, 900), random.randint(1, 600)
+    fault = _lost(random, loss, node, at_ms, for_ms)
+    if loss == "copy-unmarked" or fault.where == UNMARKED or random.random() < 0.4:
+        return [fault]  # what nobody else knows of is the marker's to tell
+    fault = msgspec.structs.replace(fault, for_ms=for_ms + 400)
+    return [fault, Fault(at_ms, "unheard", node, other, for_ms=for_ms + 450, amount=random.randint(20, 250))]
+
+
+def _lost(random: Random, loss: str, node: int, at_ms: int, for_ms: int) -> Fault:
     mark = UNMARKED if loss == "copy-unmarked" else random.choice((MARKED, MARKED, UNMARKED))
     match loss:
         case "copy-after":

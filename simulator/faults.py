@@ -26,6 +26,9 @@ MARKED: Final = "marked"
 
 RETRY_MS: Final = 100
 
+AWAY_MS: Final = 1_200
+"""So much longer than the node is unheard is the other one away."""
+
 DOOM_MS_MAX: Final = 700
 """A crash planned for a boundary that is not passed within this time comes anyway."""
 
@@ -45,8 +48,8 @@ class Faults(Witness):
         self.after: set[int] = set()  #: nodes on whose disks a copy taken after a hand-over was put back
         self.lost: set[int] = set()  #: nodes whose disk was lost after a hand-over
         self._at_boundary: list[Fault] = []  #: what happens to the next blocks that end an epoch
-        #: node -> epoch in which it is, and what happens after it has entered another one
-        self._hand_over: dict[int, tuple[int, Callable[[], None]]] = {}
+        #: node -> what happens after it has entered a later epoch than this
+        self._hand_over: dict[int, list[tuple[int, Callable[[], None]]]] = {}
         self._kinds: dict[str, Callable[[Fault], None]] = {
             "crash": self._crash,
             "crash-all": self._crash_all,
@@ -70,6 +73,7 @@ class Faults(Witness):
             "restore-across": self._restore_across,
             "restore-after": self._await_hand_over,
             "lose-disk": self._await_hand_over,
+            "unheard": self._await_unheard,
         }
 
     def plan(self, faults: Sequence[Fault]) -> None:
@@ -275,10 +279,14 @@ class Faults(Witness):
 
     def entered(self, node: Node) -> None:
         """See Witness: what waited for a hand-over happens a while after it."""
-        waiting = self._hand_over.get(node.index)
-        if waiting is not None and node.epoch > waiting[0]:
-            del self._hand_over[node.index]
-            waiting[1]()
+        for waiting in list(self._hand_over.get(node.index, ())):
+            epoch, action = waiting
+            if node.epoch > epoch and not self.healed:
+                self._hand_over[node.index].remove(waiting)
+                action()
+
+    def _after_hand_over(self, node: Node, epoch: int, action: Callable[[], None]) -> None:
+        self._hand_over.setdefault(node.index, []).append((epoch, action))
 
     def _restore_across(self, fault: Fault) -> None:
         """A copy of an epoch is put back in a later one."""
@@ -288,7 +296,7 @@ class Faults(Witness):
             return
         node.stop()
         backup, epoch = node.disk.copied(), node.epoch
-        self._hand_over[node.index] = (epoch, lambda: self._later(fault.for_ms, self._put_back_across, fault, backup))
+        self._after_hand_over(node, epoch, lambda: self._later(fault.for_ms, self._put_back_across, fault, backup))
         node.start()
 
     def _put_back_across(self, fault: Fault, backup: Disk) -> None:
@@ -299,7 +307,23 @@ class Faults(Witness):
     def _await_hand_over(self, fault: Fault) -> None:
         node = self._cluster.nodes[fault.node]
         act = self._restore_after if fault.kind == "restore-after" else self._lose_disk
-        self._hand_over[node.index] = (node.epoch, lambda: self._later(fault.for_ms, act, fault))
+        self._after_hand_over(node, node.epoch, lambda: self._later(fault.for_ms, act, fault))
+
+    def _await_unheard(self, fault: Fault) -> None:
+        node = self._cluster.nodes[fault.node]
+        self._after_hand_over(node, node.epoch, lambda: self._later(fault.amount, self._unheard, fault))
+
+    def _unheard(self, fault: Fault) -> None:
+        """Soon after a hand-over nobody hears what a node says, though it hears them; and another one is away."""
+        network = self._cluster.network
+        self._count(fault.kind)
+        network.isolate(fault.other)
+        everybody = list(range(network.n))
+        for to in everybody:
+            if to != fault.node:
+                network.cut(fault.node, to)
+        self._later(fault.for_ms, network.rejoin, fault.node, [to for to in everybody if to != fault.other])
+        self._later(fault.for_ms + AWAY_MS, network.rejoin, fault.other, everybody)
 
     def _restore_after(self, fault: Fault) -> None:
         """A copy taken right after a hand-over is put back a while later."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from consensus.effects import RemoveBackupMarker
 from consensus.types import ValidatorSet
 from contracts.governance import voting
 from contracts.governance.records import Ballot, ProposalState
 from node.epoch import Epoch, HeldKeys
 from node.holders import Holders
+from node.validator import Validator
 from simulator.mutants.planting import Mutant, seeds
-from simulator.mutants.scripts import sets_change
+from simulator.mutants.scripts import a_copy_of_an_observer, sets_change
 
 
 def _by_half(original: Callable[..., ProposalState]) -> Callable[..., ProposalState]:
@@ -46,6 +48,17 @@ def _of_the_epoch_before(original: Callable[..., Any]) -> Callable[..., Any]:
     return sign_for
 
 
+def _marker_of_one_epoch(original: Callable[..., None]) -> Callable[..., None]:
+    """The first answers are believed to speak for every epoch, and an observer believes that it needs none."""
+
+    def carry_out(self: Any, effect: Any, of: Any) -> None:
+        original(self, effect, of)
+        if isinstance(effect, RemoveBackupMarker):
+            self._restored, self._turn.remove_backup_marker = False, True
+
+    return carry_out
+
+
 MUTANTS = (
     Mutant("set-changed-by-half", "§9", ((voting, "outcome", _by_half),), seeds(1), script=sets_change),
     Mutant(
@@ -60,5 +73,12 @@ MUTANTS = (
     ),
     Mutant(
         "key-of-the-epoch-before", "§9", ((HeldKeys, "sign_for", _of_the_epoch_before),), seeds(1), script=sets_change
+    ),
+    Mutant(
+        "marker-of-one-epoch",
+        "§5, §9",
+        ((Validator, "_carry_out", _marker_of_one_epoch),),
+        seeds(4, 2, 3),
+        script=a_copy_of_an_observer,
     ),
 )

@@ -7,9 +7,10 @@ from typing import Final
 
 import msgspec
 
+from simulator.faults import MARKED
 from simulator.network import Weather
 from simulator.node import Boundary, Pace
-from simulator.plan import Fault, Load, Plan, draw_governed
+from simulator.plan import Change, Fault, Load, Plan, draw_governed
 
 VALIDATORS: Final = 4
 STORM: Final = Weather(delay_ms_min=1, delay_ms_max=80, drop_permille=200)
@@ -128,6 +129,30 @@ def bits_flip(seed: int) -> Plan:
         pacing=Pace(),
         liars=(),
         faults=tuple(faults),
+    )
+
+
+def a_copy_of_an_observer(seed: int) -> Plan:
+    """A node joins, nobody hears what it signs then, and a backup of when it still observed is put back.
+
+    The marker alone knows that votes are lost: none of those who answer holds one.
+    """
+    for_ms = 800 + 40 * seed
+    return Plan(
+        seed=seed,
+        n=VALIDATORS,
+        safety_ms=5_000,
+        weather=Weather(delay_ms_max=20),
+        load=Load(),
+        pacing=Pace(),
+        liars=(),
+        faults=(
+            Fault(300, "restore-across", VALIDATORS, for_ms=for_ms, where=MARKED),
+            Fault(300, "unheard", VALIDATORS, 1 + seed % 3, for_ms=for_ms + 50, amount=20 + 10 * seed),
+        ),
+        newcomers=1,
+        changes=(Change(400, "add", VALIDATORS),),
+        contested=True,
     )
 
 

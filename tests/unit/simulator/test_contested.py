@@ -6,13 +6,17 @@ from dataclasses import replace
 
 import pytest
 
+from node.turn import Turn
 from simulator.adversaries import LIARS
 from simulator.campaign import CONTESTED_AT, GOVERNED_EVERY, plan_of, run_seed
 from simulator.contested import draw_contested
+from simulator.mutants.scripts import a_copy_of_an_observer
+from simulator.node import Node
 from simulator.oracles.base import ReceiptFact, Violation, quorum_of
 from simulator.oracles.limits import Limits
 from simulator.plan import Change, Plan
-from simulator.run import Run
+from simulator.run import Run, run_plan
+from simulator.witness import Witness
 from tests.unit.simulator.test_oracles import GENESIS, A, B, Judge
 
 KINDS = tuple(sorted(LIARS))
@@ -52,7 +56,7 @@ def test_a_copy_of_an_earlier_epoch_comes_back_and_runs_repeat() -> None:
     assert [outcome.failure for outcome in outcomes] == [None, None]
     assert outcomes[0].effects == outcomes[1].effects
     assert outcomes[0].coverage["set: copy of an earlier epoch put back"] >= 1
-    assert outcomes[0].coverage["change: reinstate"] >= 1
+    assert outcomes[0].coverage["change: add"] >= 1
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +97,28 @@ def test_a_set_with_more_than_f_who_may_lie_or_forget_is_no_premise(left: Run) -
     with pytest.raises(Violation, match="premise: epoch 9 has 1 faulty"):
         left._check_premise()
     del left.watch.world.sets[9]
+
+
+class Marker(Witness):
+    """When a node's backup marker goes: (epoch, highest final view, view up to which it signs nothing)."""
+
+    def __init__(self) -> None:
+        self.gone: list[tuple[int, int, int]] = []
+
+    def turned(self, node: Node, turn: Turn) -> None:
+        if turn.remove_backup_marker:
+            final = node.validator._finality.header
+            self.gone.append((final.epoch, final.view, node.core.status().muted_until_view))
+
+
+def test_the_marker_stays_until_a_block_above_the_bound_is_final() -> None:
+    """The backup is of when the node observed: what it had signed since is of the epoch after that."""
+    marker = Marker()
+    outcome = run_plan(a_copy_of_an_observer(4), (marker,))
+    assert outcome.failure is None
+    [(epoch, view, bound)] = marker.gone
+    assert epoch == 1
+    assert view > bound > 0
 
 
 # -- the oracle of K ---------------------------------------------------------------------------------
