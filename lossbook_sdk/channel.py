@@ -121,13 +121,20 @@ class Connector(msgspec.Struct, frozen=True):
             )
         return card
 
+    def authority_of(self, node: Node) -> bytes:
+        """What a connection to a node trusts, PEM.
+
+        Raises:
+            ProfileError: as ``card_of``.
+        """
+        return self.authority or self.card_of(node).body.ca_certificate.encode()
+
     def channel(self, node: Node) -> grpc.aio.Channel:
         """A connection; dialled when the first call is made.
 
         Raises:
             ProfileError: as ``card_of``.
         """
-        trusted = self.authority or self.card_of(node).body.ca_certificate.encode()
-        credentials = grpc.ssl_channel_credentials(trusted, self.key, self.certificate)
+        credentials = grpc.ssl_channel_credentials(self.authority_of(node), self.key, self.certificate)
         options = (*_OPTIONS, ("grpc.ssl_target_name_override", f"{node.organisation}.lossbook"))
         return grpc.aio.secure_channel(node.address, credentials, options=options)

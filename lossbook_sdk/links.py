@@ -25,7 +25,7 @@ class Link:
 
     __slots__ = ("_calls", "_given_up", "authority", "channel", "node")
 
-    def __init__(self, node: Node, authority: str, channel: grpc.aio.Channel) -> None:
+    def __init__(self, node: Node, authority: bytes, channel: grpc.aio.Channel) -> None:
         self.node = node
         self.authority = authority
         self.channel = channel

@@ -174,12 +174,9 @@ class Nodes:
             ProfileError: the organisation is not known.
         """
         place = self._place(node)
-        authority = self.connector.card_of(node).body.ca_certificate
-        if place.link is not None and place.link.authority != authority:
-            left, place.link = place.link, None
-            await left.give_up()
+        await self._leave_outdated(place)
         if place.link is None:
-            place.link = Link(node, authority, self.connector.channel(node))
+            place.link = Link(node, self.connector.authority_of(node), self.connector.channel(node))
         link = place.link
         async with link.call():
             yield link
@@ -279,21 +276,22 @@ class Nodes:
             self._asked.add(organisation)
             proven = await self._proved(helper, CARDS.prefix + organisation.encode())
             if proven is not None and trust.learn_card(proven):
-                self._renewed(organisation)
+                await self._renewed(organisation)
 
     async def believable(self, link: Link) -> bool:
         """Whether what came over a connection may be believed; asks for a proof of the node's card where that is due.
 
         No: another authority stands on the card by now, and the same is to be asked again, of whoever is chosen then.
         """
-        organisation, trust = link.node.organisation, self.connector.trust
+        if self.connector.authority:
+            return True  # one's own daemon, known by its certificate
+        organisation = link.node.organisation
         async with self._proving:
-            now_s, epoch = self._clock_s(), trust.latest_epoch
+            now_s, epoch = self._clock_s(), self.connector.trust.latest_epoch
             if self._cards.due(organisation, epoch, now_s):
                 self._cards.asked(organisation, epoch, now_s)
                 await self._prove_card(link.node)
-        card = trust.card(organisation)
-        return card is not None and card.body.ca_certificate == link.authority
+        return self._stands(link)
 
     async def _prove_card(self, node: Node) -> None:
         """Have a node's card proved as of now: by itself, else by whichever other node can."""
@@ -318,7 +316,7 @@ class Nodes:
         if proven is None:
             return False
         if self.connector.trust.learn_card(proven):
-            self._renewed(organisation)
+            await self._renewed(organisation)
         return self.connector.trust.is_recent(proven)
 
     async def learn_epoch(self, epoch: int) -> bool:
@@ -352,12 +350,24 @@ class Nodes:
             return None
         return proven if proven.key == key else None
 
-    def _renewed(self, organisation: str) -> None:
+    async def _renewed(self, organisation: str) -> None:
         """Its card is another one: its nodes may be tried at once."""
         for place in self._places:
             if place.node.organisation == organisation:
                 place.not_before_s = 0.0
                 place.backoff.reset()
+                await self._leave_outdated(place)
+
+    def _stands(self, link: Link) -> bool:
+        """Whether the authority that a connection trusts is still its node's."""
+        known = self.connector.authority or self.connector.trust.card(link.node.organisation) is not None
+        return bool(known) and self.connector.authority_of(link.node) == link.authority
+
+    async def _leave_outdated(self, place: _Place) -> None:
+        """Give up a connection whose authority is not the node's any more."""
+        if place.link is not None and not self._stands(place.link):
+            left, place.link = place.link, None
+            await left.give_up()
 
     async def problem_of(self, node: Node, *, timeout_s: float = HEALTH_S) -> str:
         """Why a node does not take envelopes now, by its own word (gRPC health); empty if it does."""

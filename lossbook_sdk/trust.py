@@ -90,7 +90,7 @@ class Trust:
         self._trusting_days = trusting_days
         self._now_ms = now_ms
         self._seen_ms = genesis.time_ms
-        self._cards: dict[str, tuple[int, Card]] = {card.id: (0, card) for card in genesis.organisations}
+        self._cards: dict[str, tuple[int, Card | None]] = {card.id: (0, card) for card in genesis.organisations}
         self._own: set[str] = set()  #: organisations whose cards came from one's own home
         if path is not None and path.exists():
             kept = trust_file.read(path, self.known)
@@ -131,7 +131,7 @@ class Trust:
         return self.known.latest.validators.epoch
 
     def card(self, organisation: str) -> Card | None:
-        """The newest card that was proved; None for a stranger."""
+        """The newest card that was proved; None for a stranger, and where its certificate cannot be used."""
         found = self._cards.get(organisation)
         return found[1] if found is not None else None
 
@@ -185,7 +185,8 @@ class Trust:
     def learn_card(self, proven: Proven) -> bool:
         """Take in a record of the table of cards that was proved; whether it says something new.
 
-        A card whose certificate cannot be used is left alone: the ledger does not judge certificates (ADR 0027).
+        The ledger does not judge certificates (ADR 0027). Where that of a card cannot be used, nobody reaches its
+        organisation, and nobody passes for it by the authority that it had before.
         """
         card = card_of_record(CARDS.decode(proven.value))
         height, before = self._cards.get(card.id, (-1, None))
@@ -193,13 +194,14 @@ class Trust:
             return False
         if card.id in self._own and not self.is_recent(proven):
             return False
+        usable: Card | None = card
         try:
             check_card(card)
         except GenesisError as error:
             _log.warning("%s", error)
-            return False
-        self._cards[card.id] = (proven.header.state_height, card)
-        if before is not None and before.text == card.text:
+            usable = None
+        self._cards[card.id] = (proven.header.state_height, usable)
+        if (before.text if before is not None else None) == (usable.text if usable is not None else None):
             return False
         self._save()
         return True
@@ -208,7 +210,7 @@ class Trust:
         """Where nothing can be written, what is known lasts as long as the process."""
         if self._path is None:
             return
-        learned = {name: pair for name, pair in self._cards.items() if pair[0]}
+        learned = {name: (height, card) for name, (height, card) in self._cards.items() if height and card is not None}
         try:
             trust_file.write(self._path, Kept(self.known, learned, self._seen_ms))
         except OSError as error:

@@ -15,13 +15,13 @@ import msgspec
 import pytest
 
 from ledger import operations as ops
-from ledger.organisations import CARDS
+from ledger.organisations import CARDS, CardRecord
 from ledger.proofs import Proven
 from lossbook.v1 import blocks_pb2, blocks_pb2_grpc, gateway_pb2, gateway_pb2_grpc, query_pb2, query_pb2_grpc
 from lossbook_sdk.answers import Stage
 from lossbook_sdk.card_watch import CARD_AGAIN_S, CARD_RECENT_S, CardWatch
 from lossbook_sdk.channel import Connector
-from lossbook_sdk.errors import NodeRefused
+from lossbook_sdk.errors import NodeRefused, ProfileError
 from lossbook_sdk.gateway import Gateway
 from lossbook_sdk.links import Link
 from lossbook_sdk.nodes import Backoff, Nodes, _Place
@@ -141,7 +141,7 @@ class World(Nodes):
         now_ms = self.clock.ms - START_MS
         if place.node.organisation == SECOND.id:
             return at(NEW if now_ms >= self.rotated_ms else OLD, now_ms)
-        if place.link is not None and place.link.authority != authority_before():
+        if place.link is not None and place.link.authority != authority_before().encode():
             return at(NEW, now_ms)  # the owner of the new key
         self.asked += 1
         age_ms = self.thief()
@@ -291,6 +291,51 @@ def test_a_thief_that_refuses_every_call_is_noticed_too() -> None:
     run(story())
 
 
+def test_a_card_without_a_usable_certificate_takes_the_old_authority_away_too() -> None:
+    """Execution judges no X.509, so such a card may come into the state; then nobody passes for its organisation."""
+    chain = EpochChain()
+    before = chain.ledger.state.get(CARDS, FIRST.id.encode())
+    assert before is not None
+    line = authority_before().split("\n")[1]
+    broken = CardRecord(before.text.replace(line, "no certificate"), before.signature, before.possession)
+    chain.ledger.state.put(CARDS, FIRST.id.encode(), broken)
+    for _ in range(4):
+        chain.block()
+    used, second = FakeGateway(FIRST.id, always(final)), FakeGateway(SECOND.id, always(final))
+    clock = Clock(time_of(chain))
+
+    async def story() -> None:
+        await used.start(query=chain_node(chain))
+        await second.start(query=chain_node(chain))
+        nodes = nodes_at(clock, used, second)
+        assert (await Gateway(nodes).submit(envelope())).node == SECOND.id
+        assert nodes.connector.trust.card(FIRST.id) is None
+        alone = nodes_at(clock, used)
+        with pytest.raises(ProfileError, match="not known to be a member"):
+            await Gateway(alone).submit(envelope())
+        await alone.close()
+        await nodes.close()
+        await used.stop()
+        await second.stop()
+
+    run(story())
+
+
+def test_ones_own_daemon_is_known_by_its_certificate_and_proves_no_card() -> None:
+    used, query = FakeGateway(FIRST.id, always(final)), chain_node(BEFORE)
+
+    async def story() -> None:
+        await used.start(query=query)
+        connector = PlainConnector(Trust(market_genesis()), b"", b"", authority=b"its own leaf")
+        nodes = Nodes(connector, [used.node])
+        assert (await Gateway(nodes).submit(envelope())).stage is Stage.FINAL
+        await nodes.close()
+        await used.stop()
+
+    run(story())
+    assert query.asked == []
+
+
 # -- calls under way -----------------------------------------------------------------------------------
 
 
@@ -351,7 +396,7 @@ def test_a_call_under_way_is_not_cut_off_by_a_new_authority_but_asked_again_unde
     sent, links, _ = run(under_way(AFTER))
     assert sent == 2, "once on either connection, under one id"
     first, *_, last = links
-    assert first.authority == authority_before() != last.authority
+    assert first.authority == authority_before().encode() != last.authority
     assert first.channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN, "closed with its last call"
 
 
