@@ -43,10 +43,13 @@ def not_let_in(facts: Facts) -> Reason | None:
     away = [peer.organisation for peer in facts.validators if peer.turns_away]
     if len(away) <= len(facts.members) - facts.consensus.quorum or any(peer.connected for peer in facts.validators):
         return None
+    if facts.certificate_days < 0:
+        return None  # that is why
     return Reason(
         NOT_LET_IN,
-        f"{listed(away)} answer, and hang up as soon as this node shows its certificate. So {facts.own} is no member "
-        "of the network as they know it yet, or a vote has replaced its ledger key while this node was away.",
+        f"{listed(away)} hang up as soon as they see this node's certificate. Either {facts.own} is no member of the "
+        "network as they know it yet, or a vote has replaced its ledger key while this node was away, or what answers "
+        "at their addresses is a proxy with no node behind it.",
         "While the members still vote on its admission: nothing, it is tried again and again. If its card was "
         "replaced: put the new ledger key into the home as keys/ledger.key, the new card as card.json, and restart the "
         "node. What they know says `lossbook record show organisation/ID` with the profile of another member.",

@@ -33,6 +33,10 @@ def problem_of(organisation: str, address: str, code: grpc.StatusCode, details: 
     """
     if "Connection refused" in details:
         return Problem(f"nothing listens at {address}")
+    if "CERTIFICATE_VERIFY_FAILED" in details and "expired" in details:
+        return Problem(f"the certificate that {address} shows has ended: a restart there renews it")
+    if "CERTIFICATE_VERIFY_FAILED" in details and "not yet valid" in details:
+        return Problem(f"the certificate that {address} shows is not valid yet: compare the clocks")
     if "CERTIFICATE_VERIFY_FAILED" in details:
         return Problem(f"{address} shows a certificate of another ledger key than that on the card of {organisation}")
     if code is grpc.StatusCode.UNAUTHENTICATED:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import grpc
 import pytest
 
+from crypto import tls
 from lossbook.v1 import peer_pb2_grpc
 from node.mailbox import Mailbox
 from node.metrics import Metrics
 from node.peers import Link, PeerServicer
 from services.dial_problem import Problem, problem_of
+from services.identity import Identity
 from tests.support.insurers import INSURERS, Organisation
-from tests.support.tls import identity, serving
+from tests.support.tls import LEAF_TIME, identity, market_members, serving
 
 ALPHA, BETA, GAMMA = INSURERS[:3]
 STRANGER = Organisation(ALPHA.id, "insurer")
@@ -34,11 +37,11 @@ async def first_problem(caller: Organisation, address: str) -> Problem:
         await asyncio.gather(dialling, return_exceptions=True)
 
 
-def dialled(caller: Organisation, listens: Organisation = BETA) -> tuple[Problem, str]:
+def dialled(caller: Organisation, listens: Organisation = BETA, of: Identity | None = None) -> tuple[Problem, str]:
     async def main() -> tuple[Problem, str]:
         servicer = PeerServicer({GAMMA.id}, Mailbox(), Metrics())
         registration = ("lossbook.v1.PeerService", peer_pb2_grpc.add_PeerServiceServicer_to_server, servicer)
-        async with serving(listens, registration) as (address, _):
+        async with serving(listens, registration, of=of) as (address, _):
             return await first_problem(caller, address), address
 
     return asyncio.run(main())
@@ -57,6 +60,19 @@ def test_a_node_whose_ledger_key_the_peer_does_not_know_is_turned_away() -> None
 def test_another_one_at_the_peers_address_is_told_as_such() -> None:
     problem, address = dialled(ALPHA, GAMMA)
     assert problem == Problem(f"{address} shows a certificate of another ledger key than that on the card of {BETA.id}")
+
+
+@pytest.mark.parametrize(
+    ("issued", "problem"),
+    [
+        (-timedelta(days=3), "the certificate that {} shows has ended: a restart there renews it"),
+        (timedelta(days=3), "the certificate that {} shows is not valid yet: compare the clocks"),
+    ],
+)
+def test_a_certificate_out_of_its_time_is_told_as_that(issued: timedelta, problem: str) -> None:
+    leaf, key = tls.issue_leaf(BETA.ledger_key, BETA.id, "node", LEAF_TIME + issued, timedelta(days=1))
+    found, address = dialled(ALPHA, of=Identity(BETA.id, leaf, key, market_members()))
+    assert found == Problem(problem.format(address))
 
 
 def test_what_the_peer_says_is_passed_on() -> None:

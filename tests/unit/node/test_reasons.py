@@ -181,6 +181,7 @@ def test_a_certificate_that_has_ended_is_told_as_ended() -> None:
     assert "ends within 1 day:" in told(facts(WELL, certificate_days=0), "certificate-ends").text
     assert "has ended" in told(facts(WELL, certificate_days=-1), "certificate-ends").text
     assert "certificate-ends" not in kinds_of(facts(WELL, certificate_days=14))
+    assert "not-let-in" not in kinds_of(facts(CASES["not-let-in"], certificate_days=-1)), "that is why"
 
 
 def test_one_and_many_are_told_in_the_words_for_one_and_for_many() -> None:
