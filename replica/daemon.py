@@ -28,6 +28,7 @@ from ledger.cards import GenesisError
 from ledger.checkpoints import CheckpointError
 from ledger.genesis import Genesis, load_genesis
 from ledger.ports import StoreError
+from ledger.state import StateView
 from ledger.types import Block
 from lossbook_sdk.pins import read_pin
 from replica.checkpoint import FILE_NAME, Pinned
@@ -50,7 +51,7 @@ from services.identity import Identity
 from services.introduction import Introduced, introduce
 from services.logs import configure, get_logger
 from services.members import Members, members_of
-from services.own_home import NoCertificate, ensure_leaf
+from services.own_home import NoCertificate, ensure_leaf, ledger_key_in_use
 from services.read_only import add_read_only_services
 from services.server import ListenError, Server
 from services.settings import SettingError
@@ -70,6 +71,11 @@ READY_LAG_BLOCKS: Final = 100
 
 LEAF_WARNING_DAYS: Final = 14
 """A certificate that ends sooner is a finding in /readyz, so that somebody renews it."""
+
+CARD_REPLACED: Final = (
+    "a vote has put another ledger key on the card of this organisation, and the certificate in use is of the key "
+    "before: put the new key into the home as keys/ledger.key, the new card as card.json, and restart"
+)
 
 _log = get_logger("replica")
 
@@ -153,6 +159,7 @@ class Replica:
         self._executor = executor
         self._metrics = metrics
         self._leaf_ends = leaf_ends
+        self._authority = self._own_authority()
         self._turned = time.monotonic()
         self._health: Health | None = None
         self.public_port = 0
@@ -180,7 +187,7 @@ class Replica:
         pin = read_pin(home.path / FILE_NAME, home.chain_id)
         members = Members(genesis.chain_id, members_of(executor.state))
         sources = sources_of(config.settings.follow.sources, members, home.organisation)
-        identity, leaf_ends = _identity(home, members, passphrase)
+        identity, leaf_ends = _identity(home, members, executor.state, passphrase)
         pool = VerificationPool(config.settings.verification.workers, lambda _: metrics.workers_died.inc())
         stack.push_async_callback(pool.stop)
 
@@ -287,7 +294,6 @@ class Replica:
         follower = self._follower
         current = follower.sources.current
         lag = follower.lag_blocks
-        days = (self._leaf_ends - datetime.now(UTC)).days
         return [
             Check("progress", not follower.failure, follower.failure or f"executed height {self._executor.height}"),
             Check(
@@ -296,19 +302,25 @@ class Replica:
                 f"following {current.organisation}" if current else "no source can be followed: see `replica status`",
             ),
             Check("lag", lag <= READY_LAG_BLOCKS, f"{lag} blocks behind (at most {READY_LAG_BLOCKS})"),
-            Check(
-                "certificate",
-                days >= LEAF_WARNING_DAYS,
-                f"TLS certificate ends in {days} days"
-                + ("" if days >= LEAF_WARNING_DAYS else "; restart with the ledger key's passphrase to renew it"),
-            ),
+            certificate_check((self._leaf_ends - datetime.now(UTC)).days, replaced=self._replaced),
         ]
+
+    def _own_authority(self) -> bytes:
+        own = self._members.get(self._home.organisation)
+        return own.ca_pem if own is not None else b""
+
+    @property
+    def _replaced(self) -> bool:
+        """Whether a vote has put another ledger key on the own card since the start."""
+        return self._own_authority() != self._authority
 
     def _on_executed(self, block: VerifiedBlock) -> None:
         self._metrics.executed(block)
         if not self._executor.members_changed or not self._members.update(members_of(self._executor.state)):
             return
         _log.info("members changed", height=block.header.height, members=sum(1 for _ in self._members))
+        if self._replaced:
+            _log.warning("no source lets this replica in again", problem=CARD_REPLACED)
         if self._follows_all:
             self._follower.sources.learn(validators_to_follow(self._members, self._home.organisation))
 
@@ -317,11 +329,20 @@ class Replica:
         _log.warning("call refused", reason=reason, peer=peer, text=text)
 
 
-def _identity(home: Home, members: Members, passphrase: str | None) -> tuple[Identity, datetime]:
-    own = members.get(home.organisation)
-    if own is None:
+def certificate_check(days: int, *, replaced: bool) -> Check:
+    """Whether the TLS certificate in use is good, and for how many days more."""
+    if replaced:
+        return Check("certificate", False, CARD_REPLACED)
+    text = f"TLS certificate ends in {days} days"
+    if days < LEAF_WARNING_DAYS:
+        return Check("certificate", False, f"{text}; restart with the ledger key's passphrase to renew it")
+    return Check("certificate", True, text)
+
+
+def _identity(home: Home, members: Members, state: StateView, passphrase: str | None) -> tuple[Identity, datetime]:
+    if members.get(home.organisation) is None:
         raise ReplicaConfigError(f"{home.organisation} is not on this network: the home's genesis was exchanged")
-    ends = ensure_leaf(home, own.ledger_key, passphrase, datetime.now(UTC))
+    ends = ensure_leaf(home, ledger_key_in_use(home, state), passphrase, datetime.now(UTC))
     leaf, key = (home.tls / "leaf.pem").read_bytes(), (home.tls / "leaf.key").read_bytes()
     return Identity(home.organisation, leaf, key, members), ends
 

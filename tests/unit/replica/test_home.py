@@ -13,17 +13,21 @@ from ledger.cards import GenesisError
 from ledger.genesis import Permissions, WrongNetwork, assemble, load_genesis
 from replica.access import local_address
 from replica.config import load_config, sources_of
+from replica.daemon import _identity, certificate_check
 from replica.errors import ReplicaConfigError
 from replica.index import Index
 from replica.init import init_home
 from replica.resync import resync
 from replica.sources import Distrust, Source
+from services.http import Check
 from services.own_home import LEAF_VALIDITY, NoCertificate, ensure_leaf
 from services.settings import SettingError
 from store.errors import HomeExists, HomeInUse, HomeMissing
 from store.home import HomeKind, create_home, open_home
 from tests.support.insurers import INSURERS, MARKET, SUPERVISOR, key_of, market_genesis
 from tests.support.tls import market_members
+from tests.support.voting import Assembly, plain_card
+from tests.unit.services.test_members import rotated
 
 PASSPHRASE = "correct horse"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -220,3 +224,28 @@ def test_resync_of_a_nodes_home_is_refused(tmp_path: Path) -> None:
 
 def test_the_genesis_in_a_home_is_the_file_that_was_given(ceremony: Path) -> None:
     assert load_genesis((make(ceremony) / "genesis.json").read_bytes()).chain_id == market_genesis().chain_id
+
+
+def test_a_replica_whose_ledger_key_was_replaced_while_it_was_away_starts_with_the_new_key_and_card(
+    ceremony: Path,
+) -> None:
+    home = open_home(make(ceremony), HomeKind.REPLICA)
+    state, members = Assembly().ledger.state, market_members()  # as of before the vote
+    before, _ = _identity(home, members, state, PASSPHRASE)
+    assert tls.check_leaf(before.leaf_pem, SUPERVISOR.ledger_key.public).org == SUPERVISOR.id
+    fresh = rotated(SUPERVISOR)
+    (home.keys / "ledger.key").unlink()
+    keyfile.save(home.keys / "ledger.key", fresh.ledger_key, "ledger", None, unsafe_plaintext=True)
+    with pytest.raises(NoCertificate, match="put the new card there, too"):
+        _identity(home, members, state, PASSPHRASE)
+    home.card.write_bytes(plain_card(fresh))
+    after, _ = _identity(home, members, state, PASSPHRASE)
+    assert tls.check_leaf(after.leaf_pem, fresh.ledger_key.public).org == SUPERVISOR.id
+
+
+def test_a_replica_is_not_ready_with_a_certificate_that_is_void_or_ends() -> None:
+    assert certificate_check(89, replaced=False) == Check("certificate", True, "TLS certificate ends in 89 days")
+    assert not certificate_check(13, replaced=False).ok
+    replaced = certificate_check(89, replaced=True)
+    assert not replaced.ok
+    assert "put the new key into the home as keys/ledger.key" in replaced.text
