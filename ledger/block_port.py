@@ -35,6 +35,7 @@ class FinalizedWrite(msgspec.Struct, frozen=True, gc=False):
     height: int
     digest: bytes  #: of the header
     certificate: bytes  #: its own Finalization, serialized; empty where only a descendant has one
+    batches: tuple[bytes, ...] = ()  #: digests of those it lists: they wait no longer
 
 
 class BatchDrop(msgspec.Struct, frozen=True, gc=False):
@@ -61,6 +62,12 @@ class BlockStore(Protocol):
 
     def has_batch(self, digest: bytes) -> bool:
         """Whether ``batch`` would answer, without reading it."""
+
+    def waiting(self) -> Iterator[bytes]:
+        """Digests of stored batches that no final block lists, in any order.
+
+        One that was stored before stores kept account of this, or that a block below a snapshot lists, may be left out.
+        """
 
     def proposal(self, digest: bytes) -> bytes | None:
         """Serialized proposal of a header's digest."""

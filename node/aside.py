@@ -1,4 +1,5 @@
-"""Batches that lie on disk and in no memory: a leader's listing pushed them out (``BatchPool.evict``).
+"""Batches that lie on disk and in no memory: a leader's listing pushed them out (``BatchPool.evict``), or a start found
+them there (``leftovers``).
 
 They wait there for a block that lists them. None stays for ever: once the chain has passed an origin's batch it can
 never be listed, and one that this node has not acknowledged matters only as long as a block that may still become
@@ -6,17 +7,25 @@ final lists it. What it has acknowledged it promised to keep, so it acknowledges
 ``node.batches.ORIGIN_BYTES_MAX`` here.
 
 So at most this lies on disk of one origin, unexecuted: ORIGIN_BYTES_MAX that memory holds as well, as much (and one
-batch) acknowledged here, and what blocks above the last executed one list. What is known here is lost with the process:
-each restart may leave so much on disk for good.
+batch) acknowledged here, and what blocks above the last executed one list. A start goes through what waits on disk
+(``BlockStore.waiting``): what the chain has passed goes, what is neither in the acknowledged chain nor passed is here
+again. Which of it was acknowledged is not known any more, so all of it counts as that, up to the bound.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Set
+from itertools import islice
 
+import msgspec
+
+from ledger import wire
 from ledger.types import BatchHeader
-from node.batches import Head, Known
+from node.batches import NO_HEAD, Head, StoredBatches
+from node.epoch import Epoch
+
+LEFTOVERS_MAX = 1 << 14  #: gone through at a start; what is left over waits for the next
 
 
 class Aside:
@@ -30,9 +39,8 @@ class Aside:
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._headers)
 
-    def add(self, known: Known, *, promised: bool) -> None:
-        """It leaves memory; ``promised``: this node acknowledged it."""
-        header = known.batch.header
+    def add(self, header: BatchHeader, *, promised: bool) -> None:
+        """It leaves memory, or was found on disk; ``promised``: this node acknowledged it."""
         self.discard(header.digest)
         self._headers[header.digest] = header
         if promised:
@@ -71,3 +79,42 @@ class Aside:
                 going.append(digest)
                 self.discard(digest)
         return going
+
+
+class Leftovers(msgspec.Struct, frozen=True):
+    """What a start found of batches that no final block lists."""
+
+    beside: list[BatchHeader]
+    """They may still be listed, and are not in the chain that is acknowledged."""
+    going: list[bytes]
+    """Digests of those that can never be listed any more."""
+
+
+def leftovers(
+    stored: StoredBatches, executed: Mapping[str, Head], acked: Mapping[str, Head], epoch: Epoch, own: str
+) -> Leftovers:
+    """Go through what waits on disk.
+
+    Args:
+        stored: the block store's batches.
+        executed: last listed batch of every origin in executed state.
+        acked: acknowledged heads; what lies between the two stays.
+        epoch: the present one.
+        own: this node's organisation: what it acknowledged of its own stays until it is made anew.
+    """
+    found = [wire.decode_batch(raw).header for raw in map(stored.batch, islice(stored.waiting(), LEFTOVERS_MAX)) if raw]
+    headers = {header.digest: header for header in found}
+    in_chain: set[bytes] = set()
+    for head in acked.values():
+        digest = head.digest
+        while (header := headers.get(digest)) is not None and digest not in in_chain:
+            in_chain.add(digest)
+            digest = header.previous
+    left = Leftovers([], [])
+    for header in found:
+        passed = (header.incarnation, header.sequence) <= executed.get(header.origin, NO_HEAD).position
+        if passed or not (epoch.may_list(header.epoch) or (header.digest in in_chain and header.origin == own)):
+            left.going.append(header.digest)
+        elif header.digest not in in_chain:
+            left.beside.append(header)
+    return left

@@ -75,6 +75,9 @@ class StoredBatches(Protocol):
     def batch(self, digest: bytes) -> bytes | None:
         """Serialized Batch."""
 
+    def waiting(self) -> Iterator[bytes]:
+        """Digests of those that no final block lists."""
+
 
 class BatchPool:
     """All batches that are not executed yet, by digest and by parent."""

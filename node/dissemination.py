@@ -31,7 +31,7 @@ from ledger import wire
 from ledger.acks import HELD, ack_message
 from ledger.block_port import BatchDrop, BatchWrite
 from ledger.types import Ack, Batch, Envelope
-from node.aside import Aside
+from node.aside import Aside, leftovers
 from node.batches import NO_HEAD, ORIGIN_BATCHES_MAX, ORIGIN_BYTES_MAX, BatchPool, Head, Known, StoredBatches
 from node.epoch import Epoch, Verify
 from node.holders import Holders
@@ -88,6 +88,7 @@ class Dissemination:
         self._wanted = WantedBatches(self._others(), delay_ms)
         self._bad: dict[bytes, None] = {}
         self._aside = Aside()
+        self._going = self._find_leftovers(stored)  #: on disk, and nobody can list them
         self._seen = dict.fromkeys(self.executed, 0)  #: by origin: highest incarnation of a batch that arrived
         self._holders = Holders(
             chain_id=chain_id,
@@ -115,6 +116,13 @@ class Dissemination:
             delay_ms=delay_ms,
             close_bytes=close_bytes,
         )
+
+    def _find_leftovers(self, stored: StoredBatches) -> list[bytes]:
+        found = leftovers(stored, self.executed, self._acked, self._epoch, self._own_id)
+        for header in found.beside:
+            room = self._aside.acknowledged_bytes(header.origin) < ORIGIN_BYTES_MAX
+            self._aside.add(header, promised=self._epoch.own is not None and room)
+        return found.going
 
     def _others(self) -> list[str]:
         return [member.id for member in self._epoch.validators.members if member.id != self._own_id]
@@ -160,6 +168,8 @@ class Dissemination:
 
     def flush(self, now: Now, turn: Turn) -> None:
         """End of a turn: make what is due, send the acknowledged heads, look for what is wanted."""
+        turn.block_writes += [BatchDrop(digest) for digest in self._going]
+        self._going.clear()
         self.origin.flush(now, turn)
         self._send_acks(now, turn)
         self._holders.settle(now, turn)
@@ -210,7 +220,7 @@ class Dissemination:
             head = self._acked[header.origin].digest
             for evicted in self.pool.evict(header.origin, head, ORIGIN_BYTES_MAX, ORIGIN_BATCHES_MAX):
                 own = self._epoch.own
-                self._aside.add(evicted, promised=own is not None and bool(evicted.ackers >> own & 1))
+                self._aside.add(evicted.batch.header, promised=own is not None and bool(evicted.ackers >> own & 1))
         self._seen[header.origin] = max(self._seen[header.origin], header.incarnation)
         self.pool.add(batch, None, checked=False)
         turn.checks.append(batch)

@@ -160,7 +160,7 @@ class Finality:
         header = node.header
         self._branches.write(node, turn)
         raw = wire.certificate_bytes(certificate) if certificate else b""
-        turn.block_writes.append(FinalizedWrite(header.height, header.digest, raw))
+        turn.block_writes.append(FinalizedWrite(header.height, header.digest, raw, tuple(node.payload.batch_digests)))
         turn.sync_blocks = True
         turn.notices.append(FinalizedNotice(header.height))
         turn.notices.append(CertifiedRootNotice(header.state_height, header.height))

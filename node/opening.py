@@ -80,7 +80,7 @@ def _block_writes(snapshot: Snapshot) -> Iterator[BlockWrite]:
                 yield _proposal(one.header, one.justification, NOTHING_LISTED, sets[epoch].validators)
         yield FinalizedWrite(boundary.height, boundary.digest, _bytes(each.finalization))
     yield _proposal(header, snapshot.justification, snapshot.payload, sets[header.epoch].validators)
-    yield FinalizedWrite(header.height, header.digest, b"")
+    yield FinalizedWrite(header.height, header.digest, b"", tuple(snapshot.payload.batch_digests))
     yield FirstHeightWrite(header.height + 1, header.digest)
 
 

@@ -31,7 +31,12 @@ def block_writes(block: Block) -> list[BlockWrite]:
         *[BatchWrite(batch.header.digest, batch.raw) for batch in block.batches],
         ProposalWrite(block.header.digest, proposal.SerializeToString(deterministic=True)),
         *[_tail_write(tail) for tail in block.tails],
-        FinalizedWrite(block.header.height, block.header.digest, finalization),
+        FinalizedWrite(
+            block.header.height,
+            block.header.digest,
+            finalization,
+            tuple([batch.header.digest for batch in block.batches]),
+        ),
     ]
 
 

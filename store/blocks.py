@@ -4,6 +4,7 @@
 
     "A" arrival u64      digest 32, batch or proposal
     "b" digest           arrival of a batch, u64           "p" digest     arrival of a proposal, u64
+    "w" digest           nothing: a batch that waits for a final block to list it
     "h" height u64       digest of the final block         "c" height u64   its own Finalization, where one is held
     "m" name             "schema", "chain" (genesis digest), "first" (lowest height held whole, u64; absent: 1)
 
@@ -69,6 +70,10 @@ class LevelBlockStore:
     def has_batch(self, digest: bytes) -> bool:
         """See ``BlockStore``."""
         return self._level.get(b"b" + digest) is not None
+
+    def waiting(self) -> Iterator[bytes]:
+        """See ``BlockStore``."""
+        return (key[1:] for key, _ in self._level.rows(b"w", b"x"))
 
     def proposal(self, digest: bytes) -> bytes | None:
         """See ``BlockStore``."""
@@ -163,12 +168,16 @@ class _TurnOfWrites:
         digest = write.digest
         invariant(len(digest) == DIGEST_BYTES, "a digest is 32 bytes")
         if isinstance(write, BatchWrite):
-            self._add_value(b"b" + digest, digest + write.raw)
+            if self._add_value(b"b" + digest, digest + write.raw):
+                self.rows[b"w" + digest] = b""
         elif isinstance(write, ProposalWrite):
             self._add_value(b"p" + digest, digest + write.raw)
         elif isinstance(write, FinalizedWrite):
             self._decide(b"h" + _u64(write.height), digest, f"height {write.height}")
             self.next_height = max(self.next_height, write.height + 1)
+            for listed in write.batches:
+                if self._row(b"w" + listed) is not None:
+                    self.rows[b"w" + listed] = None
             if write.certificate and self._row(b"c" + _u64(write.height)) is None:
                 self.rows[b"c" + _u64(write.height)] = write.certificate
         elif isinstance(write, FirstHeightWrite):
@@ -176,12 +185,16 @@ class _TurnOfWrites:
         elif (arrival := self._row(b"b" + digest)) is not None:
             self.rows[b"A" + arrival] = None
             self.rows[b"b" + digest] = None
+            self.rows[b"w" + digest] = None
 
-    def _add_value(self, key: bytes, value: bytes) -> None:
-        if self._row(key) is None:
+    def _add_value(self, key: bytes, value: bytes) -> bool:
+        """Whether it is new."""
+        new = self._row(key) is None
+        if new:
             self.rows[b"A" + _u64(self.next_arrival)] = value
             self.rows[key] = _u64(self.next_arrival)
             self.next_arrival += 1
+        return new
 
     def _decide(self, key: bytes, digest: bytes, what: str) -> None:
         stored = self._row(key)

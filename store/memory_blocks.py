@@ -56,6 +56,10 @@ class MemoryBlockStore:
         """See ``BlockStore``."""
         return digest in self._batches
 
+    def waiting(self) -> Iterator[bytes]:
+        """See ``BlockStore``."""
+        return iter(sorted(self._waiting))
+
     def proposal(self, digest: bytes) -> bytes | None:
         """See ``BlockStore``."""
         return self._proposals.get(digest)
@@ -104,6 +108,7 @@ class MemoryBlockStore:
 
     def _clear(self) -> None:
         self._batches: dict[bytes, bytes] = {}
+        self._waiting: set[bytes] = set()
         self._proposals: dict[bytes, bytes] = {}
         self._heights: dict[int, tuple[bytes, bytes]] = {}
         self._first = 1
@@ -121,13 +126,17 @@ class MemoryBlockStore:
     def _apply(self, writes: Sequence[BlockWrite]) -> None:
         for write in writes:
             if isinstance(write, BatchWrite):
-                self._batches.setdefault(write.digest, write.raw)
+                if write.digest not in self._batches:
+                    self._batches[write.digest] = write.raw
+                    self._waiting.add(write.digest)
             elif isinstance(write, ProposalWrite):
                 self._proposals.setdefault(write.digest, write.raw)
             elif isinstance(write, BatchDrop):
                 self._batches.pop(write.digest, None)
+                self._waiting.discard(write.digest)
             elif isinstance(write, FirstHeightWrite):
                 self._first = write.height
             else:
                 _, certificate = self._heights.get(write.height, (b"", b""))
                 self._heights[write.height] = (write.digest, certificate or write.certificate)
+                self._waiting.difference_update(write.batches)

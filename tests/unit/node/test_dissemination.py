@@ -13,7 +13,7 @@ from crypto.keys import SigningKey, verify
 from crypto.merkle import EMPTY_ROOT
 from ledger import wire
 from ledger.acks import HELD, ack_message
-from ledger.block_port import BatchDrop, BatchWrite
+from ledger.block_port import BatchDrop, BatchWrite, FinalizedWrite
 from ledger.genesis_header import genesis_header_of
 from ledger.types import Ack, Batch, Envelope
 from node import dissemination, origin
@@ -835,6 +835,46 @@ def test_what_was_pushed_out_and_then_executed_stays_on_disk(side: Side, monkeyp
     later = make_batch(1, head_of(chosen), incarnation=chosen.header.incarnation)
     side.receive(later)
     assert chosen.header.digest not in dropped_in(side.execute(later))
+
+
+def test_a_start_finds_what_lies_on_disk_beside_the_acknowledged_chain(side: Side) -> None:
+    """What the chain has passed goes at once, the rest when it is passed; what was listed or is acknowledged stays."""
+    chain = make_chain(1, 3)
+    passed, beside = make_batch(1, contents=envelopes(2)), make_batch(1, incarnation=2, contents=envelopes(3))
+    side.receive(*chain)
+    listed = chain[0].header.digest
+    side.store.commit([BatchWrite(each.header.digest, each.raw) for each in (passed, beside)])
+    side.store.commit([FinalizedWrite(1, bytes(32), b"", (listed,))])
+    again = side.restarted({WHO[1]: head_of(chain[0])})
+    assert dropped_in(again.end()) == {passed.header.digest}
+    assert dropped_in(again.end()) == set()
+    again.it.pool.get(chain[1].header.digest)
+    assert dropped_in(again.execute(chain[1])) == set(), "it may have been acknowledged"
+    third = make_batch(1, head_of(chain[1]), incarnation=3)
+    again.receive(third)
+    assert dropped_in(again.execute(third)) == {beside.header.digest, chain[2].header.digest}
+    assert set(again.store.waiting()) == {chain[1].header.digest, third.header.digest}, (
+        "no final block lists these"
+    )
+    assert again.store.batch(listed) is not None
+
+
+def test_what_starts_find_of_an_origin_that_lies_is_bounded(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    litter = [make_batch(1, incarnation=number + 1) for number in range(8)]
+    size = litter[0].header.envelope_bytes
+    side.store.commit([BatchWrite(each.header.digest, each.raw) for each in litter])
+    monkeypatch.setattr(dissemination, "ORIGIN_BYTES_MAX", 3 * size)
+    again = side.restarted()
+    assert acks_in(again.receive(make_batch(1, incarnation=20))) == [], "it is promised no more"
+    assert len(dropped_in(again.execute(make_batch(2)))) == 5, "what was not promised goes once no block lists it"
+    assert len(list(again.store.waiting())) == 4
+
+
+def test_an_observer_keeps_nothing_that_no_block_lists(side: Side) -> None:
+    batch = make_batch(1)
+    side.receive(batch)
+    again = Side(side.store, voting=False)
+    assert dropped_in(again.execute(make_batch(2))) == {batch.header.digest}
 
 
 # -- looking for batches ---------------------------------------------------------------------

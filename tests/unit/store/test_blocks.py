@@ -136,6 +136,16 @@ def test_a_dropped_batch_is_gone_and_may_come_again(blocks: BlockStore) -> None:
     assert not blocks.has_batch(d(3))
 
 
+def test_batches_wait_until_a_final_block_lists_them_or_they_are_dropped(blocks: BlockStore) -> None:
+    blocks.commit([BatchWrite(d(number), b"%d" % number) for number in range(4)])
+    blocks.commit([BatchWrite(d(4), b"4"), FinalizedWrite(1, d("block"), b"", (d(0), d(4)))])
+    blocks.commit([BatchDrop(d(1))])
+    assert set(blocks.waiting()) == {d(2), d(3)}
+    blocks.commit([BatchWrite(d(0), b"0"), FinalizedWrite(1, d("block"), b"certificate", (d(0), d(4)))])
+    assert set(blocks.waiting()) == {d(2), d(3)}, "what was listed once does not wait again"
+    assert blocks.batch(d(4)) == b"4"
+
+
 def test_a_digest_of_another_length_is_a_defect(blocks: BlockStore) -> None:
     with pytest.raises(InvariantViolated, match="32 bytes"):
         blocks.commit([BatchWrite(b"short", b"x")])
