@@ -853,9 +853,7 @@ def test_a_start_finds_what_lies_on_disk_beside_the_acknowledged_chain(side: Sid
     third = make_batch(1, head_of(chain[1]), incarnation=3)
     again.receive(third)
     assert dropped_in(again.execute(third)) == {beside.header.digest, chain[2].header.digest}
-    assert set(again.store.waiting()) == {chain[1].header.digest, third.header.digest}, (
-        "no final block lists these"
-    )
+    assert set(again.store.waiting()) == {chain[1].header.digest, third.header.digest}, "no final block lists these"
     assert again.store.batch(listed) is not None
 
 
