@@ -164,7 +164,7 @@ _UNVERIFIED: Final = (
     "WrongNetwork",
     "VerificationFailed",
 )
-_USAGE: Final = ("MoneyError", "SettingError", "UnknownMutant", "BooksIncomplete")
+_USAGE: Final = ("MoneyError", "OverrideError", "UnknownMutant", "BooksIncomplete")
 
 
 def explain(error: Exception, words: Sequence[str]) -> int:

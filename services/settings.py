@@ -36,6 +36,10 @@ class SettingError(Exception):
         self.source = source
 
 
+class OverrideError(SettingError):
+    """A setting of the command line or the environment that cannot be used: what was typed, not what a file says."""
+
+
 class Setting(msgspec.Struct, frozen=True):
     """One documented setting."""
 
@@ -97,9 +101,9 @@ def load(
     for name, (value, source) in values.items():
         setting = known[name]
         try:
-            sections[setting.section][setting.key] = msgspec.convert(value, setting.type, strict=source.startswith("/"))
+            sections[setting.section][setting.key] = msgspec.convert(value, setting.type, strict=_is_file(source))
         except msgspec.ValidationError as error:
-            raise SettingError(name, source, f"{error}. {setting.description}") from error
+            raise _problem(name, source, f"{error}. {setting.description}") from error
     try:
         return msgspec.convert(sections, kind)
     except msgspec.ValidationError as error:
@@ -133,14 +137,23 @@ def _from_environment(environment: Mapping[str, str], known: Mapping[str, Settin
             continue
         name = by_variable.get(variable)
         if name is None:
-            raise SettingError(variable, "environment", _unknown(variable, by_variable))
+            raise _problem(variable, "environment", _unknown(variable, by_variable))
         values[name] = (text, f"environment {variable}")
     return values
 
 
 def _require_known(name: str, source: str, known: Mapping[str, Setting]) -> None:
     if name not in known:
-        raise SettingError(name, source, _unknown(name, known))
+        raise _problem(name, source, _unknown(name, known))
+
+
+def _is_file(source: str) -> bool:
+    return source.startswith("/")
+
+
+def _problem(name: str, source: str, problem: str) -> SettingError:
+    kind = SettingError if _is_file(source) else OverrideError
+    return kind(name, source, problem)
 
 
 def _unknown(name: str, known: Mapping[str, object]) -> str:
@@ -178,7 +191,7 @@ def _value(setting: Setting, value: object) -> object:
     try:
         return msgspec.convert(value, setting.type, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingError(setting.name, "command line", f"{error}. {setting.description}") from error
+        raise _problem(setting.name, "command line", f"{error}. {setting.description}") from error
 
 
 def _wrapped(text: str) -> list[str]:

@@ -18,7 +18,7 @@ from ledger.invariant import InvariantViolated
 from ledger.proof_errors import BadSignature
 from ledger.wire import encode_receipt
 from lossbook_sdk.errors import Failed, NothingReachable, Rejected
-from services.settings import SettingError
+from services.settings import OverrideError, SettingError
 from store.errors import HomeMissing
 from tests.support.commands import lossbook
 from tests.support.insurers import market_genesis
@@ -33,7 +33,8 @@ from tests.support.insurers import market_genesis
         (UnreadableGenesis("this is not a genesis file", "Get another"), 4, "Get another"),
         (UnreadableCard("", "not a card file", "Ask for it"), 4, "Ask for it"),
         (DuplicateInGenesis("key 00", ("alpha", "beta")), 1, "ask them for new cards"),
-        (SettingError("listen.nosuch", "command line", "there is no such setting"), 2, "no such setting"),
+        (OverrideError("listen.nosuch", "command line", "there is no such setting"), 2, "no such setting"),
+        (SettingError("listen.nosuch", "/home/lossbook.toml", "there is no such setting"), 1, "no such setting"),
         (Rejected(codes.Code.OVERLOADED, "", "alpha"), 1, "or to another insurer's node"),
         (FileNotFoundError(2, "No such file or directory", "x.json"), 1, "x.json: No such file or directory"),
         (PermissionError(13, "Permission denied", "x.json"), 1, "x.json: Permission denied"),

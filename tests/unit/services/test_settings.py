@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 import pytest
 
-from services.settings import SettingError, load, render, settings_of
+from services.settings import OverrideError, SettingError, load, render, settings_of
 
 
 class Section(msgspec.Struct, frozen=True):
@@ -62,6 +62,7 @@ def test_invalid_file_names_the_setting_and_the_file(tmp_path: Path, text: str, 
         load(Settings, file=file, environment={})
     assert error.value.setting == setting
     assert problem in str(error.value)
+    assert not isinstance(error.value, OverrideError)
 
 
 def test_invalid_file_that_is_not_there_says_how_to_make_one(tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ def test_invalid_file_that_is_not_there_says_how_to_make_one(tmp_path: Path) -> 
 def test_invalid_value_names_where_it_came_from(
     environment: dict[str, str], overrides: dict[str, str], source: str
 ) -> None:
-    with pytest.raises(SettingError) as error:
+    with pytest.raises(OverrideError) as error:
         load(Settings, file=None, environment=environment, overrides=overrides)
     assert source in str(error.value)
 
