@@ -1,8 +1,9 @@
 """SyncService: what a lagging node fetches. Blocks are raw bytes from the store, nothing decoded; snapshots are made as
 they are asked for, chunk by chunk.
 
-A chunk costs milliseconds of the loop that also votes. So an organisation has a few places to read chunks, and of all
-readers together at most one chunk is made in a turn of the loop.
+A chunk costs milliseconds of the loop that also votes, and so does a block or a batch. So an organisation has a few
+places to read them, and for all readers together at most one of them is made in a turn of the loop: a hostile reader
+makes a turn longer by that, and by no more.
 """
 
 from __future__ import annotations
@@ -60,10 +61,12 @@ class SyncServicer(peer_pb2_grpc.SyncServiceServicer):
             )
         budget = min(request.limit_bytes or BLOCKS_BYTES_MAX, BLOCKS_BYTES_MAX)
         while height <= self._source.finalized_height():
-            stored = self._source.block(height)
-            if stored is None:
-                return
-            response = peer_pb2.GetBlocksResponse(block=block_message(stored))
+            async with self._making:
+                stored = self._source.block(height)
+                if stored is None:
+                    return
+                response = peer_pb2.GetBlocksResponse(block=block_message(stored))
+                await asyncio.sleep(0)  # whatever else waits for the loop comes before the next block
             budget -= response.ByteSize()
             yield response
             if budget <= 0 and stored.finalization:
@@ -76,7 +79,9 @@ class SyncServicer(peer_pb2_grpc.SyncServiceServicer):
         """Those of the batches that are held here, each in a message of its own."""
         await self._check_digests(request.digests, context)
         for digest in dict.fromkeys(request.digests):
-            batch = self._source.batch(digest)
+            async with self._making:
+                batch = self._source.batch(digest)
+                await asyncio.sleep(0)
             if batch is not None:
                 yield peer_pb2.GetBatchesResponse(batch=batch)
 

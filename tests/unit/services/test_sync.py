@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,41 @@ def test_whoever_does_not_read_its_answers_has_few_of_them_here_and_takes_nobody
                         call = channel.unary_stream(f"/{method}", type(REQUESTS[method]).SerializeToString, bytes)
                         assert await call(REQUESTS[method], metadata=who.metadata).read()
             assert len(refused) == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("what", ["blocks", "batches"])
+def test_readers_together_have_one_block_or_batch_read_in_a_turn_of_the_loop(what: str) -> None:
+    class Noting(Endless):
+        def block(self, height: int, *, with_batches: bool = True) -> StoredBlock | None:
+            made.append(turn)
+            return None if height > 3 else super().block(height)
+
+        def batch(self, digest: bytes) -> bytes | None:
+            made.append(turn)
+            return super().batch(digest)
+
+    turn, made = 0, list[int]()
+
+    async def main() -> None:
+        nonlocal turn
+        servicer = SyncServicer(Noting(), NoSnapshots())
+
+        async def read() -> int:
+            if what == "blocks":
+                blocks = servicer.GetBlocks(peer_pb2.GetBlocksRequest(from_height=1), CONTEXT)
+                return len([response async for response in blocks])
+            batches = servicer.GetBatches(peer_pb2.GetBatchesRequest(digests=digests(3)), CONTEXT)
+            return len([response async for response in batches])
+
+        readers = asyncio.gather(*(read() for _ in range(8)))
+        while not readers.done():
+            await asyncio.sleep(0)
+            turn += 1
+        assert await readers == [3] * 8
+        assert len(made) >= 3 * 8
+        assert max(Counter(made).values()) == 1, "somebody else had the loop between two of them"
 
     asyncio.run(main())
 
