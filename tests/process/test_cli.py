@@ -269,7 +269,7 @@ def test_a_submission_to_the_replica_is_refused_with_an_explanation(net: Testnet
 def test_node_status_and_doctor(net: Testnet) -> None:
     home = net.network.nodes[0].home
     assert net.ask("node", "status", "--home", home)["detail"]["voting"]
-    assert "voting" in net.run("node", "status", "--home", home)
+    assert "signing" in net.run("node", "status", "--home", home)
     verdicts = {each["what"]: each["verdict"] for each in net.ask("doctor", "--home", home)["findings"]}
     assert verdicts["daemon"] == verdicts["key"] == "success"
     assert {each["verdict"] for each in net.ask("doctor")["findings"]} == {"success"}
