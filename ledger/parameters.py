@@ -6,6 +6,7 @@ They are read from the state at the height a rule names, never from "latest".
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -140,9 +141,14 @@ class ParametersRecord(msgspec.Struct, frozen=True, array_like=True):
         return cls(approved_height, currencies, *[getattr(parameters, name) for name in cls.__struct_fields__[2:]])
 
     def parameters(self) -> Parameters:
-        """The parameters of this record."""
-        currencies = {code: CurrencyRule(digits, four_eyes) for code, digits, four_eyes in self.currencies}
-        return Parameters(currencies, *[getattr(self, name) for name in self.__struct_fields__[2:]])
+        """The parameters of this record; made once, as validators ask in every turn, so nobody may change them."""
+        return _parameters_of(self)
+
+
+@lru_cache(maxsize=16)
+def _parameters_of(record: ParametersRecord) -> Parameters:
+    currencies = {code: CurrencyRule(digits, four_eyes) for code, digits, four_eyes in record.currencies}
+    return Parameters(currencies, *[getattr(record, name) for name in record.__struct_fields__[2:]])
 
 
 PARAMETERS: Final = Table(0x03, ParametersRecord, "parameters")

@@ -197,9 +197,8 @@ class Branches:
     def judge(self, now: Now, turn: Turn) -> list[Judgement]:
         """Verdicts that have become certain since the last call."""
         found: list[Judgement] = []
-        for node in sorted(self._tree.nodes(), key=lambda n: n.header.height):
-            if not node.asked:
-                continue
+        asked = [node for node in self._tree.nodes() if node.asked]
+        for node in sorted(asked, key=lambda n: n.header.height):
             if node.verdict is Verdict.PENDING:
                 self.settled(node.header.digest)
                 self._decide(node)

@@ -185,7 +185,8 @@ class Validator:
                 pass  # every other fetch is repeated by its own deadline, every message by PeerConnected
 
     def _is_penalised(self, peer: str) -> bool:
-        return any(penalty.peer == peer for penalty in self._turn.penalties)
+        penalties = self._turn.penalties
+        return bool(penalties) and any(penalty.peer == peer for penalty in penalties)
 
     def _on_message(self, message: PeerMessage, sender: str) -> None:
         present = self._present

@@ -13,7 +13,7 @@ import msgspec
 from simulator.adversaries import LIARS
 from simulator.contested import draw_contested
 from simulator.governance import SIZE_MIN
-from simulator.plan import Plan, draw, draw_governed, draw_mixed
+from simulator.plan import Plan, brief, draw, draw_governed, draw_mixed
 from simulator.run import Failure, Outcome, run_plan
 from simulator.shrink import shrink
 from simulator.spread import spread
@@ -33,6 +33,7 @@ MIXED_AT = 1
 class Finding(msgspec.Struct, frozen=True):
     """A seed that failed."""
 
+    plan: Plan
     seed: int
     validators: int
     oracle: str
@@ -86,33 +87,40 @@ class Report(msgspec.Struct):
 
 def finding(plan: Plan, failure: Failure) -> Finding:
     """What to tell of a failed run."""
-    command = f"lossbook sim replay {plan.seed} --validators {plan.n} --trace"
-    return Finding(plan.seed, plan.n, failure.oracle, command, failure.text, failure.at_ms)
+    short = "" if plan == plan_of(plan.seed, plan.n) else " --brief"
+    command = f"lossbook sim replay {plan.seed} --validators {plan.n}{short} --trace"
+    return Finding(plan, plan.seed, plan.n, failure.oracle, command, failure.text, failure.at_ms)
 
 
 def keep_shrunk(found: Finding, folder: Path) -> tuple[Path, Plan]:
     """Minimise a failed seed's plan and keep it as a file, which a test runs from then on (tests/regressions)."""
-    plan = shrink(plan_of(found.seed, found.validators), found.oracle)
+    plan = shrink(found.plan, found.oracle)
     path = folder / f"{found.oracle.lower()}-{found.validators}-{found.seed}.json"
     folder.mkdir(parents=True, exist_ok=True)
     path.write_bytes(plan.to_json())
     return path, plan
 
 
-def plan_of(seed: int, n: int) -> Plan:
-    """The plan that a campaign draws for a seed; in some the set of validators changes, in some versions are mixed."""
+def plan_of(seed: int, n: int, *, short: bool = False) -> Plan:
+    """The plan that a campaign draws for a seed; in some the set of validators changes, in some versions are mixed.
+
+    Args:
+        short: with half the time under attack (``simulator.plan.brief``).
+    """
     turn, at = divmod(seed, GOVERNED_EVERY)
     kinds = tuple(sorted(LIARS))
     if n >= SIZE_MIN and at == CONTESTED_AT:
         plan = draw_contested(seed, n, turn, kinds)
     else:
         plan = draw_governed(seed, n) if n >= SIZE_MIN and at == GOVERNED_AT else draw(seed, n, kinds)
-    return draw_mixed(plan) if n >= SIZE_MIN and seed % MIXED_EVERY == MIXED_AT else plan
+    if n >= SIZE_MIN and seed % MIXED_EVERY == MIXED_AT:
+        plan = draw_mixed(plan)
+    return brief(plan) if short else plan
 
 
-def run_seed(seed: int, n: int, runs: int = 2) -> list[Outcome]:
+def run_seed(seed: int, n: int, runs: int = 2, *, short: bool = False) -> list[Outcome]:
     """One seed, so many times."""
-    plan = plan_of(seed, n)
+    plan = plan_of(seed, n, short=short)
     outcomes: list[Outcome] = []
     gc.disable()  # a run is short and small; collecting between runs instead saves a tenth
     try:
@@ -126,19 +134,22 @@ def run_seed(seed: int, n: int, runs: int = 2) -> list[Outcome]:
     return outcomes
 
 
-def run_seeds(work: Iterable[tuple[int, int]], jobs: int = 1, runs: int = 2) -> Generator[tuple[int, list[Outcome]]]:
+def run_seeds(
+    work: Iterable[tuple[int, int]], jobs: int = 1, runs: int = 2, *, short: bool = False
+) -> Generator[tuple[int, list[Outcome]]]:
     """Seeds and sizes (seed, n), in order; over so many processes. Yields the seed and its runs.
 
     Work may be endless. WorkerLost where a process was killed.
     """
     if jobs == 1:
         for seed, n in work:
-            yield seed, run_seed(seed, n, runs)
+            yield seed, run_seed(seed, n, runs, short=short)
         return
-    with closing(spread(_run_job, ((seed, n, runs) for seed, n in work), jobs)) as results:
-        for (seed, _, _), outcomes in results:
+    with closing(spread(_run_job, ((seed, n, runs, short) for seed, n in work), jobs)) as results:
+        for (seed, *_), outcomes in results:
             yield seed, outcomes
 
 
-def _run_job(job: tuple[int, int, int]) -> list[Outcome]:
-    return run_seed(*job)
+def _run_job(job: tuple[int, int, int, bool]) -> list[Outcome]:
+    seed, n, runs, short = job
+    return run_seed(seed, n, runs, short=short)

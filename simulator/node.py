@@ -429,7 +429,7 @@ class Node:
             for target in cluster.others(self.index) if to is None else (to,):
                 packets.setdefault(target, []).append(raw)
         for at, (target, packet) in enumerate(packets.items()):
-            if at:
+            if at and self.doom is not None:
                 self._pass(Boundary.BETWEEN_SENDS)
             cluster.transmit(self.index, target, tuple(later_packet(packet) if self.later else packet), after_ms)
         self._pass(Boundary.AFTER_SENDS)

@@ -53,6 +53,9 @@ validators_option = click.option(
 jobs_option = click.option(
     "--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes to use."
 )
+brief_option = click.option(
+    "--brief", is_flag=True, help="Half the time under attack, as many faults; where the set changes, all."
+)
 keep_option = click.option(
     "--keep", type=FOLDER, help="Minimise what fails (the first three), and keep the plans here."
 )
@@ -64,6 +67,7 @@ keep_option = click.option(
 @jobs_option
 @click.option("--once", is_flag=True, help="Run each seed once, not twice (no check that runs repeat).")
 @click.option("--coverage-required", is_flag=True, help="Fail, too, if a rule, corner case or liar was never met.")
+@brief_option
 @keep_option
 @json_option
 @click.pass_context
@@ -74,6 +78,7 @@ def run(
     jobs: int,
     once: bool,
     coverage_required: bool,
+    brief: bool,
     keep: Path | None,
     as_json: bool,
 ) -> None:
@@ -83,8 +88,8 @@ def run(
     """
     from simulator.campaign import Report, run_seeds
 
-    report = Report()
-    for _, outcomes in run_seeds(((seed, validators) for seed in seeds), jobs, 1 if once else 2):
+    report, work = Report(), ((seed, validators) for seed in seeds)
+    for _, outcomes in run_seeds(work, jobs, 1 if once else 2, short=brief):
         _take(report, outcomes, keep)
         _progress(report, len(seeds))
     _end(context, report, coverage_required, as_json)
@@ -97,6 +102,7 @@ def run(
     "--jobs", type=click.IntRange(1, 256), default=os.cpu_count() or 1, help="Processes. Default: one a core."
 )
 @click.option("--coverage-required", is_flag=True, help="Fail, too, if a rule, corner case or liar was never met.")
+@brief_option
 @keep_option
 @json_option
 @click.pass_context
@@ -106,6 +112,7 @@ def soak(
     total: int | None,
     jobs: int,
     coverage_required: bool,
+    brief: bool,
     keep: Path | None,
     as_json: bool,
 ) -> None:
@@ -118,7 +125,7 @@ def soak(
 
     report, lost = Report(), False
     try:
-        for seed, outcomes in run_seeds(_sizes(first, total), jobs):
+        for seed, outcomes in run_seeds(_sizes(first, total), jobs, short=brief):
             _take(report, outcomes, keep)
             if report.seeds % TELL_EVERY == 0:
                 say(
@@ -234,12 +241,19 @@ def show(report: Report, coverage: dict[str, int]) -> None:
 @click.command(cls=Command, example="lossbook sim replay 17 --validators 4 --trace")
 @click.argument("seed", type=click.IntRange(min=0), required=False)
 @validators_option
+@brief_option
 @click.option("--plan", "path", type=FILE, help="A plan that was kept, instead of a seed.")
 @click.option("--trace", is_flag=True, help="Tell every turn, message and fault, a line each.")
 @json_option
 @click.pass_context
 def replay(
-    context: click.Context, seed: int | None, validators: int, path: Path | None, trace: bool, as_json: bool
+    context: click.Context,
+    seed: int | None,
+    validators: int,
+    brief: bool,
+    path: Path | None,
+    trace: bool,
+    as_json: bool,
 ) -> None:
     """Run one seed, or a plan that was kept, again and tell what happened; exit code 1 if it fails."""
     from simulator.run import run_plan
@@ -247,7 +261,7 @@ def replay(
 
     if as_json and trace:
         raise click.UsageError("--trace is for people: leave out one of --trace and --json.")
-    outcome = run_plan(_plan(seed, validators, path), [Trace(click.echo)] if trace else [])
+    outcome = run_plan(_plan(seed, validators, path, brief=brief), [Trace(click.echo)] if trace else [])
     if as_json:
         emit(one(outcome))
     else:
@@ -256,7 +270,7 @@ def replay(
         context.exit(EXIT_FAILED)
 
 
-def _plan(seed: int | None, validators: int, path: Path | None) -> Plan:
+def _plan(seed: int | None, validators: int, path: Path | None, *, brief: bool) -> Plan:
     from msgspec import ValidationError
 
     from simulator.campaign import plan_of
@@ -264,8 +278,10 @@ def _plan(seed: int | None, validators: int, path: Path | None) -> Plan:
 
     if (seed is None) == (path is None):
         raise click.UsageError("Give a seed, or a plan with --plan.")
+    if brief and path is not None:
+        raise click.UsageError("A plan says how long it is: leave out one of --plan and --brief.")
     if path is None:
-        return plan_of(seed or 0, validators)
+        return plan_of(seed or 0, validators, short=brief)
     try:
         return Plan.from_json(path.read_bytes())
     except (OSError, ValueError, ValidationError) as error:

@@ -53,6 +53,11 @@ class Faults:
         self.fail_at: int | None = None
         self.number = errno.EIO  #: how it fails
 
+    @property
+    def crash_ahead(self) -> bool:
+        """The process will end at a boundary that is still to come."""
+        return self.crash_at is not None and self.boundaries < self.crash_at
+
     def boundary(self, name: str, *, store: bool = False) -> None:
         """The process may end here. ``store``: an operation of a store follows, which may fail."""
         self.boundaries += 1
@@ -131,7 +136,8 @@ class RealDisk:
         VoteLog.create(home / "votes", chain_id, owner).close()
         for store in STORES:
             (home / store).mkdir(exist_ok=True)
-            self.note_synced(store)
+            if power:
+                shutil.copytree(home / store, self._durable / store)
 
     def open_votes(self) -> VoteLog:
         """Everything, as the daemon opens it; the votes are handed out."""
@@ -174,8 +180,8 @@ class RealDisk:
         write()
 
     def note_synced(self, store: str) -> None:
-        """What this store's files hold now survives a power cut."""
-        if self._power:
+        """What this store's files hold now survives a power cut, if one is still to come."""
+        if self._power and self._faults.crash_ahead:
             shutil.rmtree(self._durable / store, ignore_errors=True)
             shutil.copytree(self.home / store, self._durable / store)
 

@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from simulator.campaign import plan_of, run_seed
+from simulator.campaign import GOVERNED_AT, plan_of, run_seed
 from simulator.mutants.gate import named
 from simulator.mutants.planting import planted
 from simulator.plan import Plan
@@ -61,14 +62,14 @@ def test_a_seed_that_fails_is_told_minimised_shown_and_kept(tmp_path: Path) -> N
     [fault] = named(["quorum-off-by-one"])
     with planted(fault):
         # As `make sim` does it, but for the number of seeds; in this process, where the fault is.
-        words = ("--from", "1", "--seeds", "1", "--coverage-required", "--keep", tmp_path, "--jobs", "1")
+        words = ("--from", "1", "--seeds", "1", "--brief", "--coverage-required", "--keep", tmp_path, "--jobs", "1")
         said = lossbook("sim", "soak", *words, code=1).stderr
         [path] = tmp_path.iterdir()
         kept = Plan.from_json(path.read_bytes())
         failure = run_plan(kept).failure
         assert failure is not None
         assert f"seed 1 breaks {failure.oracle}" in said
-    assert "lossbook sim replay 1 --validators 4 --trace" in said
+    assert "lossbook sim replay 1 --validators 4 --brief --trace" in said
     assert f"lossbook sim replay --plan {path} --trace" in said
     shown = next(line for line in said.splitlines() if line.startswith("  {"))
     assert Plan.from_json(shown.encode()) == kept
@@ -78,7 +79,7 @@ def test_a_seed_that_fails_is_told_minimised_shown_and_kept(tmp_path: Path) -> N
 
 
 def test_a_soak_that_loses_a_worker_reports_what_it_has_and_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    def one(*_: object) -> Iterator[tuple[int, list[Outcome]]]:
+    def one(*_: object, **__: object) -> Iterator[tuple[int, list[Outcome]]]:
         yield 7, run_seed(7, 4, 1)
         raise WorkerLost
 
@@ -87,6 +88,24 @@ def test_a_soak_that_loses_a_worker_reports_what_it_has_and_fails(monkeypatch: p
     assert json.loads(ended.stdout)["seeds"] == 1
     assert "a worker process was killed" in ended.stderr
     assert "go on with --from 8" in ended.stderr
+
+
+def test_a_brief_seed_is_the_same_attack_in_half_the_time() -> None:
+    whole, short = plan_of(3, 4), json.loads(lossbook("sim", "replay", "3", "--brief", "--json").stdout)
+    assert short["failure"] is None
+    plan = msgspec.convert(short["plan"], Plan)
+    assert plan.safety_ms == whole.safety_ms // 2
+    assert [(each.kind, each.node, each.for_ms, each.at_ms) for each in plan.faults] == [
+        (each.kind, each.node, each.for_ms, each.at_ms // 2) for each in whole.faults
+    ]
+    assert msgspec.structs.replace(plan, safety_ms=whole.safety_ms, faults=whole.faults) == whole
+    assert plan_of(GOVERNED_AT, 4, short=True) == plan_of(GOVERNED_AT, 4), "one change of the set waits for the other"
+
+
+def test_invalid_a_kept_plan_is_as_long_as_it_says(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    path.write_bytes(plan_of(2, 4).to_json())
+    assert "--brief" in lossbook("sim", "replay", "--plan", path, "--brief", code=2).stderr
 
 
 def test_invalid_mutant_is_a_usage_error() -> None:
