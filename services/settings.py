@@ -168,14 +168,17 @@ def render(kind: type[msgspec.Struct], values: Mapping[str, object]) -> str:
     """The commented TOML file: ``values`` by ``section.key``, everything else shown as its default, commented out.
 
     Raises:
-        SettingError: a value, which may be given as text, is none of its setting.
+        OverrideError: there is no such setting, or a value, which may be given as text, is none of its setting.
     """
+    known = {setting.name: setting for setting in settings_of(kind)}
+    for name in values:
+        _require_known(name, "command line", known)
     lines = [
         "# Settings of a lossbook daemon. The command line and LOSSBOOK_<SECTION>_<KEY> in the environment go before",
         "# this file. A line that is commented out shows the default.",
     ]
     section = ""
-    for setting in settings_of(kind):
+    for setting in known.values():
         if setting.section != section:
             section = setting.section
             lines += ["", f"[{section}]"]

@@ -247,6 +247,25 @@ def test_node_and_replica_homes(market: Path) -> None:
     assert "replica's, not a node's" in lossbook("node", "start", "--home", market / "replica", code=1).output
 
 
+def test_a_setting_that_was_typed_wrong_is_a_usage_error_and_one_in_the_file_is_not(market: Path) -> None:
+    genesis = ("--genesis", market / "genesis.json")
+    for daemon, office in (("node", "alpha"), ("replica", "watch")):
+        home, keys = market / f"a-{daemon}", ("--keys", market / office / "keys")
+        assert (
+            "no such setting"
+            in lossbook(*(daemon, "init", "--home", home, *genesis, *keys, "--set", "listen.nosuch=3"), code=2).output
+        )
+        lossbook(daemon, "init", "--home", home, *genesis, *keys)
+        start = (daemon, "start", "--home", home)
+        assert "no such setting" in lossbook(*start, "--set", "listen.nosuch=3", code=2).output
+        assert "no such setting" in lossbook(*start, env={"LOSSBOOK_LISTEN_NOSUCH": "3"}, code=2).output
+        file = home / "lossbook.toml"
+        file.write_text(file.read_text().replace("[listen]", "[listen]\nnosuch = 3"))
+        said = lossbook(*start, code=1).output
+        assert "no such setting" in said
+        assert str(file) in said
+
+
 def test_resync_keeps_votes_that_are_whole_and_deletes_nothing(market: Path) -> None:
     keys = ("--genesis", market / "genesis.json", "--keys", market / "alpha" / "keys")
     home = market / "node"
