@@ -16,6 +16,14 @@ CLOCK_VARIABLE: Final = "LOSSBOOK_UNSAFE_CLOCK_OFFSET_MS"
 SNAPSHOT_VARIABLE: Final = "LOSSBOOK_CONSENSUS_SNAPSHOT_BLOCKS"
 
 
+def how_ended(exit_code: int) -> str:
+    """Of a daemon that this run did not end."""
+    if exit_code >= 0:
+        return f"ended by itself with exit code {exit_code}"
+    why = " (if memory ran out, the kernel's log says so)" if exit_code == -signal.SIGKILL else ""
+    return f"was ended by {signal.Signals(-exit_code).name}, and not by this run{why}"
+
+
 class Validators:
     """All of them, by organisation.
 
@@ -90,7 +98,7 @@ class Validators:
         if daemon is None or daemon.exit_code is None:
             return False
         said = "\n".join(last_words(daemon.place))
-        self.ended.append(f"the node of {name} ended by itself with {daemon.exit_code}; its last words:\n{said}")
+        self.ended.append(f"the node of {name} {how_ended(daemon.exit_code)}; its last words:\n{said}")
         del self._daemons[name]
         return True
 

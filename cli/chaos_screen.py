@@ -90,7 +90,7 @@ def verdict(
     lines += [
         "",
         "What to look at:",
-        f"  {folder}/history.jsonl  what clients asked and heard; `lossbook chaos judge` judges it again",
+        f"  {folder}/history.jsonl   what clients asked and heard; `lossbook chaos judge` judges it again",
         f"  {folder}/*/node.log      what each validator said, and the supervisor's replica in replica.log",
     ]
     if document.get("faults", {}).get("destroyed"):
