@@ -52,7 +52,7 @@ def test_a_daemon_that_ended_by_itself_is_told_and_started_again(place: DaemonPl
         assert validators.pid("alpha") != first
     finally:
         validators.kill_all()
-    assert validators.running == ()
+    assert not validators.running
     assert len(validators.ended) == 1, "what the run ends itself is no news"
 
 
