@@ -113,7 +113,7 @@ class NodeStatus:
             Check(
                 "caught-up",
                 validator.caught_up,
-                f"executed {validator.executed_height}, final {validator.finalized_height}",
+                f"executed {validator.executed_height}, final {validator.finalized_height}{_opening(validator)}",
             ),
         ]
 
@@ -135,3 +135,9 @@ class NodeStatus:
 
 def _first(found: Mapping[str, str], *kinds: str) -> str:
     return next((found[kind] for kind in kinds if kind in found), "")
+
+
+def _opening(validator: Validator) -> str:
+    if validator.caught_up or validator.catching_up or validator.epoch.own is None:
+        return ""
+    return "; it makes batches once its peers have answered and what it made before its start is listed"
