@@ -77,19 +77,22 @@ class Introductions:
             return None
         return met.card.body.ca_certificate.encode()
 
-    async def meet(self, source: Source) -> bool:
-        """A source could not be followed: ask for its card, if that is due; whether another authority was proved."""
+    async def meet(self, source: Source, trusted: bytes | None) -> bool:
+        """A source could not be followed: ask for its card, if that is due; whether another authority was proved.
+
+        Args:
+            trusted: the authority under which it was tried, PEM; None if none was known.
+        """
         now_s = self._clock_s()
         if now_s < self._again_s.get(source.organisation, now_s):
             return False
         self._again_s[source.organisation] = now_s + ASK_AGAIN_S
-        before = self.authority(source.organisation)
         try:
             self._met[source.organisation] = await self._introduce(source)
         except NotIntroduced as error:
             _log.info("not introduced", source=source.organisation, address=source.address, reason=str(error))
             return False
-        return self.authority(source.organisation) not in (None, before)
+        return self.authority(source.organisation) not in (None, trusted)
 
 
 async def follow(
@@ -112,7 +115,9 @@ async def follow(
                 came = True
                 yield event
     except FeedLost as error:
-        if came or not await introductions.meet(source):
+        member = identity.members.get(source.organisation)
+        trusted = authority or (member.ca_pem if member is not None else None)
+        if came or not await introductions.meet(source, trusted):
             raise
         text = f"{error}; the members have replaced its ledger key: it is followed under the new one from now on"
         raise FeedLost(source.organisation, text) from error

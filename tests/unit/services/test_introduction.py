@@ -159,6 +159,24 @@ def test_a_replica_follows_a_source_whose_key_was_replaced_while_it_was_away() -
     asyncio.run(main())
 
 
+def test_invalid_a_source_that_ends_its_feed_under_the_key_it_always_had_is_not_said_to_have_another() -> None:
+    async def main() -> None:
+        services = (("lossbook.v1.QueryService", query_pb2_grpc.add_QueryServiceServicer_to_server, chain_node(BEFORE)),)
+        async with asyncio.timeout(20), serving(FIRST, *services) as (address, _):  # it has blocks, and serves none
+
+            async def ask(source: Source) -> Introduced:
+                return await met(source.address, now_ms=time_of(BEFORE) + 1_000)
+
+            introductions = Introductions(ask, lambda: 0)
+            with pytest.raises(FeedLost) as lost:
+                async for _ in follow(ME, introductions, Source(FIRST.id, address), 1, silence_s=10.0):
+                    pass
+            assert introductions.authority(FIRST.id) == FIRST.body().ca_certificate.encode(), "its card was proved"
+            assert "replaced" not in str(lost.value)
+
+    asyncio.run(main())
+
+
 def test_a_source_that_is_down_is_asked_for_its_card_once_a_minute() -> None:
     asked: list[str] = []
     now_s = [5.0]
@@ -171,9 +189,9 @@ def test_a_source_that_is_down_is_asked_for_its_card_once_a_minute() -> None:
         introductions = Introductions(ask, lambda: 0, clock_s=lambda: now_s[0])
         source = Source(FIRST.id, "127.0.0.1:1")
         for _ in range(3):
-            assert not await introductions.meet(source)
+            assert not await introductions.meet(source, None)
         now_s[0] += ASK_AGAIN_S
-        assert not await introductions.meet(source)
+        assert not await introductions.meet(source, None)
 
     asyncio.run(main())
     assert asked == [FIRST.id] * 2
