@@ -90,12 +90,14 @@ class Trust:
         self._trusting_days = trusting_days
         self._now_ms = now_ms
         self._seen_ms = genesis.time_ms
-        self._cards: dict[str, tuple[int, Card | None]] = {card.id: (0, card) for card in genesis.organisations}
+        self._cards: dict[str, tuple[int, Card]] = {card.id: (0, card) for card in genesis.organisations}
+        self._unusable: set[str] = set()  #: organisations whose newest card has a certificate that cannot be used
         self._own: set[str] = set()  #: organisations whose cards came from one's own home
         if path is not None and path.exists():
             kept = trust_file.read(path, self.known)
             self.known = kept.known
-            self._cards |= kept.cards
+            for height, card in kept.cards.values():
+                self._take(height, card)
             self._seen_ms = max(self._seen_ms, kept.seen_ms)
         if checkpoint is not None:
             self.known = self.known.above(checkpoint.body.height, checkpoint.digest, checkpoint.start)
@@ -120,7 +122,7 @@ class Trust:
         An older state may be all that one's own daemon can prove, and the card in the home is newer than that.
         """
         height, _ = self._cards.get(card.id, (0, card))
-        self._cards[card.id] = (height, card)
+        self._take(height, card)
         self._own.add(card.id)
 
     # -- asking ----------------------------------------------------------------------------------
@@ -133,7 +135,7 @@ class Trust:
     def card(self, organisation: str) -> Card | None:
         """The newest card that was proved; None for a stranger, and where its certificate cannot be used."""
         found = self._cards.get(organisation)
-        return found[1] if found is not None else None
+        return found[1] if found is not None and organisation not in self._unusable else None
 
     def validators(self) -> tuple[str, ...]:
         """Ids of the members of the latest epoch that was proved, in signer order."""
@@ -189,28 +191,33 @@ class Trust:
         organisation, and nobody passes for it by the authority that it had before.
         """
         card = card_of_record(CARDS.decode(proven.value))
-        height, before = self._cards.get(card.id, (-1, None))
+        height, _ = self._cards.get(card.id, (-1, card))
         if proven.key != CARDS.prefix + card.id.encode() or proven.header.state_height <= height:
             return False
         if card.id in self._own and not self.is_recent(proven):
             return False
-        usable: Card | None = card
+        before = self.card(card.id)
+        self._take(proven.header.state_height, card)
+        after = self.card(card.id)
+        if (before.text if before is not None else None) == (after.text if after is not None else None):
+            return False
+        self._save()
+        return True
+
+    def _take(self, height: int, card: Card) -> None:
+        self._cards[card.id] = (height, card)
+        self._unusable.discard(card.id)
         try:
             check_card(card)
         except GenesisError as error:
             _log.warning("%s", error)
-            usable = None
-        self._cards[card.id] = (proven.header.state_height, usable)
-        if (before.text if before is not None else None) == (usable.text if usable is not None else None):
-            return False
-        self._save()
-        return True
+            self._unusable.add(card.id)
 
     def _save(self) -> None:
         """Where nothing can be written, what is known lasts as long as the process."""
         if self._path is None:
             return
-        learned = {name: (height, card) for name, (height, card) in self._cards.items() if height and card is not None}
+        learned = {name: pair for name, pair in self._cards.items() if pair[0]}
         try:
             trust_file.write(self._path, Kept(self.known, learned, self._seen_ms))
         except OSError as error:

@@ -23,10 +23,11 @@ from typing import Any, Final
 import msgspec
 
 from consensus.types import Validator
-from ledger.cards import Card, CardFile, GenesisError, card_from_file
+from ledger.cards import Card, GenesisError, card_of_record, check_statement
 from ledger.epochs import Seat
 from ledger.header_chain import EpochStart
 from ledger.known_epochs import KnownEpochs
+from ledger.organisations import CardRecord
 from ledger.proof_errors import ProofError
 from ledger.wire import WireError, decode_header
 from lossbook_sdk.errors import ProfileError
@@ -41,7 +42,7 @@ class Kept(msgspec.Struct, frozen=True):
 
     known: KnownEpochs
     cards: Mapping[str, tuple[int, Card]]
-    """Organisation id -> state height at which it was proved, card."""
+    """Organisation id -> state height at which it was proved, card as it stood there: its certificate may be none."""
     seen_ms: int = 0
     """Block time of the newest header that was proved, about."""
 
@@ -142,7 +143,8 @@ def _epochs(known: KnownEpochs, kept: Sequence[_Epoch]) -> KnownEpochs:
 
 
 def _card(name: str, kept: _Card) -> tuple[int, Card]:
-    card = card_from_file(CardFile(card=kept.text, signature=kept.signature, possession=kept.possession))
+    card = card_of_record(CardRecord(kept.text, bytes.fromhex(kept.signature), bytes.fromhex(kept.possession)))
+    check_statement(card)
     if card.id != name:
         raise ValueError(f"the card of {name} is another one's")
     return kept.height, card

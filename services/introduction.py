@@ -10,7 +10,8 @@ nobody, and believed for what it proves.
     4  it is of a block of the last minute, so a key that was replaced before cannot pass for the present one
     5  the certificate of 1 was issued by the ledger key on that card: whoever answered holds it
 
-Then one dials anew, under the authority of the card alone. What an impostor learns of it is who asked, and for whose card.
+Then one dials anew, under the authority of the card alone. What an impostor learns of it is who asked, and for whose
+card.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from contracts.tables import TABLES
 from crypto.hashing import TAG_ENVELOPE_ID, tagged
 from crypto.keys import SigningKey
 from crypto.tls import make_authority
+from ledger import cards, proof_building
 from ledger import operations as ops
-from ledger import proof_building
 from ledger.acks import accepted_message
 from ledger.cards import sign_card
 from ledger.checkpoints import DAY_MS
@@ -200,6 +200,24 @@ def test_a_card_forged_with_the_keys_of_an_epoch_that_is_over_is_not_learned() -
         forged.block()
     with pytest.raises(ConflictingHistory):
         proved_card(forged, trust, victim.id)
+
+
+def test_a_card_without_a_usable_certificate_is_remembered_so_that_no_older_authority_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain, path = EpochChain(), tmp_path / "known.json"
+    with monkeypatch.context() as careless:  # as another program makes it; the ledger does not look at it either
+        careless.setattr(cards, "_check_authority", lambda card: None)
+        broken = sign_card(FIRST.body(consensus_key="", ca_certificate="no certificate"), FIRST.ledger_key)
+    record = CardRecord(broken.text, broken.signature, broken.possession)
+    chain.ledger.state.put(CARDS, FIRST.id.encode(), record)
+    for _ in range(4):
+        chain.block()
+    trust = Trust(chain.genesis, path)
+    assert trust.card(FIRST.id) is not None, "that of the genesis"
+    assert trust.learn_card(proved_card(chain, trust, FIRST.id))
+    assert trust.card(FIRST.id) is None
+    assert Trust(chain.genesis, path).card(FIRST.id) is None, "nor for the next command"
 
 
 def test_a_proof_that_fails_teaches_nothing(tmp_path: Path) -> None:

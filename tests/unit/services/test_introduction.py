@@ -161,8 +161,9 @@ def test_a_replica_follows_a_source_whose_key_was_replaced_while_it_was_away() -
 
 def test_invalid_a_source_that_ends_its_feed_under_the_key_it_always_had_is_not_said_to_have_another() -> None:
     async def main() -> None:
-        services = (("lossbook.v1.QueryService", query_pb2_grpc.add_QueryServiceServicer_to_server, chain_node(BEFORE)),)
-        async with asyncio.timeout(20), serving(FIRST, *services) as (address, _):  # it has blocks, and serves none
+        add = query_pb2_grpc.add_QueryServiceServicer_to_server
+        only_query = ("lossbook.v1.QueryService", add, chain_node(BEFORE))  # it has blocks, and sends none
+        async with asyncio.timeout(20), serving(FIRST, only_query) as (address, _):
 
             async def ask(source: Source) -> Introduced:
                 return await met(source.address, now_ms=time_of(BEFORE) + 1_000)
