@@ -113,7 +113,7 @@ def leftovers(
     left = Leftovers([], [])
     for header in found:
         passed = (header.incarnation, header.sequence) <= executed.get(header.origin, NO_HEAD).position
-        if passed or not (epoch.may_list(header.epoch) or (header.digest in in_chain and header.origin == own)):
+        if passed or (epoch.is_past(header.epoch) and not (header.digest in in_chain and header.origin == own)):
             left.going.append(header.digest)
         elif header.digest not in in_chain:
             left.beside.append(header)

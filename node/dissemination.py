@@ -140,7 +140,7 @@ class Dissemination:
         self._wanted.enter(self._others())
         if epoch.own is not None and not was_member:
             turn.vote_records += self._acked_records()  # until now they bound nobody
-        stale = [known for known in self.pool.all() if not epoch.may_list(known.batch.header.epoch)]
+        stale = [known for known in self.pool.all() if epoch.is_past(known.batch.header.epoch)]
         self.origin.enter(epoch, turn)
         for known in stale:
             header = known.batch.header

@@ -117,6 +117,11 @@ class Epoch:
         """Whether a block of this epoch may list a batch made in that one: its own, or the one before."""
         return self.number - 1 <= epoch <= self.number
 
+    def is_past(self, epoch: int) -> bool:
+        """Whether no block from this epoch on may list a batch made in that one. One of a later epoch is not past: a
+        crash took state that was executed, and is executed again."""
+        return epoch < self.number - 1
+
 
 def no_key(_: bytes) -> bytes:
     """Where an observer's key would be."""

@@ -242,7 +242,7 @@ class Origin:
             void = [known.batch.header for known in self._unlisted()]
             highest = max([self._incarnation, self._acked[self._id].incarnation, *self._answers.values()])
             self._open_incarnation(highest + 1, turn)
-            turn.block_writes += [BatchDrop(each.digest) for each in void if not self._epoch.may_list(each.epoch)]
+            turn.block_writes += [BatchDrop(each.digest) for each in void if self._epoch.is_past(each.epoch)]
         elif self._asked_ms is None or now.monotonic_ms >= self._asked_ms + 2 * self._delay_ms:
             self._asked_ms = now.monotonic_ms
             turn.sends.append((None, OriginQuery(self._nonce)))

@@ -857,6 +857,15 @@ def test_a_start_finds_what_lies_on_disk_beside_the_acknowledged_chain(side: Sid
     assert again.store.batch(listed) is not None
 
 
+def test_a_start_keeps_a_batch_of_an_epoch_that_is_to_be_executed_again(side: Side) -> None:
+    """A power cut took executed state and left the batch: the node starts in an epoch before the batch's."""
+    later = make_batch(1, epoch=EPOCH.number + 1)
+    side.store.commit([BatchWrite(later.header.digest, later.raw)])
+    again = side.restarted()
+    assert dropped_in(again.end()) == set()
+    assert again.store.batch(later.header.digest) is not None
+
+
 def test_what_starts_find_of_an_origin_that_lies_is_bounded(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
     litter = [make_batch(1, incarnation=number + 1) for number in range(8)]
     size = litter[0].header.envelope_bytes
