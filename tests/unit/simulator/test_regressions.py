@@ -4,6 +4,8 @@ accepted-beside-the-chain   an origin that had restarted promised what a quorum 
     incarnation was listed, and with the origin down for ever nobody could bring the promised one back (I14)
 marked-copy-of-an-observer  a node that had joined was restored from a backup of when it still observed: the marker
     went in the old epoch, and in views of the new one in which it had voted, unheard, it voted otherwise (I6)
+batch-of-a-later-epoch      all lost power; who started again in the epoch before took a stored batch of the later one
+    for one that nobody may list any more, and deleted it; a final block listed it
 catch-up-in-parts           a node further behind than one answer of backfill never caught up
 """
 
