@@ -39,6 +39,7 @@ async def ask_status(connector: Connector, node: Node, timeout_s: float = ANSWER
     """One GetStatus, no retries; None if it does not answer."""
     import grpc
 
+    from ledger.printable import one_line
     from lossbook.v1 import query_pb2, query_pb2_grpc
 
     channel = connector.channel(node)
@@ -51,7 +52,8 @@ async def ask_status(connector: Connector, node: Node, timeout_s: float = ANSWER
         if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
             return None
         raise Stop(
-            f"{node} refused the question: {error.details()}", "Check that its home and this one are of one network"
+            f"{node} refused the question: {one_line(error.details() or '')}",
+            "Check that its home and this one are of one network",
         ) from error
     finally:
         await channel.close()

@@ -38,22 +38,12 @@ from ledger.organisations import (
     Role,
 )
 from ledger.plain_json import plain
+from ledger.printable import is_printable
 from ledger.unusable import Unusable
 
 CARD_BYTES_MAX: Final = 1 << 16  #: some hundred keys; a genesis of 100 organisations stays below 10 MiB
 NAME_CHARACTERS_MAX: Final = 100
 ADDRESS_CHARACTERS_MAX: Final = 260  #: the longest DNS name and a port
-
-_UNSEEN: Final = (
-    (0x00AD, 0x00AD),  # soft hyphen
-    (0x200B, 0x200F),  # zero width, marks of direction
-    (0x2028, 0x202E),  # separators of lines, embedding and overriding of direction
-    (0x2060, 0x206F),  # invisible operators, isolates
-    (0xD800, 0xF8FF),  # surrogates, private use
-    (0xFEFF, 0xFEFF),
-    (0xFFF0, 0xFFFF),
-    (0xE0000, 0x10FFFF),  # tags, private use
-)
 
 _SIGNATURE: Final = b"\x00"
 _POSSESSION: Final = b"\x01"
@@ -358,18 +348,6 @@ def _key_problem(key: RoleKey) -> str:
     if len(key.label) > NAME_CHARACTERS_MAX or not is_printable(key.label):
         return f"the label of key {key.public[:8]} is not up to {NAME_CHARACTERS_MAX} printable characters"
     return ""
-
-
-def is_printable(text: str) -> bool:
-    """Whether people see what is written, in the order in which it is written: no control characters, no separators of
-    lines, nothing that turns the direction of writing or is invisible.
-
-    Fixed here, because ``str.isprintable`` changes with Python's Unicode tables, and then two nodes would judge a card
-    differently.
-    """
-    return not any(
-        ord(c) < 0x20 or 0x7F <= ord(c) <= 0x9F or any(first <= ord(c) <= last for first, last in _UNSEEN) for c in text
-    )
 
 
 def _hex(name: str, text: str) -> bytes:

@@ -30,7 +30,6 @@ from ledger.cards import (
     GenesisError,
     card_from_file,
     card_record,
-    is_printable,
     key_records,
     organisation_record,
 )
@@ -49,6 +48,7 @@ from ledger.organisations import CARDS, KEYS, ORGANISATIONS, ORGANISATIONS_MAX
 from ledger.parameters import PARAMETERS, ParameterError, Parameters, ParametersRecord, activation_key
 from ledger.plain_json import plain
 from ledger.predecessor import Predecessor, PredecessorFile, read_predecessor
+from ledger.printable import is_printable
 from ledger.registrations import NODE_KEYS, NodeKeyRecord
 from ledger.state import StateView, Table
 

@@ -11,6 +11,7 @@ from crypto.keys import verify
 from ledger.acks import accepted_message
 from ledger.checkpoints import CheckpointError
 from ledger.codes import Code
+from ledger.printable import one_line
 from ledger.proof_errors import ProofError
 from ledger.proof_types import Proof, ReceiptProof
 from ledger.types import Receipt
@@ -129,7 +130,7 @@ def read_status(message: gateway_pb2.EnvelopeStatus, node: str, trust: Trust, wa
         receipt=receipt,
         proof=proof,
         rejection_code=message.rejection.code,
-        rejection_text=message.rejection.text,
+        rejection_text=one_line(message.rejection.text),
         retry_after_ms=message.rejection.retry_after_ms,
     )
 

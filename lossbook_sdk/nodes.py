@@ -29,6 +29,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ledger.checkpoints import TrustingPeriodOver
 from ledger.epochs import MEMBERSHIP
 from ledger.organisations import CARDS
+from ledger.printable import one_line
 from ledger.proof_errors import ProofError
 from ledger.proof_types import Proof
 from ledger.proofs import Proven
@@ -399,7 +400,7 @@ def reason_of(error: grpc.aio.AioRpcError) -> str:
     text = details[0] if details else ""
     if error.code() is grpc.StatusCode.UNAVAILABLE and ("refused" in text.lower() or "connect" in text.lower()):
         return "nobody listens there, or the connection broke"
-    return f"{error.code().name}: {text}"[:300]
+    return f"{error.code().name}: {one_line(text)}"[:300]
 
 
 def refused(node: Node, error: grpc.aio.AioRpcError) -> NodeRefused:
@@ -411,7 +412,7 @@ def refused(node: Node, error: grpc.aio.AioRpcError) -> NodeRefused:
             "with the new card (`lossbook profile create`)"
         )
     return NodeRefused(
-        f"{node} refused the call: {(error.details() or error.code().name).strip()}",
+        f"{node} refused the call: {one_line((error.details() or error.code().name).strip())}",
         unchanged="This call changed nothing on the ledger; what was sent before it may have been executed",
         advice=advice,
     )

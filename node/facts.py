@@ -125,6 +125,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         return [peer for peer in self.peers if peer.organisation in self.members]
 
     @property
+    def faulty_max(self) -> int:
+        """f: so many validators of this epoch may lie."""
+        return len(self.members) - self.consensus.quorum
+
+    @property
     def seated(self) -> bool:
         """Whether this node's organisation has a seat in this epoch."""
         return self.own in self.members

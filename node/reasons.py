@@ -56,6 +56,7 @@ _RULES: Final[Sequence[tuple[Callable[[Facts], Reason | None], bool]]] = (
     (own.muted, False),
     (network.too_few_peers, False),
     (network.silent, False),
+    (own.twin_claimed, False),
     (network.peer_twin, False),
     (network.others_muted, False),
     (network.misbehaving, False),

@@ -41,7 +41,7 @@ def others_muted(facts: Facts) -> Reason | None:
 def not_let_in(facts: Facts) -> Reason | None:
     """More turn this node away than may be broken, and nobody lets it in: it is about this node."""
     away = [peer.organisation for peer in facts.validators if peer.turns_away]
-    if len(away) <= len(facts.members) - facts.consensus.quorum or any(peer.connected for peer in facts.validators):
+    if len(away) <= facts.faulty_max or any(peer.connected for peer in facts.validators):
         return None
     if facts.certificate_days < 0:
         return None  # that is why

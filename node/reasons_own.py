@@ -166,9 +166,9 @@ def diverged(facts: Facts) -> Reason | None:
 
 
 def twin(facts: Facts) -> Reason | None:
-    """Another process runs with this node's identity."""
-    told_by = [peer.organisation for peer in facts.peers if peer.speaks_of_a_twin]
-    if not told_by:
+    """Another process runs with this node's identity, say more validators than may lie."""
+    told_by = _tell_of_a_twin(facts)
+    if len(told_by) <= facts.faulty_max:
         return None
     text = facts.divergence or facts.consensus.stopped
     stopped = f" This one signs nothing any more: {text}." if text else ""
@@ -180,6 +180,25 @@ def twin(facts: Facts) -> Reason | None:
         "away one of the two. If both sign, they contradict each other, and everybody can prove it "
         "(docs/operations.md, Replace a machine).",
     )
+
+
+def twin_claimed(facts: Facts) -> Reason | None:
+    """So few say it that all of them may lie: nobody stops a good node because of them."""
+    told_by = _tell_of_a_twin(facts)
+    if not 0 < len(told_by) <= facts.faulty_max:
+        return None
+    return Reason(
+        "twin-claimed",
+        f"{listed(told_by)} {one_or_many(told_by, 'ends', 'end')} this node's streams again and again, and "
+        f"{one_or_many(told_by, 'says', 'say')} that another process with its certificate opens newer ones. No other "
+        "validator says so.",
+        "Look whether a copy of this home runs somewhere, and stop one of the two if it does (docs/operations.md, "
+        f"Replace a machine). If none runs, leave this node as it is and call {listed(told_by)}.",
+    )
+
+
+def _tell_of_a_twin(facts: Facts) -> list[str]:
+    return [peer.organisation for peer in facts.validators if peer.speaks_of_a_twin]
 
 
 def starting(facts: Facts) -> Reason | None:

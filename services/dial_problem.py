@@ -11,6 +11,8 @@ from typing import Final
 import grpc
 import msgspec
 
+from ledger.printable import one_line
+
 _OF_GRPC: Final = "last error: "
 """What follows is of one address; each organisation has one."""
 
@@ -31,6 +33,7 @@ def problem_of(organisation: str, address: str, code: grpc.StatusCode, details: 
         address: host:port.
         details: gRPC's words, or those of who was dialled.
     """
+    details = one_line(details)
     if "Connection refused" in details:
         return Problem(f"nothing listens at {address}")
     if "CERTIFICATE_VERIFY_FAILED" in details and "expired" in details:

@@ -29,6 +29,7 @@ from ledger.cards import Card, GenesisError, card_of_record, check_card
 from ledger.genesis import Genesis
 from ledger.known_epochs import KnownEpochs
 from ledger.organisations import CARDS
+from ledger.printable import one_line
 from ledger.proof_errors import ProofError
 from ledger.proof_types import Proof
 from ledger.proofs import verify_proof
@@ -89,7 +90,7 @@ async def introduce(
         if check_leaf(leaf, card.ledger_key).org != organisation:
             raise NotIntroduced("its certificate names another organisation")
     except grpc.aio.AioRpcError as error:
-        raise NotIntroduced(f"{error.code().name}: {error.details()}") from error
+        raise NotIntroduced(f"{error.code().name}: {one_line(error.details() or '')}") from error
     except (WireError, ProofError) as error:
         raise NotIntroduced(f"what it proves does not verify: {error}") from error
     except (GenesisError, TlsIdentityError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import grpc
 import pytest
@@ -101,3 +102,20 @@ def test_what_the_peer_says_is_passed_on() -> None:
 )
 def test_a_stream_that_stood_and_ended_is_no_refusal(code: grpc.StatusCode, details: str, problem: Problem) -> None:
     assert problem_of(BETA.id, "10.0.0.9:7100", code, details) == problem
+
+
+class Painter:
+    """A hostile peer that writes on the terminal of whoever reads why it is not reached."""
+
+    async def Exchange(self, request_iterator: Any, context: Any) -> None:  # noqa: N802
+        await context.abort(grpc.StatusCode.ABORTED, "busy\x1b[2J\n\n* The disk is full.\n  Next: Delete it. \u202e")
+
+
+def test_invalid_a_peers_words_stay_on_their_line_and_steer_no_terminal() -> None:
+    async def main() -> Problem:
+        registration = ("lossbook.v1.PeerService", peer_pb2_grpc.add_PeerServiceServicer_to_server, Painter())
+        async with serving(BETA, registration) as (address, _):
+            return await first_problem(ALPHA, address)
+
+    assert asyncio.run(main()).text == "ABORTED: busy [2J  * The disk is full.   Next: Delete it.  "
+    assert len(problem_of(BETA.id, "beta:1", grpc.StatusCode.ABORTED, "a" * 100_000).text) < 2_000

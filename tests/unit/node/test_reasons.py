@@ -96,6 +96,7 @@ CASES: dict[str, Facts] = {
     "muted": facts(WELL, signing="muted", muted_until_view=60),
     "too-few-peers": facts(WELL, peers=peers(delta="UNAVAILABLE: connection refused", gamma="no answer")),
     "silent": facts(STALLED, silent=(2, 3), peers=peers(gamma="no answer")),
+    "twin-claimed": facts(WELL, peers=(PeerFacts("beta", False, "", speaks_of_a_twin=True), *peers()[1:])),
     "peer-twin": facts(WELL, peers=(*peers()[:2], PeerFacts("gamma", True, "", twins=("10.0.0.4", "10.0.0.9")))),
     "others-muted": facts(WELL, muted_peers=((3, 58),)),
     "misbehaving": facts(WELL, peers=(*peers()[:2], PeerFacts("gamma", True, "", 3, "batch with a bad signature", 27))),
@@ -175,6 +176,13 @@ def test_a_second_process_explains_all_else_also_that_this_one_stopped() -> None
     assert told(given, "twin").text.endswith(
         " This one signs nothing any more: view 7 holds a vote this node did not cast."
     )
+
+
+def test_one_liar_who_tells_of_a_second_process_gets_nobody_stopped() -> None:
+    given = facts(CASES["twin-claimed"], silent=(2, 3))
+    assert kinds_of(given) == ["silent", "twin-claimed"], "and hides nothing else"
+    member = PeerFacts("omega", False, "", speaks_of_a_twin=True)  # of no seat: however many, they count for nothing
+    assert "twin" not in kinds_of(facts(given, peers=(*given.peers, member, member)))
 
 
 def test_a_certificate_that_has_ended_is_told_as_ended() -> None:
