@@ -253,7 +253,7 @@ class Origin:
             return now.monotonic_ms < began_ms + FORGOTTEN_DELAYS * self._delay_ms
         unlisted = [known.batch.header for known in self._unlisted()]
         in_chain = bool(unlisted) and extends(self._executed[self._id], unlisted[0])
-        return in_chain and all(self._epoch.may_list(header.epoch) for header in unlisted)
+        return in_chain and not any(self._epoch.is_past(header.epoch) for header in unlisted)
 
     @property
     def _has_forgotten(self) -> bool:

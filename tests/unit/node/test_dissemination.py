@@ -527,6 +527,18 @@ def test_one_liar_hurries_no_origin_that_waits(side: Side) -> None:
     assert again.submit(*envelopes(1)).header.position == (WHO[OWN], 10, 1)
 
 
+def test_an_origin_whose_state_ends_before_the_epoch_of_what_it_made_waits_for_that(side: Side) -> None:
+    """A power cut took executed state: the epoch before is none in which those batches could not be listed any more."""
+    made = make_batch(OWN, epoch=1)
+    side.store.commit([BatchWrite(made.header.digest, made.raw)])
+    own = (wire.IncarnationRecord(1), wire.AckedRecord(WHO[OWN], 1, 1, made.header.digest))
+    side.log += [wire.encode_record(each) for each in own]
+    again = side.restarted()
+    turn = again.open(1, 1)
+    assert not again.it.origin.opened
+    assert dropped_in(turn) == set()
+
+
 def test_an_origin_that_has_forgotten_waits_for_what_others_hold_and_not_for_ever(side: Side) -> None:
     """Its records are gone: what peers acknowledge of its earlier life is listed first, where they list it in time."""
     held, later = make_chain(OWN, 2, incarnation=4)
