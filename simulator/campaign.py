@@ -30,6 +30,10 @@ MIXED_AT = 1
 """Which of so many seeds have nodes of two minor versions; some of them change the set as well."""
 
 
+CONTESTED_MIXED_EVERY = 3
+"""Likewise, of the plans in which the set changes while somebody lies or forgets."""
+
+
 class Finding(msgspec.Struct, frozen=True):
     """A seed that failed."""
 
@@ -113,7 +117,8 @@ def plan_of(seed: int, n: int, *, short: bool = False) -> Plan:
         plan = draw_contested(seed, n, turn, kinds)
     else:
         plan = draw_governed(seed, n) if n >= SIZE_MIN and at == GOVERNED_AT else draw(seed, n, kinds)
-    if n >= SIZE_MIN and seed % MIXED_EVERY == MIXED_AT:
+    mixed = seed % MIXED_EVERY == MIXED_AT or (plan.contested and turn % CONTESTED_MIXED_EVERY == 0)
+    if n >= SIZE_MIN and mixed:
         plan = draw_mixed(plan)
     return brief(plan) if short else plan
 

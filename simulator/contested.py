@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 
 from simulator.faults import MARKED
+from simulator.node import Boundary
 from simulator.plan import (
     GOVERNED_DROP_PERMILLE_MAX,
     Change,
@@ -65,6 +66,7 @@ def draw_contested(seed: int, n: int, turn: int, kinds: tuple[str, ...]) -> Plan
     liars = (Liar(liar, kinds[turn % len(kinds)]),) if lie else ()
     honest = [node for node in range(n + NEWCOMERS) if not (lie and node == liar)]
     faults = [any_fault(random, honest, [], n + NEWCOMERS, safety_ms) for _ in range(random.randint(1, 3))]
+    faults = [_between_any_sends(random, fault, n) for fault in faults]
     faults += [at_boundary(random, safety_ms) for _ in range(random.randint(0, 2))]
     if loss:
         faults += _loss(random, loss, victim, other)
@@ -101,6 +103,13 @@ def _changes(random: Random, n: int, lie: str, liar: int, guest: int, other: int
         case _:
             middle = [beside[0], *away_and_back, beside[1], Change(0, "remove", other), second]
     return (Change(50, "parameters"), first, *middle, Change(0, "rotate"))
+
+
+def _between_any_sends(random: Random, fault: Fault, n: int) -> Fault:
+    """A crash between two sends comes after any of them, not always after the first."""
+    if fault.where != Boundary.BETWEEN_SENDS:
+        return fault
+    return msgspec.structs.replace(fault, amount=random.randrange(n))
 
 
 def _loss(random: Random, loss: str, node: int, other: int) -> list[Fault]:

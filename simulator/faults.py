@@ -100,7 +100,7 @@ class Faults(Witness):
     def _crash(self, fault: Fault) -> None:
         node = self._cluster.nodes[fault.node]
         if node.up and node.doom is None:
-            node.doom = Boundary(fault.where)
+            node.doom, node.doom_sends = Boundary(fault.where), fault.amount
             self._down_ms[node.index] = fault.for_ms
             self._later(DOOM_MS_MAX, self._crash_now, node, node.life)
 
@@ -156,7 +156,7 @@ class Faults(Witness):
             self._cluster.loses = _makes_final
             self._cluster.timeline.after(fault.for_ms, self._lose_nothing)
         else:
-            node.doom = Boundary(fault.where)
+            node.doom, node.doom_sends = Boundary(fault.where), fault.amount
             self._down_ms[node.index] = fault.for_ms
             self._later(DOOM_MS_MAX, self._crash_now, node, node.life)
 

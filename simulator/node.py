@@ -120,6 +120,7 @@ class Node:
         self.failed = False  #: a store refused: nothing is driven any more, questions are answered
         self.damaged = False  #: its vote log is, so it only observes
         self.doom: Boundary | None = None  #: where the power will fail
+        self.doom_sends = 0  #: after how many peers more than one, where it fails between two sends
         self.died_at = ""  #: where the last crash was
         self.epoch = 0  #: the one its validator is in
         self.core: Core  #: of that epoch, once it was started
@@ -429,7 +430,7 @@ class Node:
             for target in cluster.others(self.index) if to is None else (to,):
                 packets.setdefault(target, []).append(raw)
         for at, (target, packet) in enumerate(packets.items()):
-            if at and self.doom is not None:
+            if self.doom is not None and at > self.doom_sends:
                 self._pass(Boundary.BETWEEN_SENDS)
             cluster.transmit(self.index, target, tuple(later_packet(packet) if self.later else packet), after_ms)
         self._pass(Boundary.AFTER_SENDS)

@@ -25,6 +25,7 @@ from node.turn import (
     AlarmNotice,
     CertifiedRootNotice,
     ExecutedNotice,
+    FinalizedNotice,
     PeerMessage,
     Penalty,
     Turn,
@@ -278,6 +279,7 @@ class Watch(Witness):
             rewound = node.index in self._rewound
             self._rewound.discard(node.index)
             self._tell("started", node.index, rewound, node.votes is not None)
+            self._tell("holds_final", node.index, node.disk.blocks.finalized_height() or 0)
 
     def entered(self, node: Node) -> None:
         """See Witness."""
@@ -354,6 +356,8 @@ class Watch(Witness):
                     self._executed(node, notice)
                 case CertifiedRootNotice():
                     self._tell("certified_root", node.index, notice.state_height)
+                case FinalizedNotice():
+                    self._tell("told_final", node.index, notice.height)
                 case AcceptedNotice():
                     self._tell("accepted", node.index, notice.envelope_ids)
                 case AlarmNotice():

@@ -215,6 +215,12 @@ class Oracle:
     def final(self, node: int, height: int, digest: bytes) -> None:
         """An honest node stored a block as final."""
 
+    def told_final(self, node: int, height: int) -> None:
+        """An honest node tells its clients that everything up to a height is final."""
+
+    def holds_final(self, node: int, height: int) -> None:
+        """An honest node starts; the highest final block on its disk."""
+
     def executed(self, node: int, height: int, roots: tuple[bytes, bytes], receipts: Sequence[ReceiptFact]) -> None:
         """An honest node executed a block; roots of state and receipts."""
 

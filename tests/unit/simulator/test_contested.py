@@ -153,3 +153,22 @@ def test_a_limit_holds_once_it_was_voted_for_and_from_its_height_on(
     else:
         with pytest.raises(Violation, match="K is 3"):
             limits.finish()
+
+
+# -- what was called final ---------------------------------------------------------------------------
+
+
+def test_who_called_a_height_final_and_starts_without_it_is_found() -> None:
+    judge = Judge()
+    judge("told_final", 1, 7)
+    judge("started", 1, False, True)
+    judge("holds_final", 1, 7)
+    with pytest.raises(Violation, match="called height 7 final, and starts with 6"):
+        judge("holds_final", 1, 6)
+
+
+def test_who_was_given_an_older_disk_may_start_below_what_it_called_final() -> None:
+    judge = Judge()
+    judge("told_final", 1, 7)
+    judge("started", 1, True, True)
+    judge("holds_final", 1, 2)
