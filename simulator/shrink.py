@@ -18,8 +18,9 @@ from simulator.plan import Fault, Load, Plan
 from simulator.run import run_plan
 
 RUNS_MAX = 150
-EVENTS_MAX = 1_500_000
-"""Of all these runs together: one or two minutes. Counted in events, so that the same failure always shrinks alike."""
+EVENTS_MAX = 1_000_000
+"""Of all these runs together: some two minutes of processor time on a busy machine. Counted in events, so that the same
+failure always shrinks alike."""
 
 
 class Shrinker:
