@@ -320,6 +320,8 @@ class Governors:
             return
         nodes = self._cluster.nodes
         able = [node for node in (nodes[by], *nodes) if node.up and not node.failed and node.signing == "signing"]
+        if self._careful:  # a gateway that lies may withhold it for ever
+            able = [node for node in able if node.honest]
         if not able:
             return
         self._said[what, by] = now_ms
