@@ -252,8 +252,23 @@ class Origin:
         if self._has_forgotten:
             return now.monotonic_ms < began_ms + FORGOTTEN_DELAYS * self._delay_ms
         unlisted = [known.batch.header for known in self._unlisted()]
-        in_chain = bool(unlisted) and extends(self._executed[self._id], unlisted[0])
-        return in_chain and not any(self._epoch.is_past(header.epoch) for header in unlisted)
+        if not unlisted or any(self._epoch.is_past(header.epoch) for header in unlisted):
+            return False
+        return extends(self._executed[self._id], unlisted[0]) or self._lies_ahead(unlisted[0].previous)
+
+    def _lies_ahead(self, digest: bytes) -> bool:
+        """Is the own batch on which the incarnation was opened above the executed head?
+
+        It had been executed then; a power failure took the state of that, and it is executed again.
+        """
+        held = self._pool.in_memory(digest)
+        known = held or self._pool.get(digest)
+        if known is None:
+            return False
+        ahead = known.batch.header.position[1:] > self._executed[self._id].position
+        if held is None and not ahead:
+            self._pool.drop(digest)
+        return ahead
 
     @property
     def _has_forgotten(self) -> bool:

@@ -539,6 +539,24 @@ def test_an_origin_whose_state_ends_before_the_epoch_of_what_it_made_waits_for_t
     assert dropped_in(turn) == set()
 
 
+def test_an_origin_whose_state_ends_before_it_opened_its_incarnation_waits_until_that_is_executed_again() -> None:
+    """A power failure took executed state. What was promised follows a head that is about to be reached once more."""
+    before = make_batch(OWN, incarnation=2)
+    listed, promised = make_chain(OWN, 2, head_of(before), incarnation=3)
+    store = MemoryBlockStore()
+    store.commit([BatchWrite(each.header.digest, each.raw) for each in (before, listed, promised)])
+    own = (wire.IncarnationRecord(3), wire.AckedRecord(WHO[OWN], 3, 2, promised.header.digest))
+    side = Side(store, [wire.encode_record(each) for each in own])
+    side.end()
+    side.open(3, 3)
+    assert not side.it.origin.opened
+    for each in (before, listed):
+        assert batches_in(side.execute(each)) == []
+    assert not side.it.origin.opened, "the promised one may still be listed"
+    side.execute(promised)
+    assert side.submit(*envelopes(1)).header.position == (WHO[OWN], 4, 1)
+
+
 def test_an_origin_that_has_forgotten_waits_for_what_others_hold_and_not_for_ever(side: Side) -> None:
     """Its records are gone: what peers acknowledge of its earlier life is listed first, where they list it in time."""
     held, later = make_chain(OWN, 2, incarnation=4)
