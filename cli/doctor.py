@@ -124,7 +124,6 @@ def check_libraries() -> Finding:
 
 
 def _home(path: Path) -> Iterator[Finding]:
-    from cli.homes import holder_of
     from store.errors import StoreError
     from store.home import HomeKind, open_home
 
@@ -143,9 +142,9 @@ def _home(path: Path) -> Iterator[Finding]:
     yield from _guarded("genesis", lambda: check_genesis(home))
     yield from _guarded("certificate", lambda: check_certificate(home.tls / "leaf.pem", home))
     yield from _guarded("disk", lambda: check_disk(path))
-    running = holder_of(home)
-    if running:
-        yield from _guarded("daemon", lambda: check_daemon(home, running))
+    running = home.holder()
+    if running is not None:
+        yield from _guarded("daemon", lambda: check_daemon(home, str(running or "unknown")))
         return
     yield from _guarded("stores", lambda: check_stores(home))
     yield from check_ports(home)

@@ -109,25 +109,11 @@ def down(home: Path, kind: str, node: str) -> NoReturn:
     page, missing = readyz_of(home)
     if missing:
         fail(f"{node} does not answer, but {page} does", missing, EXIT_UNREACHABLE)
-    process = holder_of(any_home(home))
-    if process:
-        fail(f"process {process} runs here, but {node} does not answer", HANGS, EXIT_UNREACHABLE)
+    process = any_home(home).holder()
+    if process is not None:
+        fail(f"process {process or 'unknown'} runs here, but {node} does not answer", HANGS, EXIT_UNREACHABLE)
     fail(
         f"{node} does not answer",
         f"If it should run: `lossbook {kind} start --home {home}`, and `lossbook doctor --home {home}`",
         EXIT_UNREACHABLE,
     )
-
-
-def holder_of(home: Home) -> str:
-    """Process id of the daemon that runs in a home; empty if none does."""
-    from store.errors import HomeInUse
-
-    try:
-        home.lock().release()
-    except HomeInUse:
-        try:
-            return (home.path / "LOCK").read_text(encoding="ascii").strip() or "unknown"
-        except (OSError, UnicodeDecodeError):
-            return "unknown"
-    return ""

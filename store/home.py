@@ -133,6 +133,13 @@ class Home:
         """
         return HomeLock(self.path)
 
+    def holder(self) -> int | None:
+        """Id of the process that works here, 0 if it has not said so yet; None if none does.
+
+        Asking claims nothing: a daemon that starts at the same moment has its home.
+        """
+        return HomeLock.holder(self.path)
+
 
 def create_home(path: Path, kind: HomeKind, genesis: bytes, chain_id: bytes, organisation: str) -> Home:
     """Make a home, complete or not at all.
@@ -240,12 +247,31 @@ class HomeLock:
         try:
             fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            pid = os.read(self._descriptor, 20)
+            process = _process_in(self._descriptor)
             os.close(self._descriptor)
-            raise HomeInUse(path, int(pid) if pid.isdigit() else None) from error
+            raise HomeInUse(path, process) from error
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, b"%d" % os.getpid(), 0)
         self._held.add(self._path)
+
+    @classmethod
+    def holder(cls, path: Path) -> int | None:
+        """See ``Home.holder``."""
+        if path.resolve() in cls._held:
+            return os.getpid()  # to close the file once more would end the own lock
+        try:
+            descriptor = os.open(path / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None  # nobody ever worked here
+        except OSError as error:
+            fail(error, "read", path)
+        try:
+            os.lockf(descriptor, os.F_TEST, 0)
+        except (BlockingIOError, PermissionError):  # systems differ
+            return _process_in(descriptor) or 0
+        finally:
+            os.close(descriptor)
+        return None
 
     def release(self) -> None:
         """Give the home back; twice is harmless."""
@@ -260,6 +286,12 @@ class HomeLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def _process_in(descriptor: int) -> int | None:
+    """What the holder of a lock wrote into its file."""
+    written = os.pread(descriptor, 20, 0)
+    return int(written) if written.isdigit() else None
 
 
 @dataclass(slots=True)

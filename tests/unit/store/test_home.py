@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -193,6 +194,30 @@ def test_two_users_in_one_process_are_refused(tmp_path: Path) -> None:
     open_all(home).close()
 
 
+def test_to_ask_who_works_in_a_home_claims_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = node(tmp_path / "home")
+    assert home.holder() is None
+    assert not (home.path / "LOCK").exists()
+    claimed: list[int] = []
+    claim = fcntl.lockf
+
+    def told(descriptor: int, how: int) -> None:
+        claimed.append(how)
+        claim(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "lockf", told)
+    with home.lock():
+        assert claimed
+        claimed.clear()
+        assert home.holder() == os.getpid()
+        held = "import sys; from pathlib import Path; from store.home import HomeLock; HomeLock(Path(sys.argv[1]))"
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+        second = [sys.executable, "-c", held, str(home.path)]
+        assert subprocess.run(second, env=environment, capture_output=True, check=False).returncode == 1  # still held
+    assert home.holder() is None
+    assert claimed == []
+
+
 def test_a_second_process_learns_the_pid_of_the_first_and_a_kill_frees_the_home(tmp_path: Path) -> None:
     home = node(tmp_path / "home")
     script = """
@@ -214,9 +239,11 @@ sys.stdin.read()
         with pytest.raises(HomeInUse) as refused:
             open_all(home)
         assert refused.value.pid == process.pid
+        assert home.holder() == process.pid
         with pytest.raises(HomeInUse):
             backup(home, tmp_path / "backup")
         process.send_signal(signal.SIGKILL)
+    assert home.holder() is None
     stores = open_all(home)
     assert stores.votes is not None
     assert stores.votes.records() == [b"vote"]
