@@ -64,13 +64,13 @@ class Aside:
         """A block was executed: digests that go from disk.
 
         Args:
-            executed: heads after it, by origin.
+            executed: heads after it, by origin; none of one whose seat lies in blocks to be executed again.
             listed: of origins whose head moved: what was listed on the way; empty where that cannot be told.
             listable: whether a block that may become final lists this digest.
         """
         going = []
         for digest, header in list(self._headers.items()):
-            if (header.incarnation, header.sequence) <= executed[header.origin].position:
+            if (header.incarnation, header.sequence) <= executed.get(header.origin, NO_HEAD).position:
                 # Passed. Where it cannot be told what was listed it may be a part of the chain, and stays.
                 if digest not in listed.get(header.origin, {digest}) and listed[header.origin]:
                     going.append(digest)

@@ -88,7 +88,7 @@ class Dissemination:
         self._wanted = WantedBatches(self._others(), delay_ms)
         self._bad: dict[bytes, None] = {}
         self._aside = Aside()
-        self._going = self._find_leftovers(stored)  #: on disk, and nobody can list them
+        self._going = self._find_leftovers(stored)  #: on disk, and nobody lists them: they go when the turn ends
         self._seen = dict.fromkeys(self.executed, 0)  #: by origin: highest incarnation of a batch that arrived
         self._holders = Holders(
             chain_id=chain_id,
@@ -168,12 +168,13 @@ class Dissemination:
 
     def flush(self, now: Now, turn: Turn) -> None:
         """End of a turn: make what is due, send the acknowledged heads, look for what is wanted."""
-        turn.block_writes += [BatchDrop(digest) for digest in self._going]
-        self._going.clear()
         self.origin.flush(now, turn)
         self._send_acks(now, turn)
         self._holders.settle(now, turn)
         turn.fetches += self._wanted.due(now)
+        # What a block that came in this very turn lists was taken from disk again, and is in memory as stored.
+        turn.block_writes += [BatchDrop(digest) for digest in self._going if self.pool.in_memory(digest) is None]
+        self._going.clear()
 
     def deadline_ms(self) -> int | None:
         """Monotonic time of the next retry, or at which a batch becomes listable by waiting; None if there is none."""
@@ -360,7 +361,7 @@ class Dissemination:
         back = [digest for digest in self._aside if self.pool.in_memory(digest) is not None]
         for digest in back:
             self._aside.discard(digest)
-        turn.block_writes += [BatchDrop(digest) for digest in self._aside.settle(self.executed, passed, listable)]
+        self._going += self._aside.settle(self.executed, passed, listable)
 
     def _listed_between(self, origin: str, before: Head, head: Head) -> Set[bytes]:
         """Digests that blocks listed to move the head from one to the other; empty if that cannot be told."""

@@ -814,6 +814,29 @@ def test_what_leaders_listed_goes_from_disk_once_no_block_can_list_it(
     assert dropped_in(side.execute(after)) == kept
 
 
+def test_what_is_taken_from_disk_again_in_the_turn_in_which_it_would_go_stays(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dissemination, "ORIGIN_BATCHES_MAX", 5)
+    side.receive(*make_chain(1, 3, incarnation=100))
+    aside = pushed_out(side, [make_batch(1, incarnation=number + 2) for number in range(20)])
+    other = make_batch(2)
+    side.receive(other)
+    listed = aside[7].header
+    side.it.on_executed({other.header.origin: head_of(other)}, lambda _: False, side.turn)
+    assert side.it.pool.get(listed.digest), "a block that arrives now lists it"
+    assert dropped_in(side.end()) == {batch.header.digest for batch in aside} - {listed.digest}
+    assert side.store.has_batch(listed.digest), "memory holds it as stored, and nobody would store it again"
+
+
+def test_what_waits_of_an_origin_that_executed_state_does_not_know_yet_goes_like_that_of_others(side: Side) -> None:
+    other, unknown = make_batch(2), make_batch(1)
+    side.it._aside.add(unknown.header, promised=False)
+    side.receive(other)
+    del side.it.executed[unknown.header.origin]
+    assert dropped_in(side.execute(other)) == {unknown.header.digest}
+
+
 def test_what_was_acknowledged_stays_on_disk_until_the_chain_has_passed_it(
     side: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,10 @@ marked-copy-of-an-observer  a node that had joined was restored from a backup of
     went in the old epoch, and in views of the new one in which it had voted, unheard, it voted otherwise (I6)
 batch-of-a-later-epoch      all lost power; who started again in the epoch before took a stored batch of the later one
     for one that nobody may list any more, and deleted it; a final block listed it
+batch-dropped-in-the-turn-that-lists-it  all lost power; executing again, a node let go of a batch on disk, and in
+    the same turn took it back to memory as stored, for a block that listed it: that block was kept without it (I13)
+seat-of-an-origin-taken-back  all lost power; a batch on disk was of a member whose seat lay in blocks that were to be
+    executed again, and the node ended with a KeyError
 catch-up-in-parts           a node further behind than one answer of backfill never caught up
 """
 
